@@ -1,0 +1,29 @@
+import { Command, CommanderError } from 'commander';
+
+/** The root of a program's command tree. Commander reports by exceptions, so that main alone decides the exit code. */
+export function rootCommand(name: string, description: string): Command {
+  return (
+    new Command(name)
+      .description(description)
+      .exitOverride()
+      .showSuggestionAfterError()
+      // main answers --version before commander is loaded; it is no option here, since commands have one of their own.
+      .addHelpText('after', '\nWith --version alone it prints its version and the keyring it was built with.')
+  );
+}
+
+const usageExitCode = 2;
+
+/**
+ * Runs a command tree. Help that was asked for is success and what commander refuses is a usage error; an action reports
+ * any other outcome (nothing to do, reboot required) through process.exitCode.
+ */
+export async function runCommand(command: Command, args: readonly string[]): Promise<number> {
+  try {
+    await command.parseAsync(args, { from: 'user' });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    return error.exitCode === 0 ? 0 : usageExitCode;
+  }
+  return Number(process.exitCode ?? 0);
+}
