@@ -1,0 +1,42 @@
+import { mkdir, readFile, stat } from 'node:fs/promises';
+import { parseArgs } from 'node:util';
+import { bundle, bundlePath } from './build/bundle.ts';
+import { executablePath, makeExecutable, makeHostFolder, readKeyring } from './build/executable.ts';
+
+const usage = `usage: npm run build -- [--keyring FILE] [--host]
+  --keyring FILE  bake the public keys in FILE; without it the executable trusts nobody
+  --host          also make dist/host: bin/ and rt/, to be copied to /usr/lib/quantix of a host
+`;
+
+const timed = async <T>(what: string, work: () => Promise<T>): Promise<T> => {
+  const startMs = performance.now();
+  const result = await work();
+  process.stdout.write(`${what}: ${result ?? 'made'} in ${((performance.now() - startMs) / 1000).toFixed(1)} s\n`);
+  return result;
+};
+
+async function sizeMb(path: string): Promise<string> {
+  return `${((await stat(path)).size / 1e6).toFixed(1)} MB`;
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: { keyring: { type: 'string' }, host: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
+  });
+  if (values.help) {
+    process.stdout.write(usage);
+    return;
+  }
+  // npm runs this in the folder of package.json; every path below is relative to it.
+  const { version }: { version: string } = JSON.parse(await readFile('package.json', 'utf8'));
+  const keyring = await readKeyring(values.keyring);
+  await mkdir('dist/cache', { recursive: true });
+  await timed(bundlePath, () => bundle(version));
+  await timed(executablePath, () => makeExecutable(keyring));
+  if (values.host) await timed('dist/host', makeHostFolder);
+  process.stdout.write(
+    `${bundlePath} ${await sizeMb(bundlePath)}, ${executablePath} ${await sizeMb(executablePath)}\n`,
+  );
+}
+
+await main();

@@ -1,0 +1,75 @@
+import { copyFile, mkdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { execa } from 'execa';
+
+const executableName = 'qx-node';
+const otherNames = ['qx-update', 'qx-update-server', 'qx-release', 'qx-fleet'];
+const strippedNodePath = 'dist/cache/node';
+const strippedNodeVersionPath = 'dist/cache/node.version';
+const seaConfigPath = 'sea-config.json';
+export const executablePath = join('dist', executableName);
+
+/** What is baked when no keyring is named: it trusts nobody. */
+const emptyKeyring = `${JSON.stringify({ format: 1, epoch: 1, kind: 'none', keys: [] })}\n`;
+
+export async function readKeyring(path: string | undefined): Promise<string> {
+  if (path === undefined) return emptyKeyring;
+  return readFile(path, 'utf8');
+}
+
+/** Symbols are a fifth of Node and no use on a host. They go before the injection: stripped afterwards it crashes. */
+async function stripNode(): Promise<void> {
+  const version = `${process.version} ${process.arch}`;
+  const stripped = await readFile(strippedNodeVersionPath, 'utf8').catch(() => '');
+  if (stripped === version && (await stat(strippedNodePath).catch(() => null))) return;
+  await rm(strippedNodeVersionPath, { force: true });
+  await execa('strip', ['-s', '-o', strippedNodePath, process.execPath]);
+  await writeFile(strippedNodeVersionPath, version);
+}
+
+export async function linkNames(folder: string): Promise<void> {
+  for (const name of otherNames) {
+    await rm(join(folder, name), { force: true });
+    await symlink(executableName, join(folder, name));
+  }
+}
+
+/** Puts bundle and keyring into the runtime. The keyring is an asset, so that other keys need no other bundle. */
+export async function makeExecutable(keyring: string): Promise<void> {
+  await stripNode();
+  await writeFile('dist/keyring.json', keyring);
+  await execa(process.execPath, ['--build-sea', seaConfigPath]);
+  await linkNames('dist');
+}
+
+const runtimePath = '/usr/lib/quantix/rt';
+
+/** The loader and the libraries that the runtime names, as this machine has them. */
+async function runtimeFiles(): Promise<{ loader: string; libraries: string[] }> {
+  const { stdout: loader } = await execa('patchelf', ['--print-interpreter', executablePath]);
+  const { stdout: listing } = await execa('ldd', [executablePath]);
+  const libraries = [...listing.matchAll(/=> (\/\S+)/g)].flatMap(([, path]) => path ?? []);
+  return { loader, libraries };
+}
+
+/**
+ * Makes dist/host, to be copied to /usr/lib/quantix of a host without glibc: an executable that finds its loader and
+ * libraries in rt/. Patched after the injection, which rewrites the table that the library path stands in.
+ */
+export async function makeHostFolder(): Promise<void> {
+  const next = 'dist/host.next';
+  await rm(next, { recursive: true, force: true });
+  await mkdir(join(next, 'bin'), { recursive: true });
+  await mkdir(join(next, 'rt'));
+  const { loader, libraries } = await runtimeFiles();
+  for (const path of [loader, ...libraries]) await copyFile(path, join(next, 'rt', nameOf(path)));
+  const patched = join(next, 'bin', executableName);
+  await copyFile(executablePath, patched);
+  const interpreter = join(runtimePath, nameOf(loader));
+  await execa('patchelf', ['--set-interpreter', interpreter, '--set-rpath', runtimePath, patched]);
+  await linkNames(join(next, 'bin'));
+  await rm('dist/host', { recursive: true, force: true });
+  await rename(next, 'dist/host');
+}
+
+const nameOf = (path: string): string => path.slice(path.lastIndexOf('/') + 1);
