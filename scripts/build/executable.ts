@@ -38,7 +38,9 @@ export async function linkNames(folder: string): Promise<void> {
 export async function makeExecutable(keyring: string): Promise<void> {
   await stripNode();
   await writeFile('dist/keyring.json', keyring);
-  await execa(process.execPath, ['--build-sea', seaConfigPath]);
+  // V8's random seed reaches the code cache. Fixed, the same input gives the same bytes; --hash-seed would as well, but
+  // the runtime then rejects the cache.
+  await execa(process.execPath, ['--random-seed=1', '--build-sea', seaConfigPath]);
   await linkNames('dist');
 }
 
