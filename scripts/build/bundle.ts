@@ -7,7 +7,7 @@ export const bundlePath = 'dist/main.cjs';
 export const metafilePath = 'dist/metafile.json';
 const stampPath = 'dist/cache/bundle.stamp';
 
-function options(version: string): BuildOptions {
+export function bundleOptions(version: string): BuildOptions {
   return {
     entryPoints: ['src/main.ts'],
     outfile: bundlePath,
@@ -29,7 +29,7 @@ function options(version: string): BuildOptions {
 
 /** Says what went into a bundle: settings, tools, and the bytes of every file that esbuild read. */
 async function stampOf(version: string, metafile: Metafile): Promise<string> {
-  const hash = createHash('sha256').update(JSON.stringify([options(version), esbuildVersion]));
+  const hash = createHash('sha256').update(JSON.stringify([bundleOptions(version), esbuildVersion]));
   hash.update(await readFile('package-lock.json'));
   for (const path of Object.keys(metafile.inputs).sort()) {
     hash.update(JSON.stringify(path)).update(
@@ -55,7 +55,7 @@ async function isFresh(version: string): Promise<boolean> {
 /** Bundles all five programs into one file, unless the one that is there was made from the same input. */
 export async function bundle(version: string): Promise<'bundled' | 'reused'> {
   if (await isFresh(version)) return 'reused';
-  const { metafile } = await build(options(version));
+  const { metafile } = await build(bundleOptions(version));
   if (!metafile) throw new Error('esbuild returned no metafile');
   await writeFile(metafilePath, JSON.stringify(metafile));
   await writeFile(stampPath, await stampOf(version, metafile));

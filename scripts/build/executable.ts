@@ -1,6 +1,7 @@
 import { copyFile, mkdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
+import { readKeyring as checkKeyring } from '../../src/format/keyring.ts';
 
 const executableName = 'qx-node';
 const otherNames = ['qx-update', 'qx-update-server', 'qx-release', 'qx-fleet'];
@@ -14,7 +15,9 @@ const emptyKeyring = `${JSON.stringify({ format: 1, epoch: 1, kind: 'none', keys
 
 export async function readKeyring(path: string | undefined): Promise<string> {
   if (path === undefined) return emptyKeyring;
-  return readFile(path, 'utf8');
+  const bytes = await readFile(path);
+  checkKeyring(bytes);
+  return bytes.toString('utf8');
 }
 
 /** Symbols are a fifth of Node and no use on a host. They go before the injection: stripped afterwards it crashes. */
