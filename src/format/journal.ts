@@ -1,0 +1,125 @@
+import { type Static, Type } from 'typebox';
+import { QxError } from '../errors.ts';
+import { readJson } from './json.ts';
+import { ChannelName, ProductName } from './manifest.ts';
+import { checkShape, NAME_PATTERN, SHA256_PATTERN } from './schema.ts';
+
+/**
+ * `/quantix/ab-update-state.json`: the update that is under way, or the last one. Its first six fields are those which
+ * Quantix-OS always had there; troubleshooting guides read them. Unknown fields are kept: a newer agent may have written them.
+ */
+
+/** What each phase means stands with the table that connects them, in `core/update.ts`. */
+export const PHASES = [
+  'idle',
+  'fetching',
+  'writing',
+  'applying',
+  'armed',
+  'trial',
+  'undoing',
+  'rollingBack',
+  'complete',
+  'failed',
+  'rolledBack',
+] as const;
+export type Phase = (typeof PHASES)[number];
+
+export const SlotName = Type.Enum(['A', 'B']);
+const nullable = <T extends Parameters<typeof Type.Union>[0][number]>(schema: T) => Type.Union([schema, Type.Null()]);
+
+/**
+ * One component of the transaction. `swapping` is saved before the installed files are touched, with the backup already on
+ * disk; undoing is safe in every state, and twice.
+ */
+export const ComponentEntry = Type.Object({
+  name: Type.String({ pattern: NAME_PATTERN }),
+  version: Type.String(),
+  previous_version: nullable(Type.String()),
+  artifact: Type.String(),
+  install_path: Type.String(),
+  kind: nullable(Type.Enum(['file', 'directory'])),
+  permissions: Type.String(),
+  restart_service: nullable(Type.String()),
+  unpacked_size_bytes: nullable(Type.Integer()),
+  /** Where the replaced file, or the tree that install_path pointed at, is kept; null when there was none. */
+  backup: nullable(Type.String()),
+  state: Type.Enum(['pending', 'swapping', 'swapped', 'done', 'undone']),
+});
+export type ComponentEntry = Static<typeof ComponentEntry>;
+
+export const JournalImage = Type.Object({
+  artifact: Type.String(),
+  sha256: Type.String({ pattern: SHA256_PATTERN }),
+  size_bytes: Type.Integer({ minimum: 1 }),
+  requires_reboot: Type.Boolean(),
+});
+
+export const Journal = Type.Object({
+  previous_slot: nullable(SlotName),
+  target_slot: nullable(SlotName),
+  target_version: Type.String(),
+  boot_attempts: Type.Integer({ minimum: 0 }),
+  max_attempts: Type.Integer({ minimum: 1 }),
+  pending: Type.Boolean({ description: 'true from arming until the trial boot is decided' }),
+
+  format: Type.Literal(1),
+  id: Type.String({ pattern: '^[a-z0-9]{8,32}$', description: 'names the update and its trial boot' }),
+  phase: Type.Enum([...PHASES]),
+  product: ProductName,
+  channel: ChannelName,
+  previous_version: Type.String(),
+  release_date: Type.String(),
+  manifest_sha256: Type.String({ pattern: SHA256_PATTERN, description: 'of the canonical manifest: names the release' }),
+  min_rollback_version: nullable(Type.String()),
+  image: nullable(JournalImage),
+  components: Type.Array(ComponentEntry),
+  started_at: Type.String(),
+  updated_at: Type.String(),
+  error: nullable(Type.Object({ code: Type.String(), detail: Type.String() })),
+});
+export type Journal = Static<typeof Journal>;
+
+/** @throws QxError STATE_TOO_NEW | STATE_INVALID */
+export const readJournal = (bytes: Uint8Array): Journal => readVersioned(bytes, Journal, 'ab-update-state.json');
+
+export const MEMORY_PATH = '/quantix/limiquantix/state.json';
+
+/** What the host remembers between updates, so that nothing older, and nothing that failed, comes back by itself. */
+export const Memory = Type.Object({
+  format: Type.Literal(1),
+  /** Highest sequence seen, by "product/channel/keyring epoch". */
+  high_water: Type.Record(Type.String(), Type.Integer({ minimum: 0 })),
+  /** Nothing older than this is installed or rolled back to. Rises only when a release was marked good. */
+  floor: nullable(Type.String()),
+  /** The release that was last marked good. */
+  committed: nullable(Type.Object({ version: Type.String(), release_date: Type.String(), manifest_sha256: Type.String() })),
+  /** Releases that failed here and are not tried again by themselves. */
+  bad: Type.Array(Type.Object({ version: Type.String(), manifest_sha256: Type.String(), at: Type.String(), reason: Type.String() })),
+  /** What was verified onto each slot; null when unknown or being written. */
+  slots: Type.Object({ A: nullable(slotContent()), B: nullable(slotContent()) }),
+});
+export type Memory = Static<typeof Memory>;
+
+function slotContent() {
+  return Type.Object({ version: Type.String(), sha256: Type.String(), written_at: Type.String() });
+}
+
+export const EMPTY_MEMORY: Memory = { format: 1, high_water: {}, floor: null, committed: null, bad: [], slots: { A: null, B: null } };
+
+/** @throws QxError STATE_TOO_NEW | STATE_INVALID */
+export const readMemory = (bytes: Uint8Array): Memory => readVersioned(bytes, Memory, 'state.json');
+
+function readVersioned<T extends typeof Journal | typeof Memory>(bytes: Uint8Array, schema: T, what: string): Static<T> {
+  const { value } = readJson(bytes, what, 'STATE_INVALID');
+  const format = (value as { format?: unknown } | null)?.format;
+  if (typeof format === 'number' && format > 1) {
+    throw new QxError('STATE_TOO_NEW', `${what} has format ${format}; this version of qx-node reads format 1`, {
+      next: 'start the newer qx-node that wrote it, or roll back to the slot that it came with',
+    });
+  }
+  return checkShape(schema, value, what, 'STATE_INVALID');
+}
+
+export const writeDocument = (document: Journal | Memory): Uint8Array =>
+  new TextEncoder().encode(`${JSON.stringify(document, null, 2)}\n`);

@@ -1,0 +1,224 @@
+import type { Slot } from './core/boot.ts';
+import type { Channel, Product } from './format/manifest.ts';
+
+/**
+ * What the outside can do for us. Decisions never see these; the journeys in `agent/` and `server/` are told them, `system/`
+ * implements them on the real machine, tests cut the power between any two calls.
+ *
+ * All paths are absolute host paths; an implementation for `--root DIR` prefixes them. Sizes are bytes, times are
+ * milliseconds. Whatever fails throws a `QxError`, or an `Error` with the system's `code`.
+ */
+
+export interface Clock {
+  /** Wall clock, milliseconds since 1970 in UTC. */
+  nowMs(): number;
+  /** Never steps; for durations. */
+  monotonicMs(): number;
+  /** Resolves early with CANCELLED when the signal is aborted. */
+  sleep(ms: number, signal?: AbortSignal): Promise<void>;
+  /** Whether a time service vouches for the wall clock. */
+  isSynchronised(): Promise<boolean>;
+}
+
+export interface Random {
+  /** 16 characters of [a-z0-9]: names an update, a trial boot, a temporary file. */
+  id(): string;
+  /** Uniform in [0, 1). */
+  unit(): number;
+}
+
+export interface FileInfo {
+  readonly kind: 'file' | 'directory' | 'symlink' | 'other';
+  readonly sizeBytes: number;
+  readonly mode: number;
+}
+
+export interface OpenFile {
+  /** Appends at the current end. */
+  append(bytes: Uint8Array): Promise<void>;
+  sync(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Every mutating call has reached the disk (file and directory) when it returns, `OpenFile.append` excepted. */
+export interface Files {
+  /** Null when absent. Refuses more than `maxBytes` and anything that is not a regular file. */
+  read(path: string, maxBytes: number): Promise<Uint8Array | null>;
+  /** Does not follow a final symlink; null when absent. */
+  info(path: string): Promise<FileInfo | null>;
+  /** Names in a directory, sorted; empty when absent. */
+  list(directory: string): Promise<readonly string[]>;
+  readLink(path: string): Promise<string | null>;
+  /** SHA-256 (lower-case hex) and size of a regular file, never following a final symlink. */
+  hash(path: string, signal?: AbortSignal): Promise<{ readonly sha256: string; readonly sizeBytes: number }>;
+  freeBytes(path: string): Promise<number>;
+
+  /** Beside, fsync, rename over, fsync of the directory: after a power cut the old content or the new one. */
+  writeAtomic(path: string, bytes: Uint8Array, mode?: number): Promise<void>;
+  /** Creates missing parents; an existing directory keeps its mode. */
+  makeDirectory(path: string, mode?: number): Promise<void>;
+  /** Opens a regular file for appending after cutting it to `keepBytes`; creates it 0600. Refuses symlinks. */
+  openPart(path: string, keepBytes: number): Promise<OpenFile>;
+  /** Copies a regular file with its mode, or hard-links it where the file system can. The target must not exist. */
+  duplicate(from: string, to: string): Promise<void>;
+  setMode(path: string, mode: number): Promise<void>;
+  rename(from: string, to: string): Promise<void>;
+  /** Points `path` at `target`, replacing a symlink or file that is there, in one rename. */
+  linkAtomic(target: string, path: string): Promise<void>;
+  /** A file, symlink or whole tree; nothing happens when absent. */
+  remove(path: string): Promise<void>;
+  /** Null while another living process holds it. The file names the holder; a dead holder's lock is taken over. */
+  lock(path: string): Promise<(() => Promise<void>) | null>;
+}
+
+export interface ExtractLimits {
+  readonly maxBytes: number;
+  readonly maxEntries: number;
+}
+
+export interface Archive {
+  /**
+   * Extracts a tar compressed by zstd or gzip (told apart by content) into a directory that it creates and that must not
+   * exist. Only plain files and directories with plain names come out; anything else refuses the whole archive and removes
+   * the directory. Everything is on disk when it returns. @throws ARCHIVE_UNSAFE | ARCHIVE_MALFORMED | ARCHIVE_TOO_LARGE
+   */
+  extract(archive: string, directory: string, limits: ExtractLimits, signal?: AbortSignal): Promise<ExtractedArchive>;
+}
+
+export interface ExtractedArchive {
+  /** Paths relative to the directory, sorted; directories end in `/`. */
+  readonly entries: readonly string[];
+  readonly sizeBytes: number;
+}
+
+export interface HttpLimits {
+  /** No more than this many body bytes are ever delivered. @throws RESPONSE_TOO_LARGE */
+  readonly maxBytes: number;
+  readonly connectTimeoutMs: number;
+  readonly headersTimeoutMs: number;
+  /** At least this many bytes in each window, or the transfer is given up. @throws DOWNLOAD_STALLED */
+  readonly minBytesPerWindow: number;
+  readonly windowMs: number;
+}
+
+export interface HttpResponse {
+  readonly status: number;
+  /** Lower-case names; a repeated header is joined with `, `. */
+  readonly headers: Readonly<Record<string, string>>;
+  /** Must be read to its end or cancelled by returning from the loop; either frees the connection. */
+  readonly body: AsyncIterable<Uint8Array>;
+}
+
+export interface Http {
+  /** Never follows a redirect, never decompresses, never sends what the caller did not give. @throws SERVER_UNREACHABLE */
+  get(url: string, request: { headers?: Readonly<Record<string, string>>; limits: HttpLimits; signal?: AbortSignal }): Promise<HttpResponse>;
+}
+
+export interface SlotDevice {
+  readonly path: string;
+  readonly sizeBytes: number;
+  readonly kind: 'block' | 'file';
+  readonly isMounted: boolean;
+}
+
+export interface OpenDevice {
+  write(offset: number, bytes: Uint8Array): Promise<void>;
+  /** Everything written so far is on the medium, the device's own cache included. */
+  sync(): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface Disk {
+  /** Null when there is no such device. */
+  device(slot: Slot): Promise<SlotDevice | null>;
+  /** Exclusively, so that a mounted slot is refused by the kernel too. */
+  openForWriting(slot: Slot): Promise<OpenDevice>;
+  /** SHA-256 of a byte range as the medium has it, past the page cache (O_DIRECT where there is a block device). */
+  hashRange(slot: Slot, offset: number, lengthBytes: number, signal?: AbortSignal): Promise<string>;
+  /** First bytes of the slot, past the page cache. */
+  readStart(slot: Slot, lengthBytes: number): Promise<Uint8Array>;
+  /** Makes a fresh ext4 file system on the slot that holds exactly this folder's files. */
+  makeFileSystem(slot: Slot, fromDirectory: string, label: string, signal?: AbortSignal): Promise<void>;
+  /** SHA-256 of one file inside the slot's file system, read through the device. */
+  hashFileInSlot(slot: Slot, path: string): Promise<string>;
+  /** Copies single files out of a squashfs image. @throws IMAGE_UNBOOTABLE when one is missing */
+  extractFromImage(image: string, paths: readonly string[], toDirectory: string): Promise<void>;
+}
+
+export type EnvCopy = 'grubenv' | 'grubenv.bak';
+
+export interface Booted {
+  /** The slot this system runs from; null when the kernel command line names none (a live image, a laptop). */
+  readonly slot: Slot | null;
+  readonly copy: EnvCopy | null;
+  /** The trial's id, empty on a normal boot. */
+  readonly trial: string;
+  readonly safe: boolean;
+}
+
+/** The GRUB environment as bytes; what they mean is decided by `format/grubenv.ts` and `core/boot.ts`. */
+export interface Boot {
+  booted(): Promise<Booted>;
+  read(copy: EnvCopy): Promise<Uint8Array | null>;
+  /** In place (GRUB replays no journal), fsynced, read back. @throws BOOT_ENV_INVALID when it reads back differently */
+  write(copy: EnvCopy, bytes: Uint8Array): Promise<void>;
+  /** Does not return to anything that matters: the machine restarts. */
+  reboot(): Promise<void>;
+}
+
+export type ServiceState = 'started' | 'stopped' | 'crashed' | 'unknown';
+
+export interface Services {
+  /** Why services are not really run here (a folder without OpenRC), or null when they are. */
+  readonly standIn: string | null;
+  restart(name: string): Promise<void>;
+  state(name: string): Promise<ServiceState>;
+}
+
+export interface ProcessResult {
+  readonly exitCode: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface Process {
+  /** Arguments only, no shell, a scrubbed environment, bounded output. Killed after `timeoutMs`. */
+  run(argv: readonly [string, ...string[]], options: { timeoutMs: number; signal?: AbortSignal; input?: Uint8Array }): Promise<ProcessResult>;
+}
+
+/** One line of what happened, for the log and the audit trail; `code` when something was refused. */
+export interface Log {
+  info(event: string, fields?: Readonly<Record<string, unknown>>): void;
+  warn(event: string, fields?: Readonly<Record<string, unknown>>): void;
+}
+
+export interface ReleaseRef {
+  readonly product: Product;
+  readonly channel: Channel;
+  readonly version: string;
+}
+
+export type Grant = { readonly granted: true } | { readonly granted: false; readonly reason: string; readonly retryAfterMs?: number };
+
+/**
+ * "May I?", asked immediately before acting. A fleet's answer comes from its server, a host that stands alone asks its own
+ * windows and inhibitors. The answer can delay; it can never name bytes.
+ */
+export interface Offer {
+  mayApply(release: ReleaseRef): Promise<Grant>;
+  mayReboot(release: ReleaseRef | null): Promise<Grant>;
+}
+
+export interface Outcome {
+  readonly id: string;
+  readonly release: ReleaseRef;
+  readonly result: 'complete' | 'rolled_back' | 'failed';
+  readonly at: string;
+  readonly code?: string;
+  readonly detail?: string;
+}
+
+/** Where the outcome of an update goes. Must never fail the update. */
+export interface Report {
+  outcome(outcome: Outcome): Promise<void>;
+}
