@@ -1,5 +1,6 @@
 import { mkdir, readFile, stat } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
+import { exitCode, explain, QxError } from '../src/errors.ts';
 import { bundle, bundlePath } from './build/bundle.ts';
 import { executablePath, makeExecutable, makeHostFolder, readKeyring } from './build/executable.ts';
 
@@ -19,10 +20,18 @@ async function sizeMb(path: string): Promise<string> {
   return `${((await stat(path)).size / 1e6).toFixed(1)} MB`;
 }
 
+function readArguments() {
+  try {
+    return parseArgs({
+      options: { keyring: { type: 'string' }, host: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
+    }).values;
+  } catch (error) {
+    throw new QxError('USAGE', `${error instanceof Error ? error.message : error}\n${usage}`);
+  }
+}
+
 async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: { keyring: { type: 'string' }, host: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
-  });
+  const values = readArguments();
   if (values.help) {
     process.stdout.write(usage);
     return;
@@ -39,4 +48,7 @@ async function main(): Promise<void> {
   );
 }
 
-await main();
+await main().catch((error: unknown) => {
+  process.stderr.write(`${explain(error)}\n`);
+  process.exitCode = exitCode(error);
+});

@@ -4,7 +4,7 @@ import type { BuildOptions, Metafile } from 'esbuild';
 import { build, version as esbuildVersion } from 'esbuild';
 
 export const bundlePath = 'dist/main.cjs';
-export const metafilePath = 'dist/metafile.json';
+const metafilePath = 'dist/metafile.json';
 const stampPath = 'dist/cache/bundle.stamp';
 
 export function bundleOptions(version: string): BuildOptions {

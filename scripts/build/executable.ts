@@ -30,7 +30,7 @@ async function stripNode(): Promise<void> {
   await writeFile(strippedNodeVersionPath, version);
 }
 
-export async function linkNames(folder: string): Promise<void> {
+async function linkNames(folder: string): Promise<void> {
   for (const name of otherNames) {
     await rm(join(folder, name), { force: true });
     await symlink(executableName, join(folder, name));
@@ -44,6 +44,8 @@ export async function makeExecutable(keyring: string): Promise<void> {
   // V8's random seed reaches the code cache. Fixed, the same input gives the same bytes; --hash-seed would as well, but
   // the runtime then rejects the cache.
   await execa(process.execPath, ['--random-seed=1', '--build-sea', seaConfigPath]);
+  // A file that is being executed can't be written to, but it can be replaced.
+  await rename(join('dist/cache', executableName), executablePath);
   await linkNames('dist');
 }
 
