@@ -111,7 +111,10 @@ export interface HttpResponse {
 
 export interface Http {
   /** Never follows a redirect, never decompresses, never sends what the caller did not give. @throws SERVER_UNREACHABLE */
-  get(url: string, request: { headers?: Readonly<Record<string, string>>; limits: HttpLimits; signal?: AbortSignal }): Promise<HttpResponse>;
+  get(
+    url: string,
+    request: { headers?: Readonly<Record<string, string>>; limits: HttpLimits; signal?: AbortSignal },
+  ): Promise<HttpResponse>;
 }
 
 export interface SlotDevice {
@@ -183,7 +186,10 @@ export interface ProcessResult {
 
 export interface Process {
   /** Arguments only, no shell, a scrubbed environment, bounded output. Killed after `timeoutMs`. */
-  run(argv: readonly [string, ...string[]], options: { timeoutMs: number; signal?: AbortSignal; input?: Uint8Array }): Promise<ProcessResult>;
+  run(
+    argv: readonly [string, ...string[]],
+    options: { timeoutMs: number; signal?: AbortSignal; input?: Uint8Array },
+  ): Promise<ProcessResult>;
 }
 
 /** One line of what happened, for the log and the audit trail; `code` when something was refused. */
@@ -198,7 +204,9 @@ export interface ReleaseRef {
   readonly version: string;
 }
 
-export type Grant = { readonly granted: true } | { readonly granted: false; readonly reason: string; readonly retryAfterMs?: number };
+export type Grant =
+  | { readonly granted: true }
+  | { readonly granted: false; readonly reason: string; readonly retryAfterMs?: number };
 
 /**
  * "May I?", asked immediately before acting. A fleet's answer comes from its server, a host that stands alone asks its own

@@ -1,4 +1,5 @@
 import { signAsync, verifyAsync } from '@noble/ed25519';
+import { sha256 } from '@noble/hashes/sha2.js';
 import canonicalize from 'canonicalize';
 import { type Static, Type } from 'typebox';
 import { QxError } from '../errors.ts';
@@ -14,10 +15,7 @@ import { checkShape, INSTANT_PATTERN } from './schema.ts';
 
 const SIGNATURE = /^[A-Za-z0-9+/]{86}==$/;
 
-const Signature = Type.Object(
-  { key_id: Type.String(), signature: Type.String() },
-  { additionalProperties: false },
-);
+const Signature = Type.Object({ key_id: Type.String(), signature: Type.String() }, { additionalProperties: false });
 
 export const Envelope = Type.Object(
   {
@@ -27,7 +25,10 @@ export const Envelope = Type.Object(
     signed_at: Type.String({ pattern: INSTANT_PATTERN, maxLength: 40 }),
     algorithm: Type.Literal('ed25519'),
     signatures: Type.Optional(
-      Type.Array(Signature, { maxItems: 16, description: 'further signatures, where a threshold asks for more than one' }),
+      Type.Array(Signature, {
+        maxItems: 16,
+        description: 'further signatures, where a threshold asks for more than one',
+      }),
     ),
   },
   { additionalProperties: false },
@@ -41,6 +42,16 @@ export interface SignedManifest {
   /** The bytes of `manifest` exactly as they stand in the envelope. */
   readonly manifestBytes: Uint8Array;
   readonly keyIds: readonly string[];
+  /** Names the release: SHA-256 (hex) of the manifest without what re-issuing or promoting it changes. */
+  readonly digest: string;
+}
+
+/** Fields that change when the same artifacts are signed again. */
+const REISSUED: ReadonlySet<string> = new Set(['channel', 'sequence', 'expires_at']);
+
+function releaseDigest(manifest: Json): string {
+  const kept = Object.entries(manifest as object).filter(([field]) => !REISSUED.has(field));
+  return sha256(signedBytes(Object.fromEntries(kept))).toHex();
 }
 
 /** The bytes that are signed. @throws QxError MANIFEST_INVALID when the value has no canonical form */
@@ -63,7 +74,12 @@ export async function openEnvelope(bytes: Uint8Array, keyring: Keyring): Promise
   for (const claim of claims) signers.push(await signerOf(claim, message, keyring));
   const manifest = readManifest(envelope.manifest as Json);
   checkSigners(signers, manifest, keyring);
-  return { manifest, manifestBytes, keyIds: signers.map((key) => key.key_id) };
+  return {
+    manifest,
+    manifestBytes,
+    keyIds: signers.map((key) => key.key_id),
+    digest: releaseDigest(envelope.manifest as Json),
+  };
 }
 
 function readEnvelope(bytes: Uint8Array): { envelope: Envelope; manifestBytes: Uint8Array } {
@@ -72,15 +88,15 @@ function readEnvelope(bytes: Uint8Array): { envelope: Envelope; manifestBytes: U
     throw new QxError('ENVELOPE_MALFORMED', 'envelope: not a JSON object');
   }
   const fields = value as { readonly [key: string]: Json };
-  if (fields['signature'] === undefined && fields['manifest'] === undefined) {
+  if (fields.signature === undefined && fields.manifest === undefined) {
     throw new QxError('UNSIGNED', 'this is no signed manifest: it has neither manifest nor signature', {
       next: 'sign it: qx-release sign --key FILE manifest.json',
     });
   }
-  if (fields['algorithm'] !== 'ed25519') {
+  if (fields.algorithm !== 'ed25519') {
     throw new QxError('ALGORITHM_UNSUPPORTED', 'envelope: algorithm must be exactly "ed25519"');
   }
-  if (typeof fields['signature'] !== 'string') throw malformedSignature();
+  if (typeof fields.signature !== 'string') throw malformedSignature();
   const envelope = checkShape(Envelope, value, 'envelope', 'ENVELOPE_MALFORMED');
   const [start, end] = members.get('manifest') ?? [0, 0];
   return { envelope, manifestBytes: bytes.subarray(start, end) };
@@ -94,11 +110,16 @@ async function signerOf(claim: Signature, message: Uint8Array, keyring: Keyring)
   if (!SIGNATURE.test(claim.signature)) throw malformedSignature();
   const key = keyring.keys.find((k) => k.key_id === claim.key_id);
   if (key === undefined) {
-    throw new QxError('KEY_UNKNOWN', `signed by key ${JSON.stringify(claim.key_id.slice(0, 80))}, which is not trusted here`, {
-      next: 'compare `qx-update --version` (the keyring that was built in) with the key that signed the release',
-    });
+    throw new QxError(
+      'KEY_UNKNOWN',
+      `signed by key ${JSON.stringify(claim.key_id.slice(0, 80))}, which is not trusted here`,
+      {
+        next: 'compare `qx-update --version` (the keyring that was built in) with the key that signed the release',
+      },
+    );
   }
-  if (key.retired === true) throw new QxError('KEY_RETIRED', `key ${key.key_id} was retired and signs nothing any more`);
+  if (key.retired === true)
+    throw new QxError('KEY_RETIRED', `key ${key.key_id} was retired and signs nothing any more`);
   if (!(await isSignedBy(key, claim.signature, message))) {
     throw new QxError('SIGNATURE_INVALID', `the signature by key ${key.key_id} does not fit this manifest`, {
       next: 'the manifest was changed after it was signed; publish it anew and tell whoever runs the server',
@@ -125,7 +146,10 @@ function checkSigners(signers: readonly TrustedKey[], { product, channel }: Mani
   const distinct = new Set(allowed.map((key) => key.key_id)).size;
   const needed = thresholdFor(keyring, product, channel);
   if (distinct >= needed) return;
-  throw new QxError('THRESHOLD_NOT_MET', `${product}/${channel} needs ${needed} signatures, this release has ${distinct}`);
+  throw new QxError(
+    'THRESHOLD_NOT_MET',
+    `${product}/${channel} needs ${needed} signatures, this release has ${distinct}`,
+  );
 }
 
 export interface Signer {
@@ -143,7 +167,11 @@ export const seedSigner = (keyId: string, seed: Uint8Array): Signer => ({
  * The envelope around exactly these manifest bytes, so that what is served later is what was signed.
  * @throws QxError ENVELOPE_MALFORMED | MANIFEST_INVALID when the manifest would be refused by every reader
  */
-export async function sealEnvelope(manifestBytes: Uint8Array, signers: readonly Signer[], signedAt: string): Promise<Uint8Array> {
+export async function sealEnvelope(
+  manifestBytes: Uint8Array,
+  signers: readonly Signer[],
+  signedAt: string,
+): Promise<Uint8Array> {
   const { value } = readJson(manifestBytes, 'manifest', 'ENVELOPE_MALFORMED');
   readManifest(value);
   const message = signedBytes(value);

@@ -70,7 +70,7 @@ export const Journal = Type.Object({
   channel: ChannelName,
   previous_version: Type.String(),
   release_date: Type.String(),
-  manifest_sha256: Type.String({ pattern: SHA256_PATTERN, description: 'of the canonical manifest: names the release' }),
+  release_digest: Type.String({ pattern: SHA256_PATTERN, description: 'the release digest of format/envelope.ts' }),
   min_rollback_version: nullable(Type.String()),
   image: nullable(JournalImage),
   components: Type.Array(ComponentEntry),
@@ -93,9 +93,13 @@ export const Memory = Type.Object({
   /** Nothing older than this is installed or rolled back to. Rises only when a release was marked good. */
   floor: nullable(Type.String()),
   /** The release that was last marked good. */
-  committed: nullable(Type.Object({ version: Type.String(), release_date: Type.String(), manifest_sha256: Type.String() })),
+  committed: nullable(
+    Type.Object({ version: Type.String(), release_date: Type.String(), release_digest: Type.String() }),
+  ),
   /** Releases that failed here and are not tried again by themselves. */
-  bad: Type.Array(Type.Object({ version: Type.String(), manifest_sha256: Type.String(), at: Type.String(), reason: Type.String() })),
+  bad: Type.Array(
+    Type.Object({ version: Type.String(), release_digest: Type.String(), at: Type.String(), reason: Type.String() }),
+  ),
   /** What was verified onto each slot; null when unknown or being written. */
   slots: Type.Object({ A: nullable(slotContent()), B: nullable(slotContent()) }),
 });
@@ -105,12 +109,23 @@ function slotContent() {
   return Type.Object({ version: Type.String(), sha256: Type.String(), written_at: Type.String() });
 }
 
-export const EMPTY_MEMORY: Memory = { format: 1, high_water: {}, floor: null, committed: null, bad: [], slots: { A: null, B: null } };
+export const EMPTY_MEMORY: Memory = {
+  format: 1,
+  high_water: {},
+  floor: null,
+  committed: null,
+  bad: [],
+  slots: { A: null, B: null },
+};
 
 /** @throws QxError STATE_TOO_NEW | STATE_INVALID */
 export const readMemory = (bytes: Uint8Array): Memory => readVersioned(bytes, Memory, 'state.json');
 
-function readVersioned<T extends typeof Journal | typeof Memory>(bytes: Uint8Array, schema: T, what: string): Static<T> {
+function readVersioned<T extends typeof Journal | typeof Memory>(
+  bytes: Uint8Array,
+  schema: T,
+  what: string,
+): Static<T> {
   const { value } = readJson(bytes, what, 'STATE_INVALID');
   const format = (value as { format?: unknown } | null)?.format;
   if (typeof format === 'number' && format > 1) {

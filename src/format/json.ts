@@ -33,7 +33,11 @@ export function parseStrict(bytes: Uint8Array, limits: JsonLimits = DOCUMENT_LIM
 }
 
 /** As `parseStrict`, with a refusal of the caller's code instead of a SyntaxError. */
-export function readJson(bytes: Uint8Array, what: string, code: 'ENVELOPE_MALFORMED' | 'STATE_INVALID' | 'KEYRING_INVALID') {
+export function readJson(
+  bytes: Uint8Array,
+  what: string,
+  code: 'ENVELOPE_MALFORMED' | 'STATE_INVALID' | 'KEYRING_INVALID',
+) {
   try {
     return parseStrict(bytes);
   } catch (error) {

@@ -18,7 +18,9 @@ const Key = Type.Object(
     public_key: Type.String({ pattern: '^[A-Za-z0-9+/]{43}=$', description: 'Ed25519 public key, base64 of 32 bytes' }),
     products: Type.Array(ProductName, { minItems: 1 }),
     channels: Type.Array(ChannelName, { minItems: 1 }),
-    retired: Type.Optional(Type.Boolean({ description: 'no longer signs anything; a back-dated signature does not revive it' })),
+    retired: Type.Optional(
+      Type.Boolean({ description: 'no longer signs anything; a back-dated signature does not revive it' }),
+    ),
   },
   { additionalProperties: false },
 );
@@ -26,7 +28,10 @@ const Key = Type.Object(
 export const Keyring = Type.Object(
   {
     format: Type.Literal(1),
-    epoch: Type.Integer({ minimum: 1, description: 'raised when keys are replaced after a loss: sequences then start anew' }),
+    epoch: Type.Integer({
+      minimum: 1,
+      description: 'raised when keys are replaced after a loss: sequences then start anew',
+    }),
     kind: Type.Enum(['release', 'development', 'none']),
     keys: Type.Array(Key, { maxItems: 256 }),
     thresholds: Type.Optional(
@@ -44,9 +49,15 @@ export type TrustedKey = Static<typeof Key>;
 export function readKeyring(bytes: Uint8Array): Keyring {
   const { value } = readJson(bytes, 'keyring', 'KEYRING_INVALID');
   const keyring = checkShape(Keyring, value, 'keyring', 'KEYRING_INVALID');
-  refuseTwice(keyring.keys.map((k) => k.key_id), 'key_id');
+  refuseTwice(
+    keyring.keys.map((k) => k.key_id),
+    'key_id',
+  );
   // One key under two names would count twice towards a threshold.
-  refuseTwice(keyring.keys.map((k) => k.public_key), 'public key');
+  refuseTwice(
+    keyring.keys.map((k) => k.public_key),
+    'public key',
+  );
   for (const key of keyring.keys) publicKeyBytes(key.public_key);
   return keyring;
 }

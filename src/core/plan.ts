@@ -1,0 +1,142 @@
+import type { Code } from '../errors.ts';
+import type { Component, FullImage, Manifest } from '../format/manifest.ts';
+import { compareVersions, isNewer } from '../format/version.ts';
+import { other, type Slot } from './boot.ts';
+
+/**
+ * What a trusted release would change on this host: the components and the image that are newer than what is there, in the
+ * order in which they are installed, or the reason why nothing is done. Pure; `agent/install.ts` carries it out.
+ */
+
+export interface HostFacts {
+  /** Version of the running image. */
+  readonly osVersion: string;
+  readonly components: ReadonlyMap<string, string>;
+  /** Null when the kernel command line names no slot: there is no inactive one then. */
+  readonly runningSlot: Slot | null;
+  readonly isOnTrial: boolean;
+  /** Digests of the releases that failed on this host. */
+  readonly bad: ReadonlySet<string>;
+  /** Digest of the release that waits for a reboot, if any. */
+  readonly armed: string | null;
+}
+
+export interface InstallRequest {
+  /** Only this version; its explicit choice also overrides that it failed before. */
+  readonly version?: string;
+  /** Only these components, and no image. */
+  readonly components?: readonly string[];
+  readonly allowDowngrade?: boolean;
+}
+
+export interface Refusal {
+  readonly kind: 'refusal';
+  readonly code: Code;
+  readonly detail: string;
+  readonly next?: string;
+}
+
+export interface Plan {
+  readonly kind: 'plan';
+  readonly manifest: Manifest;
+  readonly digest: string;
+  /** In the order of the manifest; the transaction orders them by their dependencies. */
+  readonly components: readonly Component[];
+  readonly image: FullImage | null;
+  readonly targetSlot: Slot | null;
+  readonly downloadBytes: number;
+  readonly requiresReboot: boolean;
+}
+
+export const refusal = (code: Code, detail: string, next?: string): Refusal => ({
+  kind: 'refusal',
+  code,
+  detail,
+  ...(next === undefined ? {} : { next }),
+});
+
+export interface TrustedRelease {
+  readonly manifest: Manifest;
+  readonly digest: string;
+}
+
+export function planUpdate(
+  { manifest, digest }: TrustedRelease,
+  facts: HostFacts,
+  request: InstallRequest,
+): Plan | Refusal {
+  if (facts.isOnTrial) {
+    return refusal('ON_TRIAL', 'this boot is on trial: the other slot is the only way back until it is confirmed');
+  }
+  if (facts.bad.has(digest) && request.version !== manifest.version) {
+    return refusal(
+      'RELEASE_BAD',
+      `release ${manifest.version} failed on this host before and is not tried again by itself`,
+      `qx-update apply --version ${manifest.version} tries it once more`,
+    );
+  }
+  const components = manifest.components.filter((c) => isWanted(c, facts, request));
+  const image = wantedImage(manifest, facts, request);
+  if (components.length === 0 && image === null) return nothingToDo(manifest, request);
+  const targetSlot = image === null ? null : chooseSlot(image, facts);
+  if (typeof targetSlot === 'object' && targetSlot !== null) return targetSlot;
+  if (facts.armed === digest) {
+    return refusal(
+      'NOTHING_NEWER',
+      `release ${manifest.version} is installed and waits for a reboot`,
+      'qx-update status',
+    );
+  }
+  return {
+    kind: 'plan',
+    manifest,
+    digest,
+    components,
+    image,
+    targetSlot,
+    downloadBytes: [...components, ...(image === null ? [] : [image])].reduce((sum, a) => sum + a.size_bytes, 0),
+    requiresReboot: image !== null,
+  };
+}
+
+function isWanted(component: Component, facts: HostFacts, request: InstallRequest): boolean {
+  if (request.components !== undefined && !request.components.includes(component.name)) return false;
+  return isChange(component.version, facts.components.get(component.name), request);
+}
+
+function wantedImage(manifest: Manifest, facts: HostFacts, request: InstallRequest): FullImage | null {
+  if (request.components !== undefined || manifest.full_image === undefined) return null;
+  return isChange(manifest.version, facts.osVersion, request) ? manifest.full_image : null;
+}
+
+/** Trust has already refused a downgrade that was not asked for; here the same wish decides what counts as different. */
+function isChange(offered: string, installed: string | undefined, request: InstallRequest): boolean {
+  if (installed === undefined) return true;
+  return request.allowDowngrade === true ? compareVersions(offered, installed) !== 0 : isNewer(offered, installed);
+}
+
+function nothingToDo(manifest: Manifest, request: InstallRequest): Refusal {
+  const unknown = (request.components ?? []).filter((name) => !manifest.components.some((c) => c.name === name));
+  if (unknown.length > 0)
+    return refusal('NOT_FOUND', `release ${manifest.version} has no component ${unknown.join(', ')}`);
+  return refusal('NOTHING_NEWER', `this host has everything of release ${manifest.version}`);
+}
+
+function chooseSlot(image: FullImage, facts: HostFacts): Slot | Refusal {
+  if (facts.runningSlot === null) {
+    return refusal(
+      'SLOT_NOT_FOUND',
+      'the kernel command line names no running slot, so no slot is known to be inactive',
+      'boot through the grub.cfg of Quantix-OS',
+    );
+  }
+  const wanted = image.target_slot ?? 'auto';
+  if (wanted === facts.runningSlot) {
+    return refusal(
+      'SLOT_RUNNING',
+      `the release asks for slot ${wanted}, which is running`,
+      'publish it with target_slot auto',
+    );
+  }
+  return other(facts.runningSlot);
+}

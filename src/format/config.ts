@@ -1,0 +1,169 @@
+import { type Static, Type } from 'typebox';
+import { parseDocument } from 'yaml';
+import { QxError } from '../errors.ts';
+import { ChannelName, ProductName } from './manifest.ts';
+import { checkShape, NAME_PATTERN } from './schema.ts';
+import { Window } from './window.ts';
+
+/**
+ * `/etc/limiquantix/node.yaml` and its drop-ins. Later files win key by key; an unknown key is refused by its path, because a
+ * misspelt `auto_reboot` must not silently mean the default.
+ */
+
+const duration = (description: string) =>
+  Type.String({ pattern: '^[1-9][0-9]{0,5}(?:s|m|h|d)$', description: `${description}; a number and s, m, h or d` });
+const url = Type.String({ pattern: '^https?://[^\\s/?#@]+(?:/[^\\s?#]*)?$', maxLength: 512 });
+const path = Type.String({ pattern: '^/[^\\0]*$', maxLength: 512 });
+
+const Updates = Type.Object(
+  {
+    enabled: Type.Optional(Type.Boolean({ description: 'false: this host is never checked or updated' })),
+    server_url: Type.Optional(url),
+    mirrors: Type.Optional(Type.Array(url, { maxItems: 16, description: 'tried in order after server_url' })),
+    product: Type.Optional(ProductName),
+    channel: Type.Optional(ChannelName),
+    compatible: Type.Optional(Type.Array(Type.String({ pattern: NAME_PATTERN }), { maxItems: 16 })),
+    check_interval: Type.Optional(duration('time between two checks')),
+    auto_check: Type.Optional(Type.Boolean()),
+    auto_apply: Type.Optional(Type.Boolean({ description: 'install what a check finds' })),
+    auto_reboot: Type.Optional(
+      Type.Boolean({ description: 'reboot into an installed image when window and drain allow it' }),
+    ),
+    maintenance_windows: Type.Optional(Type.Array(Window, { maxItems: 16, description: 'none: always open' })),
+    health_timeout: Type.Optional(duration('how long a trial boot may take to become healthy')),
+    slot_layout: Type.Optional(Type.Enum(['auto', 'raw', 'filesystem'])),
+    slots: Type.Optional(Type.Object({ A: path, B: path }, { additionalProperties: false })),
+    boot_dir: Type.Optional(path),
+    storage_location: Type.Optional(Type.Enum(['local', 'volume'])),
+    volume_path: Type.Optional(Type.Union([path, Type.Null()])),
+    staging_dir: Type.Optional(path),
+    backup_dir: Type.Optional(path),
+    max_backups: Type.Optional(Type.Integer({ minimum: 1, maximum: 100 })),
+    listen: Type.Optional(Type.String({ pattern: '^(?:off|(?:[^\\s:]+|\\[[0-9a-fA-F:]+\\]):[0-9]{1,5})$' })),
+    tls_cert: Type.Optional(path),
+    tls_key: Type.Optional(path),
+    keyring: Type.Optional(
+      Type.String({ description: 'path of a keyring; only a development build reads it', pattern: '^/' }),
+    ),
+  },
+  { additionalProperties: false },
+);
+
+export const NodeFile = Type.Object({ updates: Type.Optional(Updates) }, { additionalProperties: false });
+
+export interface ConfigSource {
+  readonly path: string;
+  readonly text: string;
+}
+
+export interface Config {
+  readonly enabled: boolean;
+  readonly serverUrl: string;
+  readonly mirrors: readonly string[];
+  readonly product: Static<typeof ProductName>;
+  readonly channel: Static<typeof ChannelName>;
+  readonly compatible: readonly string[];
+  readonly checkIntervalMs: number;
+  readonly autoCheck: boolean;
+  readonly autoApply: boolean;
+  readonly autoReboot: boolean;
+  readonly windows: readonly Window[];
+  readonly healthTimeoutMs: number;
+  readonly slotLayout: 'auto' | 'raw' | 'filesystem';
+  readonly slots: { readonly A: string; readonly B: string };
+  readonly bootDirectory: string;
+  readonly stagingDirectory: string;
+  readonly backupDirectory: string;
+  readonly maxBackups: number;
+  /** Null: no listener on the network. */
+  readonly listen: { readonly host: string; readonly port: number } | null;
+  readonly tls: { readonly cert: string; readonly key: string } | null;
+  readonly keyring: string | null;
+}
+
+/** Files in the order in which they apply. @throws QxError CONFIG_INVALID naming the file and the key */
+export function readConfig(sources: readonly ConfigSource[]): Config {
+  const merged: Record<string, unknown> = {};
+  for (const source of sources) Object.assign(merged, readFile(source).updates ?? {});
+  return resolve(checkShape(Updates, merged, 'updates', 'CONFIG_INVALID'));
+}
+
+function readFile({ path, text }: ConfigSource): Static<typeof NodeFile> {
+  const document = parseDocument(text, { uniqueKeys: true, maxAliasCount: 0 } as Parameters<typeof parseDocument>[1]);
+  const problem = document.errors[0];
+  if (problem !== undefined) throw new QxError('CONFIG_INVALID', `${path}: ${problem.message.split('\n')[0]}`);
+  return checkShape(NodeFile, toPlain(document, path) ?? {}, path, 'CONFIG_INVALID');
+}
+
+function toPlain(document: ReturnType<typeof parseDocument>, path: string): unknown {
+  try {
+    return document.toJS({ maxAliasCount: 0 });
+  } catch (error) {
+    throw new QxError('CONFIG_INVALID', `${path}: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+const UNIT_MS = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
+
+/** `90s`, `15m`, `1h`, `7d` in milliseconds. @throws QxError CONFIG_INVALID */
+export function durationMs(text: string): number {
+  const match = /^([1-9][0-9]{0,5})([smhd])$/.exec(text);
+  if (match === null) throw new QxError('CONFIG_INVALID', `${text} is not a duration such as 90s, 15m, 1h or 7d`);
+  return Number(match[1]) * UNIT_MS[match[2] as keyof typeof UNIT_MS];
+}
+
+function resolve(u: Static<typeof Updates>): Config {
+  const base = storageBase(u);
+  return {
+    enabled: u.enabled ?? true,
+    serverUrl: (u.server_url ?? 'http://localhost:9000').replace(/\/+$/, ''),
+    mirrors: (u.mirrors ?? []).map((m) => m.replace(/\/+$/, '')),
+    product: u.product ?? 'quantix-os',
+    channel: u.channel ?? 'dev',
+    compatible: u.compatible ?? [],
+    checkIntervalMs: durationMs(u.check_interval ?? '1h'),
+    autoCheck: u.auto_check ?? true,
+    autoApply: u.auto_apply ?? false,
+    autoReboot: u.auto_reboot ?? false,
+    windows: (u.maintenance_windows ?? []).map(checkTimeZone),
+    healthTimeoutMs: durationMs(u.health_timeout ?? '60s'),
+    slotLayout: u.slot_layout ?? 'auto',
+    slots: u.slots ?? { A: '/dev/disk/by-partlabel/QUANTIX-A', B: '/dev/disk/by-partlabel/QUANTIX-B' },
+    bootDirectory: u.boot_dir ?? '/boot/grub',
+    stagingDirectory: u.staging_dir ?? `${base}/staging`,
+    backupDirectory: u.backup_dir ?? `${base}/backup`,
+    maxBackups: u.max_backups ?? 3,
+    listen: listenAddress(u.listen ?? '0.0.0.0:8443'),
+    tls: tlsFiles(u),
+    keyring: u.keyring ?? null,
+  };
+}
+
+function storageBase(u: Static<typeof Updates>): string {
+  if (u.storage_location !== 'volume') return '/data/updates';
+  if (typeof u.volume_path === 'string') return u.volume_path.replace(/\/+$/, '');
+  throw new QxError('CONFIG_INVALID', 'updates: storage_location volume needs volume_path');
+}
+
+function checkTimeZone(window: Window): Window {
+  try {
+    new Intl.DateTimeFormat('en', { timeZone: window.timezone ?? 'UTC' });
+    return window;
+  } catch {
+    throw new QxError('CONFIG_INVALID', `updates: maintenance_windows has no time zone called ${window.timezone}`);
+  }
+}
+
+function listenAddress(text: string): Config['listen'] {
+  if (text === 'off') return null;
+  const colon = text.lastIndexOf(':');
+  const port = Number(text.slice(colon + 1));
+  if (port > 65535) throw new QxError('CONFIG_INVALID', `updates: listen has no port ${port}`);
+  return { host: text.slice(0, colon).replace(/^\[|\]$/g, ''), port };
+}
+
+function tlsFiles(u: Static<typeof Updates>): Config['tls'] {
+  if (u.tls_cert === undefined && u.tls_key === undefined) return null;
+  if (u.tls_cert !== undefined && u.tls_key !== undefined) return { cert: u.tls_cert, key: u.tls_key };
+  throw new QxError('CONFIG_INVALID', 'updates: tls_cert and tls_key go together');
+}
