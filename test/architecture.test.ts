@@ -107,6 +107,7 @@ describe('what the plan refuses', () => {
       'execa runs every',
     ],
     ['a barrel', 'src/core/index.ts', "export * from './plan.ts';", "exports another file's names"],
+    ['a barrel of types', 'src/core/index.ts', "export type * from './plan.ts';", "exports another file's names"],
     ['a re-export by name', 'src/core/all.ts', "export { plan } from './plan.ts';", "exports another file's names"],
     ['module-level let', 'src/core/plan.ts', 'let count = 0;', 'module-level let'],
     ['exported module-level let', 'src/core/plan.ts', 'export let count = 0;', 'module-level let'],
@@ -135,7 +136,7 @@ test('what the plan allows is let through', () => {
       "import { request } from 'undici';\nimport type { Http } from '../ports.ts';\nexport const h = request;",
     'src/agent/slot.ts':
       "import { createHash } from 'node:crypto';\nimport type { Disk } from '../ports.ts';\nexport function s() { let n = 0; }",
-    'src/ports.ts': 'export interface Http {}',
+    'src/ports.ts': "export type { Slot } from './format/grubenv.ts';\nexport interface Http {}",
   };
   expect(judge(files)).toEqual([]);
 });

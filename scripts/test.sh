@@ -1,0 +1,38 @@
+#!/bin/sh
+# Installs what is missing, builds, and runs every check and every test. The last line says how many passed.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+. scripts/packages.sh
+
+results=dist/test-results.json
+failed=''
+
+step() {
+  name=$1
+  shift
+  printf '\n== %s\n' "$name"
+  "$@" </dev/null || failed="$failed $name"
+}
+
+give_up() {
+  echo "$1"
+  echo '0 passed, 1 failed, 0 skipped'
+  exit 1
+}
+
+install_packages || give_up 'the Debian packages could not be installed'
+install_node_modules || give_up 'npm ci failed'
+PATH=$PWD/node_modules/.bin:$PATH
+export PATH
+
+rm -f "$results"
+step build node scripts/build.ts --host
+step lint biome check .
+step types tsc --noEmit
+step unused knip
+step tests vitest run --reporter=default --reporter=json --outputFile.json="$results"
+
+echo
+[ -z "$failed" ] || echo "failed:$failed"
+node scripts/summary.ts "$results" || failed="$failed summary"
+[ -z "$failed" ]
