@@ -107,9 +107,10 @@ const declares = [
 /** Statements at the top of a file may name things. They may not keep state, do work, or pass on other files' names. */
 function checkTop(path: string, text: string): string[] {
   const { program, module } = parse(path, text);
-  const passedOn = reExports(module.staticExports).map(
-    () => `${path} exports another file's names: import from that file`,
-  );
+  // A type may be passed on by name: it loads nothing, and gives a floor its word for what it takes from below.
+  const passedOn = reExports(module.staticExports)
+    .filter(({ isType, importName }) => !isType || importName.name === null)
+    .map(() => `${path} exports another file's names: import from that file`);
   const others = program.body.flatMap((statement): string[] => {
     const inner = 'declaration' in statement && statement.declaration ? statement.declaration : statement;
     if (inner.type === 'VariableDeclaration') {
