@@ -18,7 +18,7 @@ interface Machine {
   readonly isCi: boolean;
 }
 
-export type Verdict = { readonly run: 'yes' } | { readonly run: 'skip' | 'fail'; readonly reason: string };
+type Verdict = { readonly run: 'yes' } | { readonly run: 'skip' | 'fail'; readonly reason: string };
 
 /** Decides whether tests with these requirements run on a machine, are skipped, or fail at once. */
 export function judge(requirements: Requirements, machine: Machine): Verdict {
