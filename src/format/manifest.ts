@@ -20,8 +20,9 @@ const version = (description: string) =>
 const sha256 = Type.String({ pattern: SHA256_PATTERN, description: 'SHA-256 of the artifact, lower-case hex' });
 const instant = (description: string) => Type.String({ pattern: INSTANT_PATTERN, maxLength: 40, description });
 const sizeBytes = Type.Integer({ minimum: 1, maximum: 2 ** 43, description: 'exact size of the artifact' });
+export const ARTIFACT_PATTERN = '^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}$';
 const artifact = Type.String({
-  pattern: '^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}$',
+  pattern: ARTIFACT_PATTERN,
   description: 'file name of the artifact within the release',
 });
 
@@ -50,7 +51,11 @@ export const Component = Type.Object({
     }),
   ),
   unpacked_size_bytes: Type.Optional(
-    Type.Integer({ minimum: 0, maximum: 2 ** 43, description: 'sum of the file sizes in the archive: the extraction limit' }),
+    Type.Integer({
+      minimum: 0,
+      maximum: 2 ** 43,
+      description: 'sum of the file sizes in the archive: the extraction limit',
+    }),
   ),
 });
 
@@ -59,7 +64,9 @@ export const FullImage = Type.Object({
   sha256,
   size_bytes: sizeBytes,
   requires_reboot: Type.Boolean(),
-  target_slot: Type.Optional(Type.Enum(['auto', 'A', 'B'], { description: 'default auto: the slot that is not running' })),
+  target_slot: Type.Optional(
+    Type.Enum(['auto', 'A', 'B'], { description: 'default auto: the slot that is not running' }),
+  ),
   chunks: Type.Optional(Type.Object({ artifact, sha256, size_bytes: sizeBytes })),
 });
 
@@ -77,12 +84,21 @@ export const Manifest = Type.Object({
   sequence: Type.Optional(Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER })),
   expires_at: Type.Optional(instant('no new install after this instant')),
   compatible: Type.Optional(
-    Type.Array(Type.String({ pattern: NAME_PATTERN }), { minItems: 1, maxItems: 64, description: 'hardware or host kinds' }),
+    Type.Array(Type.String({ pattern: NAME_PATTERN }), {
+      minItems: 1,
+      maxItems: 64,
+      description: 'hardware or host kinds',
+    }),
   ),
-  min_rollback_version: Type.Optional(version('once this release is good, nothing older is installed or rolled back to')),
+  min_rollback_version: Type.Optional(
+    version('once this release is good, nothing older is installed or rolled back to'),
+  ),
   requires_db_migration: Type.Optional(Type.Boolean()),
   critical: Type.Optional(
-    Type.Array(Type.String({ maxLength: 64 }), { maxItems: 32, description: 'fields that a reader must understand or refuse' }),
+    Type.Array(Type.String({ maxLength: 64 }), {
+      maxItems: 32,
+      description: 'fields that a reader must understand or refuse',
+    }),
   ),
 });
 
@@ -91,7 +107,8 @@ export type Component = Static<typeof Component>;
 export type FullImage = Static<typeof FullImage>;
 
 const KNOWN_FIELDS: ReadonlySet<string> = new Set(Object.keys(Manifest.properties));
-const RESERVED_FILE_NAMES = /^(?:manifest(?:\.signed)?\.json|(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?)$/i;
+// `manifest` is a path of the server next to the artifacts; the others are its own files, or no files at all on some systems.
+const RESERVED_FILE_NAMES = /^(?:manifest(?:(?:\.signed)?\.json)?|(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?)$/i;
 
 /**
  * A manifest from already parsed JSON. Unknown fields are kept and ignored, unless `critical` names them.
@@ -112,16 +129,26 @@ export function readManifest(value: Json): Manifest {
     if (at !== undefined && !isInstant(at)) invalid(`${at} is not a date`);
   }
   checkNames(manifest);
-  if (manifest.update_type === 'full' && manifest.full_image === undefined) invalid('update_type full needs full_image');
+  if (manifest.update_type === 'full' && manifest.full_image === undefined)
+    invalid('update_type full needs full_image');
   if (manifest.components.length === 0 && manifest.full_image === undefined) invalid('it contains nothing to install');
   return manifest;
 }
 
 function checkNames(manifest: Manifest): void {
-  once(manifest.components.map((c) => c.name), 'component');
-  once(manifest.components.map((c) => c.install_path.replace(/\/$/, '')), 'install_path');
+  once(
+    manifest.components.map((c) => c.name),
+    'component',
+  );
+  once(
+    manifest.components.map((c) => c.install_path.replace(/\/$/, '')),
+    'install_path',
+  );
   const artifacts = artifactsOf(manifest);
-  once(artifacts.map((a) => a.artifact.toLowerCase()), 'artifact');
+  once(
+    artifacts.map((a) => a.artifact.toLowerCase()),
+    'artifact',
+  );
   for (const { artifact } of artifacts) {
     if (RESERVED_FILE_NAMES.test(artifact)) invalid(`an artifact cannot be called ${artifact}`);
   }
