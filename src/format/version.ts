@@ -7,7 +7,8 @@ import { QxError } from '../errors.ts';
  */
 
 const PART = '(?:0|[1-9][0-9]{0,8})';
-const PRERELEASE = '(?:0|[1-9][0-9]*|[0-9]*[a-zA-Z-][0-9a-zA-Z-]*)';
+// Up to 15 digits, so that two different numbers are never rounded into one.
+const PRERELEASE = '(?:0|[1-9][0-9]{0,14}|[0-9]*[a-zA-Z-][0-9a-zA-Z-]*)';
 
 /** For JSON Schema: one definition for the reader and for whoever checks a manifest with another tool. */
 export const VERSION_PATTERN = `^${PART}\\.${PART}\\.${PART}(?:-${PRERELEASE}(?:\\.${PRERELEASE})*)?(?:\\+[0-9a-zA-Z-]+(?:\\.[0-9a-zA-Z-]+)*)?$`;
@@ -21,7 +22,10 @@ export const isVersion = (text: string): boolean =>
 /** @throws QxError VERSION_INVALID */
 export function checkVersion(text: string): string {
   if (isVersion(text)) return text;
-  throw new QxError('VERSION_INVALID', `${JSON.stringify(text.slice(0, 80))} is not a version such as 1.4.2 or 1.5.0-rc.1`);
+  throw new QxError(
+    'VERSION_INVALID',
+    `${JSON.stringify(text.slice(0, 80))} is not a version such as 1.4.2 or 1.5.0-rc.1`,
+  );
 }
 
 /** Negative when `a` is older than `b`; 0 when they differ at most in build metadata. */
