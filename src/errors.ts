@@ -28,12 +28,17 @@ export const ERRORS = {
   USAGE: row(400, 'usage'),
   CONFIG_INVALID: row(400, 'usage'),
   BAD_REQUEST: row(400, 'usage'),
+  METHOD_NOT_ALLOWED: row(405, 'usage'),
+  BODY_TOO_LARGE: row(413, 'usage'),
+  MEDIA_TYPE_UNSUPPORTED: row(415, 'usage'),
+  RANGE_UNSATISFIABLE: row(416, 'usage'),
   REFUSED_OVERWRITE: row(409, 'usage'),
   NOT_FOUND: row(404, 'other'),
 
   // Who asked.
   TOKEN_REQUIRED: row(401, 'policy'),
   TOKEN_REFUSED: row(401, 'policy'),
+  TOO_MANY_ATTEMPTS: row(429, 'policy', true),
   FORBIDDEN: row(403, 'policy'),
   INSECURE_TOKEN: row(500, 'usage'),
 
@@ -73,6 +78,7 @@ export const ERRORS = {
   ARCHIVE_MALFORMED: row(422, 'verification'),
   ARCHIVE_TOO_LARGE: row(422, 'verification'),
   ARTIFACT_MISSING: row(409, 'verification'),
+  ARTIFACT_UNLISTED: row(409, 'verification'),
   IMAGE_UNBOOTABLE: row(422, 'verification'),
   NO_SPACE: row(507, 'noSpace', true),
   SLOT_TOO_SMALL: row(507, 'noSpace'),
@@ -85,6 +91,7 @@ export const ERRORS = {
   RESPONSE_TOO_LARGE: row(502, 'verification'),
   DOWNLOAD_STALLED: row(504, 'unreachable', true),
   NO_RELEASE: row(404, 'nothing', true),
+  SIGNING_OFF: row(501, 'other'),
 
   // Policy: the host may not do this now.
   NOTHING_NEWER: row(409, 'nothing'),
@@ -110,6 +117,9 @@ export const ERRORS = {
   ILLEGAL_TRANSITION: row(409, 'other'),
   IO: row(500, 'other', true),
   CANCELLED: row(499, 'other', true),
+  INTERRUPTED: row(500, 'other', true),
+  SUPERSEDED: row(409, 'other'),
+  UNHEALTHY: row(500, 'other'),
   INTERNAL: row(500, 'other'),
 } as const satisfies Record<string, Row>;
 

@@ -1,0 +1,71 @@
+import type { QxError } from '../errors.ts';
+import type { BodyOf, ParamsOf, QueryOf, ResponseOf, Route, RouteTable, Who } from '../format/route.ts';
+
+/**
+ * What a program that answers requests sees of them. It names a handler for each row of its route table; `system/listener.ts`
+ * owns sockets, parsing, validation, problems and the log.
+ */
+
+export interface Caller {
+  readonly via: 'tcp' | 'unix';
+  /** Of the peer; `unix` on the Unix socket. Not taken from any header: those are the caller's own words. */
+  readonly address: string;
+  /** Lower-case names. */
+  readonly headers: Readonly<Record<string, string | undefined>>;
+  /** Names in the query, without their values. */
+  readonly queryNames: readonly string[];
+}
+
+/** One part of a multipart body. Its bytes must be read to the end, or given up together with the whole request. */
+export interface Part {
+  readonly name: string;
+  readonly bytes: AsyncIterable<Uint8Array>;
+}
+
+export interface Call<R extends Route = Route> {
+  readonly params: ParamsOf<R>;
+  readonly query: QueryOf<R>;
+  readonly body: BodyOf<R>;
+  /** Of a multipart body, in the order in which they arrive; empty for other routes. */
+  readonly parts: AsyncIterable<Part>;
+  readonly caller: Caller;
+  /** Aborted when the caller hangs up. */
+  readonly signal: AbortSignal;
+}
+
+export type Headers = Readonly<Record<string, string>>;
+
+interface Head {
+  readonly status?: number;
+  readonly headers?: Headers;
+}
+
+export type Reply<T> =
+  | (Head & { readonly json: T })
+  | (Head & { readonly bytes: Uint8Array; readonly type: string })
+  | (Head & {
+      readonly sizeBytes: number;
+      readonly type: string;
+      /** Opens what is sent before the first byte goes out; not called when only the head is asked for. */
+      readonly open: () => Promise<AsyncIterable<Uint8Array>>;
+    })
+  | (Head & { readonly status: 304 })
+  /** A refusal with more to say than its error: members of the problem document, or headers. */
+  | { readonly refused: QxError; readonly members?: Headers; readonly headers?: Headers };
+
+export type Handler<R extends Route> = (call: Call<R>) => Promise<Reply<ResponseOf<R>>>;
+export type Handlers<T extends RouteTable> = { readonly [Name in keyof T]: Handler<T[Name]> };
+
+export interface Refusal {
+  readonly refused: QxError;
+  readonly headers?: Headers;
+}
+
+/** Decides before a byte of the body is read; null lets the caller in. */
+export type Admit = (who: Who, caller: Caller) => Refusal | null;
+
+/** Large files, a piece at a time. */
+export interface Ranges {
+  /** Bytes `[start, end)` of a regular file, which is open when this resolves. Never follows a final symlink. */
+  openRange(path: string, start: number, end: number): Promise<AsyncIterable<Uint8Array>>;
+}
