@@ -1,7 +1,7 @@
 import { mkdir, readFile, stat } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { exitCode, explain, QxError } from '../src/errors.ts';
-import { bundle, bundlePath } from './build/bundle.ts';
+import { bundle, bundlePaths } from './build/bundle.ts';
 import { executablePath, makeExecutable, makeHostFolder, readKeyring } from './build/executable.ts';
 
 const usage = `usage: npm run build -- [--keyring FILE] [--host]
@@ -17,7 +17,7 @@ const timed = async <T>(what: string, work: () => Promise<T>): Promise<T> => {
 };
 
 async function sizeMb(path: string): Promise<string> {
-  return `${((await stat(path)).size / 1e6).toFixed(1)} MB`;
+  return `${((await stat(path)).size / 1e6).toFixed(2)} MB`;
 }
 
 function readArguments() {
@@ -40,12 +40,12 @@ async function main(): Promise<void> {
   const { version }: { version: string } = JSON.parse(await readFile('package.json', 'utf8'));
   const keyring = await readKeyring(values.keyring);
   await mkdir('dist/cache', { recursive: true });
-  await timed(bundlePath, () => bundle(version));
+  await timed('bundles', () => bundle(version));
   await timed(executablePath, () => makeExecutable(keyring));
   if (values.host) await timed('dist/host', makeHostFolder);
-  process.stdout.write(
-    `${bundlePath} ${await sizeMb(bundlePath)}, ${executablePath} ${await sizeMb(executablePath)}\n`,
-  );
+  for (const path of [bundlePaths.start, bundlePaths.programs, executablePath]) {
+    process.stdout.write(`${path}: ${await sizeMb(path)}\n`);
+  }
 }
 
 await main().catch((error: unknown) => {

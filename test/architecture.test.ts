@@ -1,9 +1,8 @@
 import { globSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import type { BuildResult, Metafile } from 'esbuild';
-import { build } from 'esbuild';
+import type { Metafile } from 'esbuild';
 import { describe, expect, test } from 'vitest';
-import { bundleOptions } from '../scripts/build/bundle.ts';
+import { bundleBoth } from '../scripts/build/bundle.ts';
 import { violations } from './support/architecture.ts';
 
 async function readSources(): Promise<Map<string, string>> {
@@ -141,35 +140,23 @@ test('what the plan allows is let through', () => {
   expect(judge(files)).toEqual([]);
 });
 
-/** What is loaded as soon as main.ts is, before it knows the name it was called by. */
-function loadedAtStart(metafile: Metafile): string[] {
-  const found = new Set(['src/main.ts']);
-  for (const path of found) {
-    for (const { path: next, kind, external } of metafile.inputs[path]?.imports ?? []) {
-      if (kind !== 'dynamic-import' && !external) found.add(next);
-    }
-  }
-  return [...found];
-}
+describe('the bundles', () => {
+  const bundled = bundleBoth('0.0.0-test', false);
+  const ours = (metafile: Metafile): string[] => Object.keys(metafile.inputs).filter((path) => path.startsWith('src/'));
 
-describe('the bundle', () => {
-  const bundled: Promise<BuildResult> = build({ ...bundleOptions('0.0.0-test'), write: false });
-
-  test('starts with main alone and loads the program it is called by', async () => {
-    const { metafile } = await bundled;
-    expect(loadedAtStart(metafile as Metafile)).toEqual(['src/main.ts']);
-    expect(Object.keys(metafile?.inputs ?? {})).toContain('src/cli/host.ts');
+  test('the executable starts with main.ts alone', async () => {
+    expect(ours((await bundled).start)).toEqual(['src/main.ts']);
   });
 
-  test('and a static import would be noticed', () => {
-    const input = (path: string, kind: 'import-statement' | 'dynamic-import') => ({
-      bytes: 1,
-      imports: [{ path, kind }],
-    });
-    const inputs = {
-      'src/main.ts': input('src/cli/host.ts', 'import-statement'),
-      'src/cli/host.ts': input('src/cli/render.ts', 'dynamic-import'),
-    };
-    expect(loadedAtStart({ inputs, outputs: {} })).toEqual(['src/main.ts', 'src/cli/host.ts']);
+  test('each program waits in the other bundle until it is called', async () => {
+    const { inputs } = (await bundled).programs;
+    const [entry = ''] = Object.keys(inputs).filter((path) => path.includes(':'));
+    expect(inputs[entry]?.imports.map(({ path, kind }) => `${kind} ${path}`)).toEqual([
+      'require-call src/cli/fleet.ts',
+      'require-call src/cli/host.ts',
+      'require-call src/cli/release.ts',
+      'require-call src/cli/serve.ts',
+      'require-call src/errors.ts',
+    ]);
   });
 });

@@ -2,15 +2,13 @@ import { createHash } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import type { BuildOptions, Metafile } from 'esbuild';
 import { build, version as esbuildVersion } from 'esbuild';
+import { programsApart, programsEntry, programsName, wrapper } from './programs-apart.ts';
 
-export const bundlePath = 'dist/main.cjs';
-const metafilePath = 'dist/metafile.json';
-const stampPath = 'dist/cache/bundle.stamp';
+export const bundlePaths = { start: 'dist/main.cjs', programs: `dist/${programsName}` } as const;
+const stampPath = 'dist/cache/bundle.json';
 
-export function bundleOptions(version: string): BuildOptions {
-  return {
-    entryPoints: ['src/main.ts'],
-    outfile: bundlePath,
+const common = (version: string) =>
+  ({
     bundle: true,
     platform: 'node',
     format: 'cjs',
@@ -24,40 +22,67 @@ export function bundleOptions(version: string): BuildOptions {
     // A bundle has no import.meta.url: code that reads it would break on the host only.
     logOverride: { 'empty-import-meta': 'error' },
     logLevel: 'warning',
-  };
+  }) as const satisfies BuildOptions;
+
+interface Stamp {
+  /** Every file that esbuild read. */
+  readonly inputs: readonly string[];
+  /** Hash of settings, tools and inputs. */
+  readonly hash: string;
 }
 
-/** Says what went into a bundle: settings, tools, and the bytes of every file that esbuild read. */
-async function stampOf(version: string, metafile: Metafile): Promise<string> {
-  const hash = createHash('sha256').update(JSON.stringify([bundleOptions(version), esbuildVersion]));
-  hash.update(await readFile('package-lock.json'));
-  for (const path of Object.keys(metafile.inputs).sort()) {
-    hash.update(JSON.stringify(path)).update(
-      createHash('sha256')
-        .update(await readFile(path))
-        .digest(),
-    );
+/** Bundles main.ts, and apart from it what main.ts imports lazily. Returns what went into each. */
+export async function bundleBoth(version: string, write: boolean): Promise<{ start: Metafile; programs: Metafile }> {
+  const moved = new Set<string>();
+  const start = await build({
+    ...common(version),
+    entryPoints: ['src/main.ts'],
+    outfile: bundlePaths.start,
+    plugins: [programsApart(moved)],
+    write,
+  });
+  const programs = await build({
+    ...common(version),
+    ...wrapper,
+    stdin: { contents: programsEntry(moved), resolveDir: 'src', sourcefile: 'made-up:programs' },
+    // import() needs a loader that the wrapping function lacks; Node's own modules are all that is left to import.
+    supported: { 'dynamic-import': false },
+    outfile: bundlePaths.programs,
+    write,
+  });
+  return { start: start.metafile, programs: programs.metafile };
+}
+
+/** `program:./cli/host.ts`: what exists in the plugin only has a name with a colon. */
+const isMadeUp = (input: string): boolean => input.includes(':');
+
+async function hashOf(version: string, inputs: readonly string[]): Promise<string> {
+  const hash = createHash('sha256').update(JSON.stringify([common(version), esbuildVersion, inputs]));
+  for (const path of ['package-lock.json', 'scripts/build/bundle.ts', 'scripts/build/programs-apart.ts', ...inputs]) {
+    const bytes = await readFile(path);
+    hash.update(`${bytes.length}\n`).update(bytes);
   }
   return hash.digest('hex');
 }
 
 async function isFresh(version: string): Promise<boolean> {
   try {
-    const metafile: Metafile = JSON.parse(await readFile(metafilePath, 'utf8'));
-    await readFile(bundlePath);
-    return (await readFile(stampPath, 'utf8')) === (await stampOf(version, metafile));
+    for (const path of Object.values(bundlePaths)) await readFile(path);
+    const { inputs, hash }: Stamp = JSON.parse(await readFile(stampPath, 'utf8'));
+    return hash === (await hashOf(version, inputs));
   } catch {
     // Whatever is missing or unreadable, bundling again makes it.
     return false;
   }
 }
 
-/** Bundles all five programs into one file, unless the one that is there was made from the same input. */
+/** Bundles the programs, unless the bundles that are there were made from the same input. */
 export async function bundle(version: string): Promise<'bundled' | 'reused'> {
   if (await isFresh(version)) return 'reused';
-  const { metafile } = await build(bundleOptions(version));
-  if (!metafile) throw new Error('esbuild returned no metafile');
-  await writeFile(metafilePath, JSON.stringify(metafile));
-  await writeFile(stampPath, await stampOf(version, metafile));
+  const { start, programs } = await bundleBoth(version, true);
+  const read = [...Object.keys(start.inputs), ...Object.keys(programs.inputs)].filter((path) => !isMadeUp(path));
+  const inputs = [...new Set(read)].sort();
+  const stamp: Stamp = { inputs, hash: await hashOf(version, inputs) };
+  await writeFile(stampPath, JSON.stringify(stamp));
   return 'bundled';
 }

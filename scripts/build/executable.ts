@@ -2,12 +2,15 @@ import { copyFile, mkdir, readFile, rename, rm, stat, symlink, writeFile } from 
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { readKeyring as checkKeyring } from '../../src/format/keyring.ts';
+import { bundlePaths } from './bundle.ts';
+import { codeCacheName } from './programs-apart.ts';
 
 const executableName = 'qx-node';
 const otherNames = ['qx-update', 'qx-update-server', 'qx-release', 'qx-fleet'];
 const strippedNodePath = 'dist/cache/node';
 const strippedNodeVersionPath = 'dist/cache/node.version';
 const seaConfigPath = 'sea-config.json';
+const codeCacheScript = 'scripts/build/code-cache.ts';
 export const executablePath = join('dist', executableName);
 
 /** What is baked when no keyring is named: it trusts nobody. */
@@ -37,13 +40,18 @@ async function linkNames(folder: string): Promise<void> {
   }
 }
 
-/** Puts bundle and keyring into the runtime. The keyring is an asset, so that other keys need no other bundle. */
+/**
+ * V8's random seed reaches the code it compiles. Fixed, the same input gives the same bytes; --hash-seed would do as well,
+ * but the runtime then rejects the compiled code.
+ */
+const sameBytes = ['--random-seed=1'];
+
+/** Puts bundles and keyring into the runtime. The keyring is an asset, so that other keys need no other bundle. */
 export async function makeExecutable(keyring: string): Promise<void> {
   await stripNode();
   await writeFile('dist/keyring.json', keyring);
-  // V8's random seed reaches the code cache. Fixed, the same input gives the same bytes; --hash-seed would as well, but
-  // the runtime then rejects the cache.
-  await execa(process.execPath, ['--random-seed=1', '--build-sea', seaConfigPath]);
+  await execa(process.execPath, [...sameBytes, codeCacheScript, bundlePaths.programs, `dist/${codeCacheName}`]);
+  await execa(process.execPath, [...sameBytes, '--build-sea', seaConfigPath]);
   // A file that is being executed can't be written to, but it can be replaced.
   await rename(join('dist/cache', executableName), executablePath);
   await linkNames('dist');
