@@ -53,12 +53,15 @@ qx_put() (
 
 # --- versions -------------------------------------------------------------------------------------------------------
 
+qx_is_version() {
+  printf '%s\n' "$1" | grep -Eqx '[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?'
+}
+
 # qx_version_in FILE: the version a NAME.version file holds; fails when there is none or it is not a version.
 qx_version_in() (
   [ -r "$1" ] || exit 1
-  IFS= read -r version <"$1" || [ -n "$version" ] || exit 1
-  printf '%s\n' "$version" | grep -Eqx '[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?' || exit 1
-  printf '%s\n' "$version"
+  read -r text <"$1" || [ -n "$text" ] || exit 1
+  qx_is_version "$text" && printf '%s\n' "$text"
 )
 
 # qx_newer A B: true when version A has precedence over B by semver 2.0.0 (a prerelease comes before its release, numeric
@@ -122,12 +125,12 @@ qx_own_version() {
 qx_refusal() (
   if qx_safe_mode; then echo 'quantix.safe is on the kernel command line' && exit 0; fi
   qx_usable "$(qx_data_path "$1")" || { echo '/data has none that could run' && exit 0; }
-  version=$(qx_version_in "$QX_ROOT/data/versions/$1.version") || { echo "/data does not say which version its $1 is" && exit 0; }
-  if qx_bad "$1" "$version"; then echo "$version in /data is marked bad" && exit 0; fi
+  there=$(qx_version_in "$QX_ROOT/data/versions/$1.version") || { echo "/data does not say which version its $1 is" && exit 0; }
+  if qx_bad "$1" "$there"; then echo "$there in /data is marked bad" && exit 0; fi
   qx_usable "$(qx_own_path "$1")" || exit 1
   own=$(qx_own_version "$1") || { echo "the image's own has no version to compare with" && exit 0; }
-  if qx_newer "$version" "$own"; then exit 1; fi
-  echo "$version in /data is not newer than the image's own $own"
+  if qx_newer "$there" "$own"; then exit 1; fi
+  echo "$there in /data is not newer than the image's own $own"
 )
 
 # qx_choice NAME: prints the path to use. The image's own when in doubt: it was verified together with its kernel.
@@ -150,6 +153,7 @@ qx_point_names() {
 # --- the GRUB environment ---------------------------------------------------------------------------------------------
 
 QX_ENV_SIZE_BYTES=4096
+QX_ENV_MAX_BYTES=65536
 
 # qx_env_value FILE NAME
 qx_env_value() {
@@ -165,13 +169,16 @@ qx_env_seal() (
   printf '%s\n' "$joined"
 )
 
-# qx_env_valid FILE: exactly the block that we write: full size and no NUL, the header, each variable once with a value it
-# can have, nothing but lines and padding, and the seal over all values (a half-written block keeps its header).
+# qx_env_valid FILE: a block as we write it: full size and no NUL, the header, each of our variables once with a value it can
+# have, nothing but variables and padding, and the seal over all values (a half-written block keeps its header). Stricter
+# than GRUB, because what passes here is copied.
 qx_env_valid() (
   [ -f "$1" ] && [ -r "$1" ] || exit 1
-  [ "$(tr -d '\000' <"$1" | wc -c)" -eq "$QX_ENV_SIZE_BYTES" ] || exit 1
+  size=$(wc -c <"$1")
+  [ "$size" -ge "$QX_ENV_SIZE_BYTES" ] && [ "$size" -le "$QX_ENV_MAX_BYTES" ] || exit 1
+  [ "$(tr -d '\000' <"$1" | wc -c)" -eq "$size" ] || exit 1
   [ "$(head -n 1 "$1")" = '# GRUB Environment Block' ] || exit 1
-  [ -z "$(sed -e 1d -e '/^[A-Za-z_][A-Za-z0-9_]*=/d' -e '/^##*$/d' "$1")" ] || exit 1
+  [ -z "$(sed -e 1d -e '/^[A-Za-z0-9_.-]*=/d' -e '/^##*$/d' "$1")" ] || exit 1
   id='\([a-z0-9]\{8,32\}\)\{0,1\}'
   for line in 'order=\(A B\|B A\)' 'a_ok=[01]' 'b_ok=[01]' 'a_tries=[0-3]' 'b_tries=[0-3]' "trial=$id" "failed=$id"; do
     [ "$(grep -c "^quantix_${line%%=*}=" "$1")" -eq 1 ] && grep -q "^quantix_$line\$" "$1" || exit 1

@@ -59,7 +59,11 @@ export async function bootOpenrcRoot({ prepare, cmdline = '' }: OpenrcOptions): 
     await rm(path, { recursive: true, force: true });
   }
   try {
-    await untilThere(join(path, bootedMark), bootTimeoutMs);
+    const diedFirst = ended.then(() => Promise.reject(new Error('it ended while booting')));
+    await Promise.race([untilThere(join(path, bootedMark), bootTimeoutMs), diedFirst]);
+    diedFirst.catch(() => undefined);
+    const { output } = await root.run('cat', '/proc/cmdline');
+    if (output !== cmdline) throw new Error(`/proc is not covered: its cmdline says ${output}`);
     return root;
   } catch (error) {
     host.kill('SIGKILL');
@@ -79,7 +83,7 @@ const namespaceFlags = ['--mount', '--pid', '--uts', '--ipc', '--fork', '--kill-
 const assemble = `
   mount --make-rprivate /
   mount -t proc proc "$1/proc"
-  mount --bind "$1/harness/sysrq" "$1/proc/sysrq-trigger"
+  if [ -e "$1/proc/sysrq-trigger" ]; then mount --bind "$1/harness/sysrq" "$1/proc/sysrq-trigger"; fi
   mount --bind "$1/harness/cmdline" "$1/proc/cmdline"
   mount --bind "$1/run" "$1/run"
   for node in null zero full random urandom; do : >"$1/dev/$node"; mount --bind "/dev/$node" "$1/dev/$node"; done
@@ -143,7 +147,9 @@ const files = {
   'etc/rc.conf': 'rc_controller_cgroups="NO"\nrc_tty_number=0\n',
   'etc/passwd': 'root:x:0:0::/:/bin/sh\n',
   'etc/group': 'root:x:0:\n',
-  'etc/fstab': '',
+  // Debian's BusyBox shell runs md5sum in its own process, which makes OpenRC believe that /proc is not mounted. A second
+  // proc would uncover the two files, so what it mounts is the first one again.
+  'etc/fstab': '/proc /proc none rbind 0 0\n',
   'dev/kmsg': '',
   'dev/console': '',
   'harness/sysrq': '',

@@ -1,0 +1,35 @@
+import { globSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { execa } from 'execa';
+import { expect, test } from 'vitest';
+import { requires } from '../support/requires.ts';
+
+const project = join(import.meta.dirname, '../..');
+const isShell = (file: string): boolean =>
+  /^#( shellcheck shell=sh|!\/bin\/sh|!\/sbin\/openrc-run)/.test(readFileSync(file, 'utf8'));
+const scripts = globSync(['openrc/*', 'local.d/*', 'scripts/*.sh'], { cwd: project }).filter((file) =>
+  isShell(join(project, file)),
+);
+
+requires({ commands: ['shellcheck', 'busybox', 'dash'] })('shell scripts', () => {
+  test('there are the ones that a host needs', () => {
+    expect(scripts).toEqual(
+      expect.arrayContaining([
+        'openrc/node-run',
+        'openrc/quantix-node',
+        'openrc/quantix-functions.sh',
+        'local.d/03-ab-update-check.start',
+        'local.d/05-overlay-mounts.start',
+        'local.d/99-ab-update-verify.start',
+        'scripts/install-host.sh',
+      ]),
+    );
+  });
+
+  test.each(scripts)('%s passes shellcheck and parses in both shells', async (script) => {
+    const { all } = await execa('shellcheck', ['-x', script], { cwd: project, reject: false, all: true });
+    expect(all).toBe('');
+    await execa('busybox', ['ash', '-n', script], { cwd: project });
+    await execa('dash', ['-n', script], { cwd: project });
+  });
+});
