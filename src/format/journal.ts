@@ -72,6 +72,7 @@ export const Journal = Type.Object({
   release_date: Type.String(),
   release_digest: Type.String({ pattern: SHA256_PATTERN, description: 'the release digest of format/envelope.ts' }),
   min_rollback_version: nullable(Type.String()),
+  is_whole: Type.Boolean({ description: 'false when only some components of the release were asked for' }),
   image: nullable(JournalImage),
   components: Type.Array(ComponentEntry),
   started_at: Type.String(),
@@ -136,5 +137,14 @@ function readVersioned<T extends typeof Journal | typeof Memory>(
   return checkShape(schema, value, what, 'STATE_INVALID');
 }
 
+/** What was written can be read again, whatever a server or a program put into an error message. */
 export const writeDocument = (document: Journal | Memory): Uint8Array =>
-  new TextEncoder().encode(`${JSON.stringify(document, null, 2)}\n`);
+  new TextEncoder().encode(`${JSON.stringify(document, (_name, value) => readable(value), 2)}\n`);
+
+const readable = (value: unknown): unknown =>
+  typeof value === 'string'
+    ? value
+        .toWellFormed()
+        .replaceAll(/(\p{M}{8})\p{M}+/gu, '$1')
+        .normalize('NFC')
+    : value;

@@ -2,7 +2,7 @@ import { Point } from '@noble/ed25519';
 import { type Static, Type } from 'typebox';
 import { QxError } from '../errors.ts';
 import { readJson } from './json.ts';
-import { ChannelName, ProductName } from './manifest.ts';
+import { CHANNELS, ChannelName, PRODUCTS, ProductName } from './manifest.ts';
 import { checkShape } from './schema.ts';
 
 /**
@@ -59,7 +59,26 @@ export function readKeyring(bytes: Uint8Array): Keyring {
     'public key',
   );
   for (const key of keyring.keys) publicKeyBytes(key.public_key);
+  checkThresholds(keyring);
   return keyring;
+}
+
+/** A misspelt name would leave its channel at one signature; a threshold above the number of keys would stop all updates. */
+function checkThresholds(keyring: Keyring): void {
+  const known = PRODUCTS.flatMap((product) => CHANNELS.map((channel) => ({ product, channel })));
+  for (const [name, needed] of Object.entries(keyring.thresholds ?? {})) {
+    const of = known.find(({ product, channel }) => name === `${product}/${channel}`);
+    if (of === undefined)
+      throw new QxError('KEYRING_INVALID', `keyring: threshold for ${name}, which is no product/channel`);
+    const signers = keyring.keys.filter(
+      (key) => key.retired !== true && key.products.includes(of.product) && key.channels.includes(of.channel),
+    );
+    if (signers.length >= needed) continue;
+    throw new QxError(
+      'KEYRING_INVALID',
+      `keyring: ${name} needs ${needed} signatures, but ${signers.length} keys may sign it`,
+    );
+  }
 }
 
 function refuseTwice(names: readonly string[], what: string): void {

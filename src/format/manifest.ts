@@ -140,10 +140,7 @@ function checkNames(manifest: Manifest): void {
     manifest.components.map((c) => c.name),
     'component',
   );
-  once(
-    manifest.components.map((c) => c.install_path.replace(/\/$/, '')),
-    'install_path',
-  );
+  checkPlaces(manifest.components.map((c) => c.install_path.replace(/\/$/, '')));
   const artifacts = artifactsOf(manifest);
   once(
     artifacts.map((a) => a.artifact.toLowerCase()),
@@ -152,6 +149,13 @@ function checkNames(manifest: Manifest): void {
   for (const { artifact } of artifacts) {
     if (RESERVED_FILE_NAMES.test(artifact)) invalid(`an artifact cannot be called ${artifact}`);
   }
+}
+
+/** No component inside another: swapping or undoing the outer one would take the inner one with it. */
+function checkPlaces(paths: readonly string[]): void {
+  once(paths, 'install_path');
+  const inner = paths.find((path) => paths.some((outer) => path.startsWith(`${outer}/`)));
+  if (inner !== undefined) invalid(`install_path ${inner} lies inside another component`);
 }
 
 function once(names: readonly string[], what: string): void {

@@ -1,0 +1,40 @@
+import type { Journal } from '../../src/format/journal.ts';
+
+/** A whole update of one component and an image, armed and waiting for its reboot. */
+export const sampleJournal: Journal = {
+  previous_slot: 'A',
+  target_slot: 'B',
+  target_version: '1.1.0',
+  boot_attempts: 0,
+  max_attempts: 3,
+  pending: true,
+  format: 1,
+  id: 'abcdefgh12345678',
+  phase: 'armed',
+  product: 'quantix-os',
+  channel: 'dev',
+  previous_version: '1.0.0',
+  release_date: '2026-11-01T00:00:00Z',
+  release_digest: 'a'.repeat(64),
+  min_rollback_version: null,
+  is_whole: true,
+  image: { artifact: 'system.squashfs', sha256: 'b'.repeat(64), size_bytes: 1, requires_reboot: true },
+  components: [
+    {
+      name: 'qx-node',
+      version: '1.1.0',
+      previous_version: null,
+      artifact: 'qx-node.tar.zst',
+      install_path: '/data/bin/qx-node',
+      kind: 'file',
+      permissions: '0755',
+      restart_service: null,
+      unpacked_size_bytes: null,
+      backup: null,
+      state: 'pending',
+    },
+  ],
+  started_at: '2026-11-02T00:00:00Z',
+  updated_at: '2026-11-02T00:00:00Z',
+  error: null,
+};
