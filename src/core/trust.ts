@@ -1,0 +1,153 @@
+import type { Memory } from '../format/journal.ts';
+import type { Channel, Manifest, Product } from '../format/manifest.ts';
+import { compareVersions } from '../format/version.ts';
+import { type Refusal, refusal } from './plan.ts';
+
+/**
+ * Whether a manifest whose signatures are good may be installed on this host now. A signature says who made a release, not
+ * that it is the right one: every release that was ever signed keeps a good signature.
+ */
+
+export interface TrustQuestion {
+  readonly manifest: Manifest;
+  readonly memory: Memory;
+  readonly host: {
+    readonly installedVersion: string;
+    /** What this host says it is; empty when nobody configured it. */
+    readonly compatible: readonly string[];
+  };
+  readonly keyringEpoch: number;
+  readonly clock: {
+    readonly nowMs: number;
+    readonly isSynchronised: boolean;
+    readonly buildDateMs: number;
+  };
+  readonly want: {
+    readonly product: Product;
+    readonly channel: Channel;
+    /** Set when this version was asked for by name: the server must not answer with another one. */
+    readonly version?: string;
+  };
+  readonly options: { readonly allowDowngrade: boolean; readonly isRoot: boolean };
+}
+
+const MAX_AHEAD_MS = 24 * 3600 * 1000;
+
+type Check = (question: TrustQuestion) => Refusal | null;
+
+/** The order is part of the answer: what is for somebody else is never judged by its age or version. */
+const CHECKS: readonly Check[] = [checkAddress, checkSequence, checkExpiry, checkDate, checkVersion];
+
+export function judgeRelease(question: TrustQuestion): Refusal | null {
+  for (const check of CHECKS) {
+    const refused = check(question);
+    if (refused !== null) return refused;
+  }
+  return null;
+}
+
+function checkAddress({ manifest, want, host }: TrustQuestion): Refusal | null {
+  const next = 'compare server_url and the channel of this host with what the server has published';
+  if (manifest.product !== want.product) {
+    return refusal('WRONG_PRODUCT', `this release is for ${manifest.product}, this host is ${want.product}`, next);
+  }
+  if (manifest.channel !== want.channel) {
+    return refusal('WRONG_CHANNEL', `this release is for channel ${manifest.channel}, not ${want.channel}`, next);
+  }
+  if (want.version !== undefined && manifest.version !== want.version) {
+    return refusal('NOT_FOUND', `the server answered with ${manifest.version}, asked for was ${want.version}`);
+  }
+  const kinds = manifest.compatible;
+  if (kinds === undefined || kinds.some((kind) => host.compatible.includes(kind))) return null;
+  const own = host.compatible.join(', ') || 'nothing in particular';
+  return refusal(
+    'NOT_COMPATIBLE',
+    `this release is for ${kinds.join(', ')}; this host says it is ${own}`,
+    'set updates.compatible in node.yaml to what this host is',
+  );
+}
+
+const highWaterKey = ({ product, channel }: Manifest, epoch: number): string => `${product}/${channel}/${epoch}`;
+
+const highestSeen = (memory: Memory, manifest: Manifest, epoch: number): number => {
+  const key = highWaterKey(manifest, epoch);
+  return Object.hasOwn(memory.high_water, key) ? (memory.high_water[key] ?? 0) : 0;
+};
+
+/** Root named this very release and asked to go lower: then an older sequence is what was asked for, and no replay. */
+const isChosenDowngrade = ({ want, options }: TrustQuestion): boolean =>
+  want.version !== undefined && options.allowDowngrade && options.isRoot;
+
+function checkSequence(question: TrustQuestion): Refusal | null {
+  const { manifest, memory, keyringEpoch } = question;
+  const seen = highestSeen(memory, manifest, keyringEpoch);
+  if (seen === 0 || isChosenDowngrade(question)) return null;
+  if (manifest.sequence === undefined) {
+    return refusal('SEQUENCE_MISSING', `this release has no sequence, though sequence ${seen} was seen before`);
+  }
+  // Equal is the release that was seen: a host asks every hour.
+  if (manifest.sequence >= seen) return null;
+  return refusal(
+    'SEQUENCE_REPLAYED',
+    `this release has sequence ${manifest.sequence}, though sequence ${seen} was seen before`,
+    'the server offers something older than it did; ask whoever runs it, or sign it again with a higher sequence',
+  );
+}
+
+/** A clock that was set back, or that woke in 1970, must not bring an expired release to life again. */
+function trustedNowMs({ memory, clock }: TrustQuestion): number {
+  const committedMs = memory.committed === null ? Number.NaN : Date.parse(memory.committed.release_date);
+  return Math.max(clock.nowMs, clock.buildDateMs, Number.isNaN(committedMs) ? 0 : committedMs);
+}
+
+function checkExpiry(question: TrustQuestion): Refusal | null {
+  const { expires_at } = question.manifest;
+  if (expires_at === undefined || Date.parse(expires_at) > trustedNowMs(question)) return null;
+  return refusal(
+    'EXPIRED',
+    `this release could be installed until ${expires_at}`,
+    'qx-release refresh signs it again with a later date',
+  );
+}
+
+/** Only a clock that somebody vouches for can say that a date lies ahead; a host that woke in 1970 would refuse everything. */
+function checkDate({ manifest, clock }: TrustQuestion): Refusal | null {
+  if (!clock.isSynchronised) return null;
+  const aheadMs = Date.parse(manifest.release_date) - clock.nowMs;
+  if (aheadMs <= MAX_AHEAD_MS) return null;
+  return refusal('DATED_AHEAD', `this release is dated ${manifest.release_date}, more than a day ahead of this host`);
+}
+
+function checkVersion({ manifest, memory, host, options }: TrustQuestion): Refusal | null {
+  const { version, min_version } = manifest;
+  if (memory.floor !== null && compareVersions(version, memory.floor) < 0) {
+    return refusal('BELOW_FLOOR', `this release is ${version}; nothing below ${memory.floor} is ever installed here`);
+  }
+  if (min_version !== undefined && compareVersions(host.installedVersion, min_version) < 0) {
+    return refusal(
+      'TOO_OLD_TO_UPDATE',
+      `release ${version} can be installed over ${min_version} or later; this host has ${host.installedVersion}`,
+      `install a release between ${host.installedVersion} and ${version} first`,
+    );
+  }
+  if (compareVersions(version, host.installedVersion) >= 0) return null;
+  if (!options.allowDowngrade) {
+    return refusal(
+      'DOWNGRADE',
+      `this release is ${version}, this host has ${host.installedVersion}`,
+      'qx-update apply --allow-downgrade, as root',
+    );
+  }
+  if (options.isRoot) return null;
+  return refusal('DOWNGRADE_NEEDS_ROOT', 'only root may install an older release');
+}
+
+/** The memory after this release was seen. A sequence only ever rises, and only within its own channel and epoch. */
+export function remember(memory: Memory, manifest: Manifest, keyringEpoch: number): Memory {
+  const seen = highestSeen(memory, manifest, keyringEpoch);
+  if (manifest.sequence === undefined || manifest.sequence <= seen) return memory;
+  return {
+    ...memory,
+    high_water: { ...memory.high_water, [highWaterKey(manifest, keyringEpoch)]: manifest.sequence },
+  };
+}
