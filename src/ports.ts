@@ -117,6 +117,38 @@ export interface Http {
   ): Promise<HttpResponse>;
 }
 
+export interface UploadPart {
+  readonly name: string;
+  readonly fileName: string;
+  readonly sizeBytes: number;
+  /** Bytes at hand, or a file that is read while it is sent. */
+  readonly content: Uint8Array | { readonly path: string };
+}
+
+export interface UploadLimits {
+  readonly maxResponseBytes: number;
+  readonly connectTimeoutMs: number;
+  /** No byte taken and no answer for this long: the upload is given up. */
+  readonly stallTimeoutMs: number;
+}
+
+export interface Upload {
+  /**
+   * Sends a form (multipart/form-data) of known length with constant memory; never follows a redirect. An answer that comes
+   * before everything was sent, such as a refusal, ends the sending. @throws SERVER_UNREACHABLE | SIZE_MISMATCH
+   */
+  post(
+    url: string,
+    request: {
+      headers: Readonly<Record<string, string>>;
+      parts: readonly UploadPart[];
+      limits: UploadLimits;
+      onSent?: (sentBytes: number, totalBytes: number) => void;
+      signal?: AbortSignal;
+    },
+  ): Promise<{ readonly status: number; readonly body: Uint8Array }>;
+}
+
 export interface SlotDevice {
   readonly path: string;
   readonly sizeBytes: number;
@@ -156,6 +188,8 @@ export interface Booted {
   readonly copy: EnvCopy | null;
   /** The trial's id, empty on a normal boot. */
   readonly trial: string;
+  /** A trial that GRUB gave up on the way to this boot, told even where it could not be saved; empty otherwise. */
+  readonly failed: string;
   readonly safe: boolean;
 }
 
@@ -190,6 +224,11 @@ export interface Process {
     argv: readonly [string, ...string[]],
     options: { timeoutMs: number; signal?: AbortSignal; input?: Uint8Array },
   ): Promise<ProcessResult>;
+}
+
+/** The agent of this host as its own health gate sees it. */
+export interface LocalAgent {
+  answers(): Promise<boolean>;
 }
 
 /** One line of what happened, for the log and the audit trail; `code` when something was refused. */

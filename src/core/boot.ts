@@ -1,4 +1,4 @@
-import type { BootState, Slot, SlotState } from '../format/grubenv.ts';
+import { type BootState, type Slot, type SlotState, sealOf } from '../format/grubenv.ts';
 
 export type { BootState, Slot, SlotState } from '../format/grubenv.ts';
 
@@ -13,6 +13,8 @@ export const TRIES = 3;
 const OUT: SlotState = { ok: false, tries: 0 };
 
 export const other = (slot: Slot): Slot => (slot === 'A' ? 'B' : 'A');
+
+export const sameBoot = (a: BootState, b: BootState): boolean => sealOf(a) === sealOf(b);
 
 /** A host whose other slot holds nothing that we know of. */
 export const freshState = (slot: Slot): BootState =>
@@ -44,11 +46,12 @@ export const markGood = (state: BootState, slot: Slot): BootState => ({
   failed: '',
 });
 
-/** The trial is given up; the other slot is first again. grub.cfg does the same when the tries are used up. */
-export const markFailed = (state: BootState): BootState => {
-  const [first, second] = state.order;
-  return { ...state, order: [second, first], [first]: OUT, trial: '', failed: state.trial };
-};
+/**
+ * The trial is given up; the other slot is first again. grub.cfg does the same when the tries are used up. A state in which
+ * nothing is on trial stays as it is: the first slot in order would be the good one.
+ */
+export const markFailed = (state: BootState, slot: Slot = state.order[0], trial: string = state.trial): BootState =>
+  trial === '' ? state : { ...state, order: [other(slot), slot], [slot]: OUT, trial: '', failed: trial };
 
 /** The slot that a manual rollback goes to; null while the other slot holds nothing bootable. */
 export const previous = (state: BootState): Slot | null => (state[state.order[1]].ok ? state.order[1] : null);

@@ -9,6 +9,8 @@ import { other, type Slot } from './boot.ts';
  */
 
 export interface HostFacts {
+  /** Of the release that this host has: the image's, or a newer one that only changed components. */
+  readonly version: string;
   /** Version of the running image. */
   readonly osVersion: string;
   readonly components: ReadonlyMap<string, string>;
@@ -40,12 +42,15 @@ export interface Plan {
   readonly kind: 'plan';
   readonly manifest: Manifest;
   readonly digest: string;
+  readonly installedVersion: string;
   /** In the order of the manifest; the transaction orders them by their dependencies. */
   readonly components: readonly Component[];
   readonly image: FullImage | null;
   readonly targetSlot: Slot | null;
   readonly downloadBytes: number;
   readonly requiresReboot: boolean;
+  /** False when only some components were asked for: the host then does not have this release. */
+  readonly isWhole: boolean;
 }
 
 export const refusal = (code: Code, detail: string, next?: string): Refusal => ({
@@ -91,11 +96,13 @@ export function planUpdate(
     kind: 'plan',
     manifest,
     digest,
+    installedVersion: facts.version,
     components,
     image,
     targetSlot,
     downloadBytes: [...components, ...(image === null ? [] : [image])].reduce((sum, a) => sum + a.size_bytes, 0),
     requiresReboot: image !== null,
+    isWhole: request.components === undefined,
   };
 }
 

@@ -17,7 +17,7 @@ export const UPDATE_TABLE = {
   trial: { confirm: 'complete', rollBack: 'rollingBack' },
   undoing: { undone: 'failed' },
   rollingBack: { undone: 'rolledBack' },
-  complete: { start: 'fetching' },
+  complete: { start: 'fetching', rollBack: 'rollingBack' },
   failed: { start: 'fetching' },
   rolledBack: { start: 'fetching' },
 } as const satisfies Record<Phase, Record<string, Phase>>;

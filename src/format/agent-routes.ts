@@ -67,6 +67,9 @@ export const ApplyRequest = Type.Object(
     components: Type.Optional(
       Type.Array(Type.String({ pattern: NAME_PATTERN }), { minItems: 1, maxItems: 256, description: 'only these' }),
     ),
+    allow_downgrade: Type.Optional(
+      Type.Boolean({ description: 'install an older release; over the Unix socket only, and never below the floor' }),
+    ),
     force_reboot: Type.Optional(
       Type.Boolean({ description: 'reboot when it is installed; passes by no drain and no window' }),
     ),
@@ -92,6 +95,38 @@ export const VersionInfo = Type.Object({
   hostname: Type.String(),
 });
 export type VersionInfo = Static<typeof VersionInfo>;
+
+/** What would be done, step by step, before anything is. */
+export const PlanResponse = Type.Object({
+  version: Type.Optional(Type.String({ description: 'absent: there is nothing to plan, and refused says why' })),
+  steps: Type.Array(Type.String()),
+  downloadBytes: Type.Integer({ minimum: 0 }),
+  requiresReboot: Type.Boolean(),
+  targetSlot: Type.Optional(Type.Enum(['A', 'B'])),
+  refused: Type.Optional(RefusalInfo()),
+});
+export type PlanResponse = Static<typeof PlanResponse>;
+
+/** For whoever follows an update: finer than the status, and with the code of what went wrong. */
+export const ProgressResponse = Type.Object({
+  busy: Type.Boolean(),
+  phase: Type.Enum(['idle', 'checking', 'downloading', 'applying']),
+  name: Type.String({ description: 'artifact or component that is being worked on' }),
+  doneBytes: Type.Integer({ minimum: 0 }),
+  totalBytes: Type.Integer({ minimum: 0 }),
+  result: Type.Optional(
+    Type.Object({
+      kind: Type.Enum(['complete', 'reboot_required', 'refusal', 'failed']),
+      version: Type.Optional(Type.String()),
+      refused: Type.Optional(RefusalInfo()),
+    }),
+  ),
+});
+export type ProgressResponse = Static<typeof ProgressResponse>;
+
+function RefusalInfo() {
+  return Type.Object({ code: Type.String(), detail: Type.String(), next: Type.Optional(Type.String()) });
+}
 
 export const AGENT_ROUTES = {
   check: {
@@ -126,6 +161,30 @@ export const AGENT_ROUTES = {
     body: Type.Optional(ApplyRequest),
     content: 'json',
     response: ApplyResponse,
+  },
+  plan: {
+    method: 'GET',
+    path: '/api/v1/updates/plan',
+    who: 'host-admin',
+    summary: 'What apply would do now',
+    content: 'json',
+    response: PlanResponse,
+  },
+  progress: {
+    method: 'GET',
+    path: '/api/v1/updates/progress',
+    who: 'host-admin',
+    summary: 'How far the update is that is running, or how the last one ended',
+    content: 'json',
+    response: ProgressResponse,
+  },
+  health: {
+    method: 'GET',
+    path: '/health',
+    who: 'open',
+    summary: 'The agent is up',
+    content: 'json',
+    response: Type.Object({ status: Type.Literal('healthy') }),
   },
   config: {
     method: 'GET',

@@ -1,0 +1,119 @@
+import type { InstallRequest, Plan, Refusal } from '../core/plan.ts';
+import { type Activity, type LastResult, updateStatus } from '../core/status.ts';
+import { asQxError, QxError } from '../errors.ts';
+import type { UpdateStatus } from '../format/agent-routes.ts';
+import { check } from './check.ts';
+import type { Host, Progress } from './host.ts';
+import { type InstallResult, install } from './install.ts';
+import { loadJournal } from './store.ts';
+
+/** One agent: at most one update at a time, whoever asks for it, and a status that looking at it never changes. */
+
+export interface Apply {
+  readonly request: InstallRequest;
+  /** Reboot when the update needs it, as soon as windows and drains allow. */
+  readonly reboot: boolean;
+}
+
+export type Finished = InstallResult | { readonly kind: 'failed'; readonly error: QxError };
+
+export interface Agent {
+  status(): Promise<UpdateStatus>;
+  activity(): Activity;
+  /** How the last update ended; null while one runs, and before the first. */
+  lastFinished(): Finished | null;
+  check(signal?: AbortSignal): Promise<Plan | Refusal>;
+  /** Begins an update and answers with the promise of its end. @throws QxError BUSY when one is running */
+  start(apply: Apply): Promise<Finished>;
+  /** Somebody wants the reboot that the armed update needs. */
+  wantsReboot(): boolean;
+  /** Stops what is running at its next safe point and waits for it. */
+  stop(): Promise<void>;
+}
+
+export function createAgent(host: Host): Agent {
+  const now: { activity: Activity; last: LastResult; finished: Finished | null; reboot: boolean } = {
+    activity: { kind: 'idle' },
+    last: null,
+    finished: null,
+    reboot: host.config.autoReboot,
+  };
+  const running: { update: Promise<Finished> | null; abort: AbortController } = {
+    update: null,
+    abort: new AbortController(),
+  };
+
+  const run = async ({ request, reboot }: Apply): Promise<Finished> => {
+    const watch = { signal: running.abort.signal, progress: (p: Progress) => void (now.activity = activityOf(p)) };
+    const finished = await install(host, request, watch).catch((error: unknown) => failed(error));
+    Object.assign(now, { activity: { kind: 'idle' }, finished, last: lastOf(finished), reboot: now.reboot || reboot });
+    running.update = null;
+    return finished;
+  };
+
+  return {
+    status: async () => updateStatus(now.activity, now.last, await loadJournal(host)),
+    activity: () => now.activity,
+    lastFinished: () => (running.update === null ? now.finished : null),
+    wantsReboot: () => now.reboot,
+
+    check: async (signal) => {
+      // While an update runs its progress is the status: a check must neither hide it nor end it.
+      if (running.update !== null) return check(host, {}, { ...(signal === undefined ? {} : { signal }) });
+      now.activity = { kind: 'checking' };
+      try {
+        const plan = await check(host, {}, { ...(signal === undefined ? {} : { signal }) });
+        if (running.update === null) now.last = lastOfCheck(plan);
+        return plan;
+      } catch (error) {
+        if (running.update === null) now.last = { kind: 'error', message: asQxError(error).message };
+        throw error;
+      } finally {
+        if (now.activity.kind === 'checking') now.activity = { kind: 'idle' };
+      }
+    },
+
+    start: (apply) => {
+      if (running.update !== null) throw new QxError('BUSY', 'an update is under way', { next: 'qx-update status' });
+      now.activity = { kind: 'downloading', name: 'manifest', doneBytes: 0, totalBytes: 0 };
+      running.update = run(apply);
+      return running.update;
+    },
+
+    stop: async () => {
+      running.abort.abort();
+      await running.update;
+    },
+  };
+}
+
+const failed = (error: unknown): Finished => ({ kind: 'failed', error: asQxError(error) });
+
+function activityOf({ phase, name, doneBytes, totalBytes }: Progress): Activity {
+  return {
+    kind: phase === 'writing' || phase === 'applying' ? 'applying' : 'downloading',
+    name,
+    doneBytes,
+    totalBytes,
+  };
+}
+
+function lastOf(finished: Finished): LastResult {
+  switch (finished.kind) {
+    case 'complete':
+      return { kind: 'complete', version: finished.version };
+    case 'reboot_required':
+      return null;
+    case 'failed':
+      return { kind: 'error', message: finished.error.message };
+    case 'refusal':
+      return finished.code === 'NOTHING_NEWER' ? { kind: 'up_to_date' } : { kind: 'error', message: finished.detail };
+  }
+}
+
+function lastOfCheck(plan: Plan | Refusal): LastResult {
+  if (plan.kind === 'plan') return { kind: 'available', version: plan.manifest.version };
+  return plan.code === 'NOTHING_NEWER' || plan.code === 'NO_RELEASE'
+    ? { kind: 'up_to_date' }
+    : { kind: 'error', message: plan.detail };
+}

@@ -1,0 +1,97 @@
+import { type BootState, sameBoot } from '../core/boot.ts';
+import { type PendingSlot, restored } from '../core/boot-verdict.ts';
+import { QxError } from '../errors.ts';
+import { decodeBoot, encodeBoot, isSound } from '../format/grubenv.ts';
+import type { Boot, Booted, EnvCopy } from '../ports.ts';
+
+/**
+ * The two copies of the boot environment. One is always whole: they are never both being written, and no change begins
+ * before both are equal. The copy that GRUB used in this boot is the truth, because GRUB counts in that one only.
+ */
+
+interface Machine {
+  readonly boot: Boot;
+}
+
+export interface BootEnv {
+  readonly booted: Booted;
+  /** Null when neither copy is valid. */
+  readonly state: BootState | null;
+  /** The copy that is believed, and written first. */
+  readonly primary: EnvCopy;
+  readonly bytes: Readonly<Record<EnvCopy, Uint8Array | null>>;
+}
+
+const otherCopy = (copy: EnvCopy): EnvCopy => (copy === 'grubenv' ? 'grubenv.bak' : 'grubenv');
+
+export async function loadBootEnv({ boot }: Machine): Promise<BootEnv> {
+  const booted = await boot.booted();
+  const bytes = { grubenv: await boot.read('grubenv'), 'grubenv.bak': await boot.read('grubenv.bak') };
+  const valid = (copy: EnvCopy): BootState | null => (bytes[copy] === null ? null : decodeBoot(bytes[copy]));
+  // Where GRUB names no copy, the one that it will prefer next time.
+  const preferred = booted.copy ?? 'grubenv';
+  const primary = valid(preferred) === null && valid(otherCopy(preferred)) !== null ? otherCopy(preferred) : preferred;
+  return { booted, state: valid(primary), primary, bytes };
+}
+
+/** Writes nothing. */
+export const currentBoot = async (machine: Machine): Promise<BootState | null> => (await loadBootEnv(machine)).state;
+
+/**
+ * After a start: both copies valid, equal and whole. Lost ones are written anew from what runs and what the journal knows.
+ * A system that our GRUB did not start touches nothing.
+ */
+export async function settleBoot(
+  machine: Machine,
+  pending: PendingSlot,
+): Promise<{ readonly state: BootState | null; readonly booted: Booted }> {
+  const env = await loadBootEnv(machine);
+  const { booted } = env;
+  if (booted.slot === null) return { state: env.state, booted };
+  const state = env.state ?? restored(pending, booted.slot);
+  if (!isSettled(env)) await repair(machine, env, state);
+  return { state, booted };
+}
+
+/** @throws QxError BOOT_ENV_INVALID when there is no valid state to change, or what was written reads back differently */
+export async function changeBoot(machine: Machine, change: (state: BootState) => BootState): Promise<BootState> {
+  const env = await loadBootEnv(machine);
+  if (env.state === null) {
+    throw new QxError('BOOT_ENV_INVALID', 'neither copy of the boot environment is valid', {
+      next: 'qx-update confirm writes them anew for the slot that runs',
+    });
+  }
+  if (!isSettled(env)) await repair(machine, env, env.state);
+  const next = change(env.state);
+  if (!sameBoot(next, env.state)) await writeBoth(machine, env, next);
+  return next;
+}
+
+export function isSettled({ bytes, state }: BootEnv): boolean {
+  const [first, second] = [bytes.grubenv, bytes['grubenv.bak']];
+  if (state === null || first === null || second === null) return false;
+  return isSound(first) && isSound(second) && first.length === second.length && first.every((b, i) => b === second[i]);
+}
+
+/** The broken copy first: the whole one stays until there are two. */
+async function repair({ boot }: Machine, env: BootEnv, state: BootState): Promise<void> {
+  const bytes = blockFor(env, state);
+  await boot.write(otherCopy(env.primary), bytes);
+  const there = env.bytes[env.primary];
+  if (there === null || !isSound(there) || there.length !== bytes.length || env.state === null) {
+    await boot.write(env.primary, bytes);
+  }
+}
+
+/** The copy that GRUB used comes first: in this boot it is the one that is believed. */
+async function writeBoth({ boot }: Machine, env: BootEnv, state: BootState): Promise<void> {
+  const bytes = blockFor(env, state);
+  await boot.write(env.primary, bytes);
+  await boot.write(otherCopy(env.primary), bytes);
+}
+
+/** One size for both, the larger one, since neither file may shrink. */
+function blockFor(env: BootEnv, state: BootState): Uint8Array {
+  const sizeBytes = Math.max(env.bytes.grubenv?.length ?? 0, env.bytes['grubenv.bak']?.length ?? 0);
+  return encodeBoot(state, env.bytes[env.primary], sizeBytes);
+}

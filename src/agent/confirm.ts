@@ -1,0 +1,70 @@
+import { markFailed, markGood, type Slot } from '../core/boot.ts';
+import type { ProbeResult } from '../core/health.ts';
+import { type Refusal, refusal } from '../core/plan.ts';
+import type { Journal } from '../format/journal.ts';
+import { changeBoot } from './bootenv.ts';
+import { type Host, PATHS, type Watch } from './host.ts';
+import { finishGood } from './outcome.ts';
+import { healthGate } from './probes.ts';
+import { recover } from './recover.ts';
+import { advance, loadJournal, saveJournal } from './store.ts';
+
+/**
+ * After a reboot: which slot is this, is it well? Then the slot is marked good, or the old one boots again. Run by the
+ * image's own boot script, never by what was just installed in /data.
+ */
+
+export type Confirmation =
+  | Refusal
+  | {
+      readonly kind: 'confirmed';
+      readonly version: string;
+      readonly slot: Slot;
+      readonly warnings: readonly ProbeResult[];
+    }
+  | { readonly kind: 'rolling_back'; readonly version: string; readonly failed: readonly ProbeResult[] };
+
+export async function confirm(host: Host, watch: Watch = {}): Promise<Confirmation> {
+  const unlock = await host.files.lock(PATHS.lock);
+  if (unlock === null) return refusal('BUSY', 'an update is under way on this host', 'qx-update status');
+  try {
+    const before = await loadJournal(host);
+    const verdict = await recover(host);
+    const journal = await loadJournal(host);
+    if (verdict === 'already-good' && before?.phase !== 'complete' && journal !== null) return confirmed(journal, []);
+    if (verdict !== 'trial' || journal === null) return refusal('NOTHING_TO_CONFIRM', 'this boot is not on trial');
+    return await decide(host, await onTrial(host, journal), watch);
+  } finally {
+    await unlock();
+  }
+}
+
+async function decide(host: Host, journal: Journal, watch: Watch): Promise<Confirmation> {
+  const health = await healthGate(host, watch.signal);
+  if (health.verdict === 'unhealthy') return giveUp(host, journal, health.failed);
+  // The environment first: it is what boots. The journal is finished from it, now or after a crash.
+  await changeBoot(host, (state) => markGood(state, journal.target_slot as Slot));
+  return confirmed(await finishGood(host, journal), health.warnings);
+}
+
+async function onTrial(host: Host, journal: Journal): Promise<Journal> {
+  if (journal.phase === 'trial') return journal;
+  return advance(host, journal, 'boot', { boot_attempts: journal.boot_attempts + 1 });
+}
+
+const confirmed = (journal: Journal, warnings: readonly ProbeResult[]): Confirmation => ({
+  kind: 'confirmed',
+  version: journal.target_version,
+  slot: journal.target_slot as Slot,
+  warnings,
+});
+
+/** The old slot finishes this: there the components that came with the image are undone and the release is remembered. */
+async function giveUp(host: Host, journal: Journal, failed: readonly ProbeResult[]): Promise<Confirmation> {
+  const detail = failed.map((p) => `${p.name}: ${p.detail}`).join('; ');
+  await saveJournal(host, { ...journal, error: { code: 'UNHEALTHY', detail } });
+  await changeBoot(host, markFailed);
+  host.log.warn('slot_unhealthy', { id: journal.id, version: journal.target_version, detail });
+  await host.boot.reboot();
+  return { kind: 'rolling_back', version: journal.target_version, failed };
+}

@@ -1,0 +1,92 @@
+import { isOpen, nextOpeningMs } from '../core/window.ts';
+import { asQxError } from '../errors.ts';
+import type { Agent } from './agent.ts';
+import { type Host, PATHS } from './host.ts';
+import { recover } from './recover.ts';
+import { noticeReplacedSelf, reportStarted } from './self.ts';
+import { loadJournal } from './store.ts';
+
+/**
+ * The loop of the host agent: converge what a crash left, then look, decide, act, sleep. It ends when it is told to, which
+ * is also how an agent whose own executable was replaced makes way for the new one.
+ */
+
+const TICK_MS = 15_000;
+/** Racks are switched on together; their first questions to the server are not asked together. */
+const FIRST_CHECK_WITHIN_MS = 60_000;
+/** Up for so long is more than a crash at start. */
+const STARTED_AFTER_MS = 15_000;
+
+export async function runAgent(host: Host, agent: Agent, signal: AbortSignal): Promise<void> {
+  await withLock(host, async () => {
+    await noticeReplacedSelf(host);
+    await recover(host);
+  });
+  const startedMs = host.clock.monotonicMs() + STARTED_AFTER_MS;
+  let nextCheckMs =
+    host.clock.nowMs() + host.random.unit() * Math.min(FIRST_CHECK_WITHIN_MS, host.config.checkIntervalMs);
+  let isReported = false;
+  while (!signal.aborted) {
+    if (!isReported && host.clock.monotonicMs() >= startedMs) {
+      await quietly(host, 'report_started', () => reportStarted(host));
+      isReported = true;
+    }
+    if (host.clock.nowMs() >= nextCheckMs) {
+      nextCheckMs = (await quietly(host, 'check', () => look(host, agent))) ?? afterInterval(host);
+    }
+    await quietly(host, 'reboot', () => rebootWhenAllowed(host, agent));
+    await host.clock.sleep(Math.min(TICK_MS, Math.max(1000, nextCheckMs - host.clock.nowMs())), signal).catch(() => {});
+  }
+}
+
+/** The health gate may hold the lock at this moment; it converges the same things. */
+async function withLock(host: Host, act: () => Promise<void>): Promise<void> {
+  const unlock = await host.files.lock(PATHS.lock);
+  if (unlock === null) return;
+  try {
+    await act();
+  } finally {
+    await unlock();
+  }
+}
+
+/** One failing step is logged and never ends the daemon. */
+async function quietly<T>(host: Host, step: string, act: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await act();
+  } catch (error) {
+    const { code, message } = asQxError(error);
+    host.log.warn('step_failed', { step, code, detail: message });
+    return undefined;
+  }
+}
+
+/** Looks for an update and, where the operator wants that, installs it. Answers when to look next. */
+async function look(host: Host, agent: Agent): Promise<number> {
+  const { enabled, autoCheck, autoApply, autoReboot, windows } = host.config;
+  if (!enabled || !autoCheck) return afterInterval(host);
+  const plan = await agent.check();
+  if (plan.kind === 'refusal' || !autoApply) return afterInterval(host);
+  const nowMs = host.clock.nowMs();
+  if (!isOpen(windows, nowMs)) return Math.min(afterInterval(host), nextOpeningMs(windows, nowMs));
+  await agent.start({ request: {}, reboot: autoReboot });
+  return afterInterval(host);
+}
+
+/** A tenth more or less, so that hosts which started together drift apart. */
+const afterInterval = (host: Host): number =>
+  host.clock.nowMs() + host.config.checkIntervalMs * (0.9 + 0.2 * host.random.unit());
+
+async function rebootWhenAllowed(host: Host, agent: Agent): Promise<void> {
+  if (!agent.wantsReboot()) return;
+  const journal = await loadJournal(host);
+  if (journal?.phase !== 'armed') return;
+  const { product, channel, target_version: version } = journal;
+  const grant = await host.offer.mayReboot({ product, channel, version });
+  if (!grant.granted) {
+    host.log.info('reboot_waits', { version, reason: grant.reason });
+    return;
+  }
+  host.log.info('rebooting', { version });
+  await host.boot.reboot();
+}

@@ -1,0 +1,64 @@
+import type { Slot } from '../core/boot.ts';
+import type { HostFacts } from '../core/plan.ts';
+import { isSettled } from '../core/update.ts';
+import { readInstalled } from '../delivery/components.ts';
+import type { Journal, Memory } from '../format/journal.ts';
+import { isNewer, isVersion } from '../format/version.ts';
+import type { Files } from '../ports.ts';
+import { type Host, PATHS } from './host.ts';
+import { loadJournal, loadMemory } from './store.ts';
+
+/** What this host is now. Read from the disk each time it is asked, so that nothing remembered can be out of date. */
+
+export interface Situation {
+  readonly facts: HostFacts;
+  readonly journal: Journal | null;
+  readonly memory: Memory;
+}
+
+export async function situation(host: Host): Promise<Situation> {
+  const [journal, memory, booted, osVersion, components] = await Promise.all([
+    loadJournal(host),
+    loadMemory(host),
+    host.boot.booted(),
+    readOsVersion(host.files),
+    readInstalled(host.files, PATHS.versions),
+  ]);
+  const committed = memory.committed?.version;
+  return {
+    journal,
+    memory,
+    facts: {
+      version: committed !== undefined && isNewer(committed, osVersion) ? committed : osVersion,
+      osVersion,
+      components,
+      runningSlot: booted.slot,
+      isOnTrial: isTrialBoot(journal, booted.slot),
+      bad: new Set(memory.bad.map((b) => b.release_digest)),
+      armed: journal?.phase === 'armed' ? journal.release_digest : null,
+    },
+  };
+}
+
+const isTrialBoot = (journal: Journal | null, running: Slot | null): boolean =>
+  journal !== null &&
+  !isSettled(journal.phase) &&
+  journal.pending &&
+  running !== null &&
+  running === journal.target_slot;
+
+const UNKNOWN_VERSION = '0.0.0';
+const MAX_BYTES = 4096;
+
+/** The image says which version it is; an image that does not counts as older than everything. */
+export async function readOsVersion(files: Files): Promise<string> {
+  const plain = (await readText(files, PATHS.osVersion)).trim();
+  if (isVersion(plain)) return plain;
+  const release = /^(?:QUANTIX_)?VERSION="?([^"\n]+)"?$/m.exec(await readText(files, PATHS.osRelease))?.[1] ?? '';
+  return isVersion(release) ? release : UNKNOWN_VERSION;
+}
+
+async function readText(files: Files, path: string): Promise<string> {
+  const bytes = await files.read(path, MAX_BYTES);
+  return bytes === null ? '' : new TextDecoder().decode(bytes);
+}

@@ -1,0 +1,70 @@
+import type { Config } from '../format/config.ts';
+import type { Keyring } from '../format/keyring.ts';
+import type {
+  Archive,
+  Boot,
+  Clock,
+  Disk,
+  Files,
+  Http,
+  LocalAgent,
+  Log,
+  Offer,
+  Process,
+  Random,
+  Report,
+  Services,
+} from '../ports.ts';
+
+/** Everything that the agent's journeys may use of the machine they run on. Composed once, in `cli/serve.ts`. */
+export interface Host {
+  readonly config: Config;
+  readonly keyring: Keyring;
+  /** The clock of a host is never believed to be earlier than this. */
+  readonly buildDateMs: number;
+  readonly isRoot: boolean;
+  readonly files: Files;
+  readonly archive: Archive;
+  readonly http: Http;
+  readonly disk: Disk;
+  readonly boot: Boot;
+  readonly services: Services;
+  readonly process: Process;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly offer: Offer;
+  readonly report: Report;
+  /** The agent daemon of this host, asked from outside it. */
+  readonly agent: LocalAgent;
+}
+
+export const PATHS = {
+  journal: '/quantix/ab-update-state.json',
+  memory: '/quantix/limiquantix/state.json',
+  versions: '/data/versions',
+  scratch: '/data/updates/scratch',
+  run: '/run/quantix',
+  lock: '/run/quantix/update.lock',
+  inhibit: '/run/quantix/inhibit',
+  osVersion: '/etc/quantix-version',
+  osRelease: '/etc/quantix-release',
+} as const;
+
+export type ProgressPhase = 'checking' | 'downloading' | 'writing' | 'applying';
+
+export interface Progress {
+  readonly phase: ProgressPhase;
+  /** The artifact or component that is being worked on. */
+  readonly name: string;
+  readonly doneBytes: number;
+  readonly totalBytes: number;
+}
+
+/** How somebody follows a journey, and how they stop it. */
+export interface Watch {
+  readonly signal?: AbortSignal;
+  readonly progress?: (progress: Progress) => void;
+}
+
+export const instant = (clock: Clock): string => new Date(clock.nowMs()).toISOString();

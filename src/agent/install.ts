@@ -1,0 +1,166 @@
+import { armTrial, invalidate, type Slot } from '../core/boot.ts';
+import { isReleaseAtFault, withBad, withCommitted, withSlot } from '../core/memory.ts';
+import { type InstallRequest, type Plan, type Refusal, refusal } from '../core/plan.ts';
+import { asQxError } from '../errors.ts';
+import type { Journal } from '../format/journal.ts';
+import type { FullImage } from '../format/manifest.ts';
+import { changeBoot } from './bootenv.ts';
+import { makePlan, releaseOf } from './check.ts';
+import { newEntries, restartsAgent, swapComponents } from './components.ts';
+import { type Host, instant, PATHS, type Watch } from './host.ts';
+import { tell, undoComponentsOf, withdraw } from './outcome.ts';
+import { recover } from './recover.ts';
+import { writeSlotFrom } from './slot.ts';
+import { clearStaging, fetchAll, type Staged } from './staging.ts';
+import { advance, loadJournal, loadMemory, saveJournal, saveMemory } from './store.ts';
+
+/**
+ * Where a release becomes bytes on this host: trust, plan, fetch, slot, components, arm. What follows the reboot is in
+ * `confirm.ts`; what follows a crash, at whichever line, is in `recover.ts`.
+ */
+
+export type InstallResult =
+  | Refusal
+  | { readonly kind: 'complete' | 'reboot_required'; readonly version: string; readonly restartsAgent: boolean };
+
+/** @throws QxError when it was begun and could not be finished; the host is then as it was before */
+export async function install(host: Host, request: InstallRequest, watch: Watch): Promise<InstallResult> {
+  const unlock = await host.files.lock(PATHS.lock);
+  if (unlock === null) return refusal('BUSY', 'an update is under way on this host', 'qx-update status');
+  try {
+    await recover(host);
+    const plan = await makePlan(host, request, watch);
+    if (plan.kind === 'refusal') return plan;
+    const grant = await host.offer.mayApply(releaseOf(plan.manifest));
+    if (!grant.granted) return refusal('OFFER_REFUSED', grant.reason);
+    return await carryOut(host, plan, watch);
+  } finally {
+    await unlock();
+  }
+}
+
+async function carryOut(host: Host, plan: Plan, watch: Watch): Promise<InstallResult> {
+  await withdrawArmed(host);
+  let journal = await begin(host, plan);
+  try {
+    // Every byte of every artifact is here and verified before the first file of the host is touched.
+    const staged = await fetchAll(host, plan, watch);
+    if (plan.image !== null) journal = await writeImage(host, journal, plan.image, staged, watch);
+    if (plan.components.length > 0) journal = await applyComponents(host, journal, staged, watch);
+    journal = plan.image === null ? await finish(host, journal, plan) : await arm(host, journal);
+  } catch (error) {
+    await abandon(host, error);
+    throw error;
+  }
+  await clearStaging(host);
+  const kind = plan.image === null ? 'complete' : 'reboot_required';
+  return { kind, version: plan.manifest.version, restartsAgent: restartsAgent(journal) };
+}
+
+/** A release that still waits for its reboot makes way: two half-tested releases at once could not be told apart. */
+async function withdrawArmed(host: Host): Promise<void> {
+  const journal = await loadJournal(host);
+  if (journal?.phase === 'armed')
+    await withdraw(host, journal, { code: 'SUPERSEDED', detail: 'a newer release took its place' });
+}
+
+async function begin(host: Host, plan: Plan): Promise<Journal> {
+  const { manifest, image, targetSlot, digest } = plan;
+  const booted = await host.boot.booted();
+  const now = instant(host.clock);
+  return saveJournal(host, {
+    previous_slot: booted.slot,
+    target_slot: targetSlot,
+    target_version: manifest.version,
+    boot_attempts: 0,
+    max_attempts: 3,
+    pending: false,
+    format: 1,
+    id: host.random.id(),
+    phase: 'fetching',
+    ...releaseOf(manifest),
+    previous_version: plan.installedVersion,
+    release_date: manifest.release_date,
+    release_digest: digest,
+    min_rollback_version: manifest.min_rollback_version ?? null,
+    is_whole: plan.isWhole,
+    image: image === null ? null : imageOf(image),
+    components: await newEntries(host, plan.components),
+    started_at: now,
+    updated_at: now,
+    error: null,
+  });
+}
+
+const imageOf = ({ artifact, sha256, size_bytes, requires_reboot }: FullImage) => ({
+  artifact,
+  sha256,
+  size_bytes,
+  requires_reboot,
+});
+
+async function writeImage(
+  host: Host,
+  journal: Journal,
+  image: FullImage,
+  staged: Staged,
+  watch: Watch,
+): Promise<Journal> {
+  const slot = journal.target_slot as Slot;
+  const writing = await advance(host, journal, 'writeSlot');
+  await saveMemory(host, withSlot(await loadMemory(host), slot, null));
+  // Both copies say "not ok" on disk before the first byte: a half-written slot is never a choice of GRUB's.
+  await changeBoot(host, (state) => invalidate(state, slot));
+  await writeSlotFrom(host, { slot, image, version: journal.target_version, path: staged.path(image), watch });
+  const content = { version: journal.target_version, sha256: image.sha256, written_at: instant(host.clock) };
+  await saveMemory(host, withSlot(await loadMemory(host), slot, content));
+  return writing;
+}
+
+async function applyComponents(host: Host, journal: Journal, staged: Staged, watch: Watch): Promise<Journal> {
+  const applying = await advance(host, journal, 'applyComponents');
+  return swapComponents(host, applying, staged, watch);
+}
+
+/** The journal first: a trial that the journal does not know could not be told from somebody else's. */
+async function arm(host: Host, journal: Journal): Promise<Journal> {
+  const armed = await advance(host, journal, 'arm', { pending: true });
+  await changeBoot(host, (state) => armTrial(state, journal.target_slot as Slot, journal.id));
+  host.log.info('update_armed', { id: journal.id, version: journal.target_version, slot: journal.target_slot });
+  return armed;
+}
+
+/** Components are good once their services stayed up; there is no boot to wait for. */
+async function finish(host: Host, journal: Journal, plan: Plan): Promise<Journal> {
+  if (plan.isWhole) {
+    await saveMemory(host, withCommitted(await loadMemory(host), { ...journal, version: journal.target_version }));
+  }
+  const complete = await advance(host, journal, 'finish');
+  await tell(host, complete, 'complete');
+  return complete;
+}
+
+/** Puts back what was changed and says why. A release that failed by its own fault is not taken again by itself. */
+async function abandon(host: Host, cause: unknown): Promise<void> {
+  const { code, message } = asQxError(cause);
+  const journal = await loadJournal(host);
+  if (journal === null) return;
+  const error = { code, detail: message };
+  host.log.warn('update_failed', { id: journal.id, version: journal.target_version, phase: journal.phase, ...error });
+  if (isReleaseAtFault(code)) {
+    const bad = {
+      version: journal.target_version,
+      release_digest: journal.release_digest,
+      at: instant(host.clock),
+      reason: message,
+    };
+    await saveMemory(host, withBad(await loadMemory(host), bad));
+  }
+  await tell(host, await giveUp(host, journal, error), 'failed');
+}
+
+async function giveUp(host: Host, journal: Journal, error: NonNullable<Journal['error']>): Promise<Journal> {
+  if (journal.phase === 'armed') return withdraw(host, journal, error);
+  if (journal.phase === 'applying') return undoComponentsOf(host, await advance(host, journal, 'undo', { error }));
+  return advance(host, journal, 'fail', { error });
+}

@@ -1,0 +1,76 @@
+import { invalidate, previous, rollBack, type Slot } from '../core/boot.ts';
+import { withBad, withCommitted } from '../core/memory.ts';
+import { undoComponents } from '../delivery/components.ts';
+import type { Journal } from '../format/journal.ts';
+import type { Outcome } from '../ports.ts';
+import { changeBoot } from './bootenv.ts';
+import { componentContext } from './components.ts';
+import { type Host, instant } from './host.ts';
+import { advance, loadMemory, saveMemory } from './store.ts';
+
+/** The ends that an update can come to. Each can be interrupted and run again. */
+
+/** The boot environment already says ok: only the bookkeeping is left. */
+export async function finishGood(host: Host, journal: Journal): Promise<Journal> {
+  const trial = journal.phase === 'armed' ? await advance(host, journal, 'boot') : journal;
+  await saveMemory(host, withCommitted(await loadMemory(host), { ...trial, version: trial.target_version }));
+  const complete = await advance(host, trial, 'confirm', { pending: false, error: null });
+  await tell(host, complete, 'complete');
+  return complete;
+}
+
+/** From `rollingBack`: the previous slot boots, the components that came with the image go, the release is remembered. */
+export async function finishRollBack(host: Host, journal: Journal): Promise<Journal> {
+  if (journal.image !== null) await preferPrevious(host, journal);
+  await undo(host, journal);
+  const bad = {
+    version: journal.target_version,
+    release_digest: journal.release_digest,
+    at: instant(host.clock),
+    reason: journal.error?.detail ?? 'rolled back',
+  };
+  await saveMemory(host, withBad(await loadMemory(host), bad));
+  const rolledBack = await advance(host, journal, 'undone', { pending: false });
+  await tell(host, rolledBack, 'rolled_back');
+  return rolledBack;
+}
+
+/** After a failed trial GRUB has done this already; a rollback by hand leaves both slots ok. */
+const preferPrevious = (host: Host, { target_slot }: Journal): Promise<void> =>
+  changeBoot(host, (state) =>
+    state.order[0] === target_slot && previous(state) !== null ? (rollBack(state) ?? state) : state,
+  );
+
+/** Takes back an update that waits for its reboot. */
+export async function withdraw(host: Host, journal: Journal, error: NonNullable<Journal['error']>): Promise<Journal> {
+  const undoing = await advance(host, journal, 'undo', { pending: false, error });
+  await disarm(host, undoing);
+  return undoComponentsOf(host, undoing);
+}
+
+/** Only this update's own trial: the environment may already speak of another. */
+export const disarm = (host: Host, { id, target_slot }: Journal): Promise<void> =>
+  changeBoot(host, (state) => (state.trial === id ? invalidate(state, target_slot as Slot) : state));
+
+/** From `undoing` to `failed`. */
+export async function undoComponentsOf(host: Host, journal: Journal): Promise<Journal> {
+  return advance(host, await undo(host, journal), 'undone');
+}
+
+async function undo(host: Host, journal: Journal): Promise<Journal> {
+  const context = componentContext(host, journal);
+  await undoComponents(journal.components, context);
+  return context.journal();
+}
+
+/** Whoever is told is never a reason to fail: the update is over, whatever the other end makes of it. */
+export async function tell(host: Host, journal: Journal, result: Outcome['result']): Promise<void> {
+  const { id, product, channel, target_version: version, error } = journal;
+  const outcome = { id, release: { product, channel, version }, result, at: instant(host.clock), ...(error ?? {}) };
+  host.log.info('update_finished', outcome);
+  try {
+    await host.report.outcome(outcome);
+  } catch (cause) {
+    host.log.warn('report_failed', { id, detail: String(cause) });
+  }
+}

@@ -1,0 +1,78 @@
+import { armTrial, type Slot } from '../core/boot.ts';
+import { bootVerdict, type PendingSlot, type Verdict } from '../core/boot-verdict.ts';
+import { isSettled } from '../core/update.ts';
+import type { Journal, Phase } from '../format/journal.ts';
+import { changeBoot, settleBoot } from './bootenv.ts';
+import type { Host } from './host.ts';
+import { disarm, finishGood, finishRollBack, undoComponentsOf } from './outcome.ts';
+import { advance, loadJournal } from './store.ts';
+
+/**
+ * After any stop, at any line: read what was intended, look at what the machine really is, and make it one of the two, the
+ * old state or the new one. Running it twice is running it once.
+ *
+ * Called with the lock held: by the daemon when it starts, before every install, and by the health gate.
+ */
+export async function recover(host: Host): Promise<Verdict> {
+  const journal = await loadJournal(host);
+  const pending = pendingSlot(journal);
+  const { state, booted } = await settleBoot(host, pending);
+  const verdict = bootVerdict(pending, state, booted);
+  if (journal !== null && !isSettled(journal.phase)) await converge(host, journal, verdict);
+  return verdict;
+}
+
+const SLOT_PHASES: Partial<Record<Phase, PendingSlot['phase']>> = {
+  writing: 'writing',
+  armed: 'armed',
+  trial: 'armed',
+};
+
+/** The journal as the boot table sees it. */
+export function pendingSlot(journal: Journal | null): PendingSlot {
+  const phase = journal === null ? undefined : SLOT_PHASES[journal.phase];
+  if (journal === null || phase === undefined) return { phase: 'none', target: 'B', trial: '' };
+  return { phase, target: journal.target_slot ?? 'B', trial: journal.id };
+}
+
+async function converge(host: Host, journal: Journal, verdict: Verdict): Promise<void> {
+  const error = { code: 'INTERRUPTED', detail: `stopped in phase ${journal.phase}` };
+  host.log.warn('update_recovered', { id: journal.id, version: journal.target_version, phase: journal.phase, verdict });
+  switch (journal.phase) {
+    case 'fetching':
+    case 'writing':
+      // The slot stays not ok, partial downloads stay for the next attempt; nothing else was touched.
+      await advance(host, journal, 'fail', { error });
+      return;
+    case 'applying':
+      await undoComponentsOf(host, await advance(host, journal, 'undo', { error }));
+      return;
+    case 'undoing':
+      await disarm(host, journal);
+      await undoComponentsOf(host, journal);
+      return;
+    case 'rollingBack':
+      await finishRollBack(host, journal);
+      return;
+    default:
+      await followBoot(host, journal, verdict);
+  }
+}
+
+/** An armed update: GRUB has the last word on what became of it. */
+async function followBoot(host: Host, journal: Journal, verdict: Verdict): Promise<void> {
+  if (verdict === 'arm-again') {
+    await changeBoot(host, (state) => armTrial(state, journal.target_slot as Slot, journal.id));
+  } else if (verdict === 'already-good') {
+    await finishGood(host, journal);
+  } else if (verdict === 'rolled-back') {
+    const error = { code: 'UNHEALTHY', detail: 'the new slot did not boot, or was not healthy, in all its tries' };
+    const { error: known } = journal;
+    await finishRollBack(host, await advance(host, journal, 'rollBack', { pending: false, error: known ?? error }));
+  } else if (verdict === 'foreign') {
+    host.log.warn('boot_foreign_trial', {
+      id: journal.id,
+      detail: 'GRUB is trying a slot for an update that is not in the journal',
+    });
+  }
+}

@@ -1,0 +1,68 @@
+import { other, previous, type Slot } from '../core/boot.ts';
+import { type Refusal, refusal } from '../core/plan.ts';
+import { isSettled } from '../core/update.ts';
+import type { Journal, Memory } from '../format/journal.ts';
+import { isNewer } from '../format/version.ts';
+import { currentBoot } from './bootenv.ts';
+import { type Host, PATHS } from './host.ts';
+import { finishRollBack, withdraw } from './outcome.ts';
+import { recover } from './recover.ts';
+import { advance, loadJournal, loadMemory } from './store.ts';
+
+/**
+ * The operator takes the last update back: its components return to what they were, and the previous slot boots next. What
+ * is on that slot was verified when it was written, so only the signed floor is asked, neither sequence nor expiry.
+ */
+
+export type RollbackResult =
+  | Refusal
+  | { readonly kind: 'rolled_back' | 'reboot_required'; readonly from: string; readonly to: string };
+
+export async function rollback(host: Host, reason: string): Promise<RollbackResult> {
+  const unlock = await host.files.lock(PATHS.lock);
+  if (unlock === null) return refusal('BUSY', 'an update is under way on this host', 'qx-update status');
+  try {
+    await recover(host);
+    const journal = await loadJournal(host);
+    if (journal?.phase === 'armed') return await takeBack(host, journal, reason);
+    if (journal?.phase !== 'complete') return refusal('NOTHING_TO_ROLL_BACK', whyNot(journal));
+    const blocked = await blockedByFloor(host, journal);
+    if (blocked !== null) return blocked;
+    const error = { code: 'ROLLED_BACK', detail: reason };
+    await finishRollBack(host, await advance(host, journal, 'rollBack', { error }));
+    const kind = journal.image === null ? 'rolled_back' : 'reboot_required';
+    return { kind, from: journal.target_version, to: journal.previous_version };
+  } finally {
+    await unlock();
+  }
+}
+
+function whyNot(journal: Journal | null): string {
+  if (journal === null) return 'no update was installed on this host';
+  const state = isSettled(journal.phase) ? 'is already undone' : `is ${journal.phase}`;
+  return `the last update, to ${journal.target_version}, ${state}`;
+}
+
+/** It never ran, so nothing has to boot: the running slot simply stays. */
+async function takeBack(host: Host, journal: Journal, reason: string): Promise<RollbackResult> {
+  await withdraw(host, journal, { code: 'ROLLED_BACK', detail: reason });
+  return { kind: 'rolled_back', from: journal.target_version, to: journal.previous_version };
+}
+
+async function blockedByFloor(host: Host, journal: Journal): Promise<Refusal | null> {
+  const memory = await loadMemory(host);
+  const target = journal.image === null ? journal.previous_version : await previousVersion(host, journal, memory);
+  if (target === null) return refusal('NOTHING_TO_ROLL_BACK', 'the other slot holds nothing that may boot');
+  if (memory.floor === null || !isNewer(memory.floor, target)) return null;
+  return refusal(
+    'BELOW_FLOOR',
+    `release ${journal.target_version} forbids going back to anything older than ${memory.floor}; before it there was ${target}`,
+  );
+}
+
+async function previousVersion(host: Host, journal: Journal, memory: Memory): Promise<string | null> {
+  const state = await currentBoot(host);
+  const back = state === null ? null : previous(state);
+  if (back === null || back !== other(journal.target_slot as Slot)) return null;
+  return memory.slots[back]?.version ?? journal.previous_version;
+}

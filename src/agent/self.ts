@@ -1,0 +1,32 @@
+import { withBad } from '../core/memory.ts';
+import { type Host, instant, PATHS } from './host.ts';
+import { loadJournal, loadMemory, saveMemory } from './store.ts';
+
+/** The agent's side of the agreement with `node-run`, which starts it, counts its starts and takes a bad one back. */
+
+export const SELF = 'qx-node';
+const STARTED_OK = `${PATHS.run}/started-ok`;
+const STARTS = '/data/updates/node-starts';
+const BAD_VERSIONS = `${PATHS.versions}/${SELF}.bad`;
+const MAX_BYTES = 65_536;
+
+/** This executable has been up for a while: its starts are no longer counted against it. */
+export async function reportStarted({ files }: Host): Promise<void> {
+  await files.writeAtomic(STARTED_OK, new Uint8Array(), 0o644);
+  await files.remove(STARTS);
+}
+
+/** node-run put the old executable back: the release that brought the bad one is not taken again by itself. */
+export async function noticeReplacedSelf(host: Host): Promise<void> {
+  const journal = await loadJournal(host);
+  const version = journal?.components.find((c) => c.name === SELF)?.version;
+  if (journal === null || version === undefined) return;
+  const bytes = await host.files.read(BAD_VERSIONS, MAX_BYTES);
+  const bad = bytes === null ? [] : new TextDecoder().decode(bytes).split('\n');
+  const memory = await loadMemory(host);
+  if (!bad.includes(version) || memory.bad.some((b) => b.release_digest === journal.release_digest)) return;
+  const reason = `${SELF} ${version} did not start; the previous one was put back`;
+  host.log.warn('agent_replaced', { version, reason });
+  const { target_version, release_digest } = journal;
+  await saveMemory(host, withBad(memory, { version: target_version, release_digest, at: instant(host.clock), reason }));
+}

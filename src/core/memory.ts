@@ -1,0 +1,53 @@
+import type { Code } from '../errors.ts';
+import type { Memory } from '../format/journal.ts';
+import { isNewer } from '../format/version.ts';
+import type { Slot } from './boot.ts';
+
+/** What the host remembers between updates, and how it changes. `core/trust.ts` has the high-water mark. */
+
+export interface GoodRelease {
+  readonly version: string;
+  readonly release_date: string;
+  readonly release_digest: string;
+  readonly min_rollback_version: string | null;
+}
+
+/** The floor rises only here: a release that did not prove itself must not close the way back. */
+export function withCommitted(memory: Memory, release: GoodRelease): Memory {
+  const { version, release_date, release_digest, min_rollback_version: asked } = release;
+  const floor = asked !== null && (memory.floor === null || isNewer(asked, memory.floor)) ? asked : memory.floor;
+  return {
+    ...memory,
+    floor,
+    committed: { version, release_date, release_digest },
+    bad: memory.bad.filter((b) => b.release_digest !== release_digest),
+  };
+}
+
+const KEPT_BAD = 32;
+
+export function withBad(memory: Memory, bad: Memory['bad'][number]): Memory {
+  const others = memory.bad.filter((b) => b.release_digest !== bad.release_digest);
+  const committed = memory.committed?.release_digest === bad.release_digest ? null : memory.committed;
+  return { ...memory, committed, bad: [...others, bad].slice(-KEPT_BAD) };
+}
+
+export const withSlot = (memory: Memory, slot: Slot, content: Memory['slots'][Slot]): Memory => ({
+  ...memory,
+  slots: { ...memory.slots, [slot]: content },
+});
+
+const FAULTS: ReadonlySet<Code> = new Set<Code>([
+  'SERVICE_FAILED',
+  'PROBE_FAILED',
+  'ARCHIVE_UNSAFE',
+  'ARCHIVE_MALFORMED',
+  'ARCHIVE_TOO_LARGE',
+  'IMAGE_UNBOOTABLE',
+  'SLOT_TOO_SMALL',
+  'PATH_NOT_ALLOWED',
+  'DEPENDENCY_UNMET',
+]);
+
+/** The release itself is what failed: trying it again would fail again. A network, a disk or a power cut says nothing of it. */
+export const isReleaseAtFault = (code: Code): boolean => FAULTS.has(code);

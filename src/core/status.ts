@@ -1,0 +1,70 @@
+import type { UpdateStatus } from '../format/agent-routes.ts';
+import type { Journal } from '../format/journal.ts';
+
+/** What the agent says about itself, from what it is doing, what it did last, and what waits for a reboot. */
+
+export type Activity =
+  | { readonly kind: 'idle' }
+  | { readonly kind: 'checking' }
+  | {
+      readonly kind: 'downloading' | 'applying';
+      readonly name: string;
+      readonly doneBytes: number;
+      readonly totalBytes: number;
+    };
+
+/** What the last finished check or update came to; null since the agent started when neither has run. */
+export type LastResult =
+  | null
+  | { readonly kind: 'up_to_date' }
+  | { readonly kind: 'available'; readonly version: string }
+  | { readonly kind: 'complete'; readonly version: string }
+  | { readonly kind: 'error'; readonly message: string };
+
+export function updateStatus(activity: Activity, last: LastResult, journal: Journal | null): UpdateStatus {
+  if (activity.kind === 'downloading' || activity.kind === 'applying') {
+    return {
+      status: activity.kind,
+      message: activity.name,
+      progress: percent(activity.doneBytes, activity.totalBytes),
+    };
+  }
+  // A check that runs while an image waits for its reboot must not hide that it waits.
+  if (journal?.phase === 'armed') {
+    return { status: 'reboot_required', message: `Reboot to finish the update to ${journal.target_version}` };
+  }
+  if (activity.kind === 'checking') return { status: 'checking' };
+  return fromLast(last) ?? fromJournal(journal) ?? { status: 'idle' };
+}
+
+function fromLast(last: LastResult): UpdateStatus | null {
+  switch (last?.kind) {
+    case undefined:
+      return null;
+    case 'up_to_date':
+      return { status: 'up_to_date' };
+    case 'available':
+      return { status: 'available', message: `Version ${last.version} available` };
+    case 'complete':
+      return { status: 'complete', message: `Updated to version ${last.version}` };
+    case 'error':
+      return { status: 'error', message: last.message };
+  }
+}
+
+/** After a restart, of the agent or the host, the outcome of the last update is still worth knowing. */
+function fromJournal(journal: Journal | null): UpdateStatus | null {
+  switch (journal?.phase) {
+    case 'complete':
+      return { status: 'complete', message: `Updated to version ${journal.target_version}` };
+    case 'rolledBack':
+      return { status: 'error', message: `Rolled back from ${journal.target_version}: ${journal.error?.detail ?? ''}` };
+    case 'failed':
+      return { status: 'error', message: `Update to ${journal.target_version} failed: ${journal.error?.detail ?? ''}` };
+    default:
+      return null;
+  }
+}
+
+const percent = (done: number, total: number): number =>
+  total <= 0 ? 0 : Math.min(100, Math.floor((done / total) * 100));

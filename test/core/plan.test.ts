@@ -1,0 +1,105 @@
+import { describe, expect, test } from 'vitest';
+import { type HostFacts, type InstallRequest, planUpdate } from '../../src/core/plan.ts';
+import type { FullImage, Manifest } from '../../src/format/manifest.ts';
+import { componentOf, manifestOf } from '../support/keys.ts';
+
+const bytes = new TextEncoder().encode('bytes');
+const DIGEST = 'd'.repeat(64);
+const image: FullImage = {
+  artifact: 'system.squashfs',
+  sha256: 'a'.repeat(64),
+  size_bytes: 1000,
+  requires_reboot: true,
+};
+
+const host = (overrides: Partial<HostFacts> = {}): HostFacts => ({
+  version: '1.0.0',
+  osVersion: '1.0.0',
+  components: new Map([['qx-node', '1.0.0']]),
+  runningSlot: 'A',
+  isOnTrial: false,
+  bad: new Set(),
+  armed: null,
+  ...overrides,
+});
+
+const plan = (manifest: Partial<Manifest>, facts: Partial<HostFacts> = {}, request: InstallRequest = {}) =>
+  planUpdate({ manifest: manifestOf(manifest), digest: DIGEST }, host(facts), request);
+
+describe('what is installed', () => {
+  test('components that are newer, and only those', () => {
+    const components = [componentOf('qx-node', bytes), componentOf('qx-console', bytes, { version: '0.9.0' })];
+    const installed = new Map([
+      ['qx-node', '1.0.0'],
+      ['qx-console', '0.9.0'],
+    ]);
+    expect(plan({ components }, { components: installed })).toMatchObject({
+      kind: 'plan',
+      components: [{ name: 'qx-node' }],
+      image: null,
+      targetSlot: null,
+      downloadBytes: bytes.length,
+      requiresReboot: false,
+    });
+  });
+
+  test('a component that was never installed', () => {
+    expect(plan({}, { components: new Map() })).toMatchObject({ kind: 'plan', components: [{ name: 'qx-node' }] });
+  });
+
+  test.each([
+    ['auto', 'A', 'B'],
+    ['auto', 'B', 'A'],
+    ['B', 'A', 'B'],
+    ['A', 'B', 'A'],
+  ] as const)('an image for %s while %s runs goes to %s', (target_slot, runningSlot, targetSlot) => {
+    const full = { update_type: 'full', components: [], full_image: { ...image, target_slot } } as const;
+    expect(plan(full, { runningSlot })).toMatchObject({ kind: 'plan', targetSlot, requiresReboot: true });
+  });
+
+  test('no image of the version that runs already', () => {
+    const full = { version: '1.0.0', full_image: image, update_type: 'full' } as const;
+    expect(plan(full)).toMatchObject({ kind: 'plan', image: null, components: [{ name: 'qx-node' }] });
+  });
+
+  test('only the components that were asked for, and then no image', () => {
+    const full = { full_image: image, update_type: 'full' } as const;
+    const request = { components: ['qx-node'] };
+    expect(plan(full, {}, request)).toMatchObject({ kind: 'plan', image: null, isWhole: false });
+  });
+
+  test('an older one when a downgrade was asked for', () => {
+    const installed = new Map([['qx-node', '2.0.0']]);
+    expect(plan({}, { components: installed })).toMatchObject({ code: 'NOTHING_NEWER' });
+    expect(plan({}, { components: installed }, { allowDowngrade: true })).toMatchObject({ kind: 'plan' });
+  });
+});
+
+describe('refusals', () => {
+  const full = { update_type: 'full', components: [], full_image: image } as const;
+  test.each([
+    ['nothing is newer', {}, { components: new Map([['qx-node', '1.1.0']]) }, {}, 'NOTHING_NEWER'],
+    ['the slot that runs is named', { ...full, full_image: { ...image, target_slot: 'A' } }, {}, {}, 'SLOT_RUNNING'],
+    ['no slot is known to run', full, { runningSlot: null }, {}, 'SLOT_NOT_FOUND'],
+    ['this boot is on trial', {}, { isOnTrial: true }, {}, 'ON_TRIAL'],
+    ['it failed here before', {}, { bad: new Set([DIGEST]) }, {}, 'RELEASE_BAD'],
+    [
+      'it failed before and another version was asked for',
+      {},
+      { bad: new Set([DIGEST]) },
+      { version: '1.0.5' },
+      'RELEASE_BAD',
+    ],
+    ['it waits for its reboot', full, { armed: DIGEST }, {}, 'NOTHING_NEWER'],
+    ['a component was asked for that it has not', {}, {}, { components: ['qx-console'] }, 'NOT_FOUND'],
+  ] as [string, Partial<Manifest>, Partial<HostFacts>, InstallRequest, string][])(
+    '%s',
+    (_, manifest, facts, request, code) => {
+      expect(plan(manifest, facts, request)).toMatchObject({ kind: 'refusal', code });
+    },
+  );
+
+  test('a release that failed is taken when its version is named', () => {
+    expect(plan({}, { bad: new Set([DIGEST]) }, { version: '1.1.0' })).toMatchObject({ kind: 'plan' });
+  });
+});

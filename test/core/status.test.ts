@@ -1,0 +1,132 @@
+import { describe, expect, test } from 'vitest';
+import { judgeHealth, type ProbeResult, ROUNDS_IN_A_ROW } from '../../src/core/health.ts';
+import { isReleaseAtFault, withBad, withCommitted } from '../../src/core/memory.ts';
+import { type Activity, type LastResult, updateStatus } from '../../src/core/status.ts';
+import { EMPTY_MEMORY, type Journal } from '../../src/format/journal.ts';
+
+const idle: Activity = { kind: 'idle' };
+const journal = (phase: Journal['phase']): Journal =>
+  ({ phase, target_version: '1.1.0', error: { code: 'UNHEALTHY', detail: 'agent: does not answer' } }) as Journal;
+
+describe('updateStatus', () => {
+  const downloading: Activity = { kind: 'downloading', name: 'system.squashfs', doneBytes: 50, totalBytes: 200 };
+  test.each([
+    ['nothing yet', idle, null, null, { status: 'idle' }],
+    ['checking', { kind: 'checking' }, null, null, { status: 'checking' }],
+    [
+      'progress in whole percent',
+      downloading,
+      null,
+      null,
+      { status: 'downloading', message: 'system.squashfs', progress: 25 },
+    ],
+    [
+      'an unknown size is no progress',
+      { ...downloading, totalBytes: 0 },
+      null,
+      null,
+      { status: 'downloading', message: 'system.squashfs', progress: 0 },
+    ],
+    [
+      'applying',
+      { ...downloading, kind: 'applying', doneBytes: 200 },
+      null,
+      null,
+      { status: 'applying', message: 'system.squashfs', progress: 100 },
+    ],
+    [
+      'available',
+      idle,
+      { kind: 'available', version: '1.1.0' },
+      null,
+      { status: 'available', message: 'Version 1.1.0 available' },
+    ],
+    ['up to date', idle, { kind: 'up_to_date' }, journal('complete'), { status: 'up_to_date' }],
+    [
+      'a check hides no reboot that is due',
+      { kind: 'checking' },
+      null,
+      journal('armed'),
+      { status: 'reboot_required', message: 'Reboot to finish the update to 1.1.0' },
+    ],
+    [
+      'an update that runs comes before that',
+      downloading,
+      null,
+      journal('armed'),
+      { status: 'downloading', message: 'system.squashfs', progress: 25 },
+    ],
+    [
+      'after a restart, the last update',
+      idle,
+      null,
+      journal('complete'),
+      { status: 'complete', message: 'Updated to version 1.1.0' },
+    ],
+    [
+      'after a roll back, why',
+      idle,
+      null,
+      journal('rolledBack'),
+      { status: 'error', message: 'Rolled back from 1.1.0: agent: does not answer' },
+    ],
+    ['an error', idle, { kind: 'error', message: 'no' }, null, { status: 'error', message: 'no' }],
+  ] as [string, Activity, LastResult, Journal | null, object][])('%s', (_, activity, last, saved, status) => {
+    expect(updateStatus(activity, last, saved)).toEqual(status);
+  });
+});
+
+describe('judgeHealth', () => {
+  const probe = (ok: boolean, fatal = true): ProbeResult => ({ name: 'agent', ok, fatal, detail: '' });
+  const good = [probe(true)];
+  const bad = [probe(false)];
+  const rounds = (n: number, round: ProbeResult[]) => Array.from({ length: n }, () => round);
+  test.each([
+    ['nothing asked yet', [], false, 'waiting'],
+    ['good once is not enough', rounds(ROUNDS_IN_A_ROW - 1, good), false, 'waiting'],
+    ['good in a row', rounds(ROUNDS_IN_A_ROW, good), false, 'healthy'],
+    ['good again after a bad start', [...rounds(9, bad), ...rounds(ROUNDS_IN_A_ROW, good)], false, 'healthy'],
+    ['flapping', [good, bad, good, bad, good], false, 'waiting'],
+    ['bad at the deadline', [good, good, bad], true, 'unhealthy'],
+    ['flapping at the deadline', [good, bad, good], true, 'unhealthy'],
+    ['healthy in the round of the deadline', rounds(ROUNDS_IN_A_ROW, good), true, 'healthy'],
+    ['what is not fatal never decides', rounds(ROUNDS_IN_A_ROW, [probe(true), probe(false, false)]), false, 'healthy'],
+  ] as [string, ProbeResult[][], boolean, string][])('%s', (_, seen, isLate, verdict) => {
+    expect(judgeHealth(seen, isLate).verdict).toBe(verdict);
+  });
+});
+
+describe('memory', () => {
+  const release = {
+    version: '1.1.0',
+    release_date: '2026-11-01T00:00:00Z',
+    release_digest: 'd',
+    min_rollback_version: '1.0.0',
+  };
+  const bad = { version: '1.1.0', release_digest: 'd', at: 'now', reason: 'because' };
+
+  test('the floor rises when a release was good, and never falls', () => {
+    const raised = withCommitted(EMPTY_MEMORY, release);
+    expect(raised.floor).toBe('1.0.0');
+    expect(withCommitted(raised, { ...release, min_rollback_version: '0.9.0' }).floor).toBe('1.0.0');
+    expect(withCommitted(raised, { ...release, min_rollback_version: null }).floor).toBe('1.0.0');
+  });
+
+  test('a release that turned out good is no longer bad, and the other way round', () => {
+    expect(withCommitted(withBad(EMPTY_MEMORY, bad), release).bad).toEqual([]);
+    expect(withBad(withCommitted(EMPTY_MEMORY, release), bad).committed).toBeNull();
+  });
+
+  test('a bad release is remembered once, and the list stays short', () => {
+    const many = Array.from({ length: 100 }, (_, i) => ({ ...bad, release_digest: String(i) }));
+    const memory = [...many, ...many].reduce(withBad, EMPTY_MEMORY);
+    expect(memory.bad).toHaveLength(32);
+    expect(new Set(memory.bad.map((b) => b.release_digest)).size).toBe(32);
+  });
+
+  test('a network or a full disk is not the fault of a release', () => {
+    expect(isReleaseAtFault('SERVICE_FAILED')).toBe(true);
+    expect(isReleaseAtFault('SERVER_UNREACHABLE')).toBe(false);
+    expect(isReleaseAtFault('NO_SPACE')).toBe(false);
+  });
+});

@@ -1,0 +1,113 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { QxError } from '../../src/errors.ts';
+import { durationMs, readConfig } from '../../src/format/config.ts';
+
+const read = (...texts: string[]) => readConfig(texts.map((text, i) => ({ path: `/etc/${i}.yaml`, text })));
+const refusal = (text: string): string => {
+  try {
+    read(text);
+  } catch (error) {
+    expect(error).toBeInstanceOf(QxError);
+    expect((error as QxError).code).toBe('CONFIG_INVALID');
+    return (error as QxError).message;
+  }
+  throw new Error(`accepted: ${text}`);
+};
+
+describe('readConfig', () => {
+  test('without a file the defaults of the documents hold', () => {
+    expect(read()).toMatchObject({
+      enabled: true,
+      channel: 'dev',
+      checkIntervalMs: 3_600_000,
+      autoCheck: true,
+      autoApply: false,
+      autoReboot: false,
+      stagingDirectory: '/data/updates/staging',
+      backupDirectory: '/data/updates/backup',
+      maxBackups: 3,
+      listen: { host: '0.0.0.0', port: 8443 },
+    });
+  });
+
+  test('reads the example of the documents', () => {
+    const text = `updates:
+  enabled: true
+  server_url: "http://192.168.0.95:9000"
+  channel: "dev"
+  check_interval: "1h"
+  auto_apply: false
+  auto_reboot: false
+`;
+    expect(read(text)).toMatchObject({ serverUrl: 'http://192.168.0.95:9000', checkIntervalMs: 3_600_000 });
+  });
+
+  test('a later file wins key by key', () => {
+    const config = read('updates: {channel: beta, auto_apply: true}', 'updates: {channel: stable}');
+    expect(config).toMatchObject({ channel: 'stable', autoApply: true });
+  });
+
+  test('an empty file says nothing', () => {
+    expect(read('', '# only a comment\n')).toEqual(read());
+  });
+
+  test('storage on a volume needs its path', () => {
+    expect(read('updates: {storage_location: volume, volume_path: /mnt/big/}')).toMatchObject({
+      stagingDirectory: '/mnt/big/staging',
+      backupDirectory: '/mnt/big/backup',
+    });
+    expect(refusal('updates: {storage_location: volume}')).toContain('volume_path');
+  });
+
+  test.each([
+    ['a misspelt key, by its path', 'updates: {auto_rebot: true}', 'auto_rebot'],
+    ['an unknown section', 'update: {}', 'update'],
+    ['an unknown key further down', 'updates: {slots: {A: /a, B: /b, C: /c}}', 'C'],
+    ['a key that appears twice', 'updates:\n  channel: dev\n  channel: stable\n', 'unique'],
+    ['an unknown channel', 'updates: {channel: nightly}', 'channel'],
+    ['a duration without unit', 'updates: {check_interval: "60"}', 'check_interval'],
+    ['a duration as a number', 'updates: {check_interval: 60}', 'check_interval'],
+    ['a server that is no URL', 'updates: {server_url: "file:///etc"}', 'server_url'],
+    ['a server with user and password', 'updates: {server_url: "http://a:b@host"}', 'server_url'],
+    ['a relative path', 'updates: {staging_dir: staging}', 'staging_dir'],
+    ['a port that does not exist', 'updates: {listen: "0.0.0.0:70000"}', '70000'],
+    [
+      'a time zone that does not exist',
+      'updates: {maintenance_windows: [{start: "02:00", end: "03:00", timezone: Mars/A}]}',
+      'Mars/A',
+    ],
+    ['a certificate without key', 'updates: {tls_cert: /a}', 'tls_key'],
+    ['an alias', 'updates: &u {channel: dev}\nother: *u', 'lias'],
+    ['text that is no YAML', 'updates: [', 'yaml'],
+    ['a list at the top', '- 1', '/etc/0.yaml'],
+  ])('refuses %s', (_, text, named) => {
+    expect(refusal(text)).toContain(named);
+  });
+
+  test('whatever the bytes are, the answer is a configuration or CONFIG_INVALID', () => {
+    const noise = fc.oneof(
+      fc.string(),
+      fc.json(),
+      fc.string().map((s) => `updates:\n  ${s}`),
+    );
+    fc.assert(
+      fc.property(noise, (text) => {
+        try {
+          read(text);
+        } catch (error) {
+          expect((error as QxError).code).toBe('CONFIG_INVALID');
+        }
+      }),
+    );
+  });
+});
+
+test.each([
+  ['90s', 90_000],
+  ['15m', 900_000],
+  ['1h', 3_600_000],
+  ['7d', 604_800_000],
+])('%s is %i ms', (text, ms) => {
+  expect(durationMs(text)).toBe(ms);
+});
