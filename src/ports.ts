@@ -210,6 +210,11 @@ export interface Services {
   readonly standIn: string | null;
   restart(name: string): Promise<void>;
   state(name: string): Promise<ServiceState>;
+  /**
+   * Names the run of the service that is going on; another one after each start, also after those by a supervisor, for which
+   * a service that dies over and over is `started` all the time. Empty when it cannot be told.
+   */
+  instance(name: string): Promise<string>;
 }
 
 export interface ProcessResult {

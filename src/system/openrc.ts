@@ -1,0 +1,55 @@
+import { existsSync } from 'node:fs';
+import { QxError } from '../errors.ts';
+import type { Process, ServiceState, Services } from '../ports.ts';
+import { hostPath } from './host-path.ts';
+
+const RESTART_TIMEOUT_MS = 90_000;
+const STATUS_TIMEOUT_MS = 10_000;
+const PLACES = ['/sbin/rc-service', '/usr/sbin/rc-service', '/bin/rc-service', '/usr/bin/rc-service'];
+
+/** Exit codes of `rc-service NAME status`, as OpenRC's openrc-run.sh and supervise-daemon.sh return them. */
+const STATES: Readonly<Record<number, ServiceState>> = {
+  0: 'started',
+  3: 'stopped',
+  16: 'stopped',
+  32: 'crashed',
+  // The supervisor itself is gone: whatever it watched is watched by nobody.
+  64: 'crashed',
+};
+
+/** The services of the host below `root`: this machine's, those of a folder that holds OpenRC, or none. */
+export function openrc(root: string, runner: Process): Services {
+  const isFolder = root !== '' && root !== '/';
+  const standIn = whyNot(root, isFolder);
+  if (standIn !== null) {
+    return { standIn, restart: async () => undefined, state: async () => 'unknown', instance: async () => '' };
+  }
+  const inRoot = (...argv: [string, ...string[]]): [string, ...string[]] =>
+    isFolder ? ['chroot', root, ...argv] : argv;
+  const run = (name: string, command: string, timeoutMs: number) =>
+    runner.run(inRoot('rc-service', name, command), { timeoutMs });
+  return {
+    standIn: null,
+    restart: async (name) => {
+      const { exitCode, stdout, stderr } = await run(name, 'restart', RESTART_TIMEOUT_MS);
+      if (exitCode === 0) return;
+      const said = `${stdout}${stderr}`.trim().split('\n').slice(-3).join('; ').slice(0, 500);
+      throw new QxError('SERVICE_FAILED', `service ${name} did not restart (${exitCode}): ${said}`, {
+        next: `rc-service ${name} restart, and its log`,
+      });
+    },
+    instance: async (name) => {
+      const places = [`/run/openrc/options/${name}/child_pid`, `/run/openrc/options/${name}/start_count`];
+      const { stdout } = await runner.run(inRoot('cat', ...places), { timeoutMs: STATUS_TIMEOUT_MS });
+      return stdout.trim();
+    },
+    state: async (name) => STATES[(await run(name, 'status', STATUS_TIMEOUT_MS)).exitCode] ?? 'unknown',
+  };
+}
+
+function whyNot(root: string, isFolder: boolean): string | null {
+  const hasOpenrc = PLACES.some((place) => existsSync(hostPath(root, place)));
+  if (!hasOpenrc) return isFolder ? 'the folder holds no OpenRC' : 'this machine has no OpenRC';
+  if (isFolder && process.getuid?.() !== 0) return 'only root can run the OpenRC of a folder';
+  return null;
+}
