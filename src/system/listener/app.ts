@@ -1,0 +1,212 @@
+import type { IncomingMessage } from 'node:http';
+import { Readable } from 'node:stream';
+import swagger from '@fastify/swagger';
+import { TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox';
+import fastify, {
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+  type FastifySchemaValidationError,
+  type FastifyServerFactory,
+} from 'fastify';
+import { IsOptional, type TSchema } from 'typebox';
+import { QxError } from '../../errors.ts';
+import type { Route, RouteTable } from '../../format/route.ts';
+import type { Admit, Call, Caller, Handler, Handlers, Reply } from '../../ports/serving.ts';
+import type { Log } from '../../ports.ts';
+import { isMultipart, JSON_BODY_MAX_BYTES, partsOf, readBodies } from './body.ts';
+import { MULTIPART_BODY, SECURITY_SCHEMES, schemaOf } from './openapi.ts';
+import { asRefused, drain, sendProblem } from './problems.ts';
+
+export interface Service<T extends RouteTable> {
+  readonly title: string;
+  readonly version: string;
+  readonly routes: T;
+  readonly handlers: Handlers<T>;
+  readonly admit: Admit;
+  readonly log: Log;
+}
+
+const OPENAPI_PATH = '/api/v1/openapi.json';
+const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'];
+
+/** The route table as a fastify application that is not listening yet. */
+export function createApp<T extends RouteTable>(
+  service: Service<T>,
+  via: Caller['via'],
+  serverFactory: FastifyServerFactory,
+): FastifyInstance {
+  const app = fastify({
+    serverFactory,
+    logger: false,
+    bodyLimit: JSON_BODY_MAX_BYTES,
+    exposeHeadRoutes: false,
+    routerOptions: { maxParamLength: 200 },
+    frameworkErrors: (error, _request, reply) => void sendProblem(reply, { refused: error }),
+  });
+  app.setValidatorCompiler((route) => validator(route.schema as TSchema, TypeBoxValidatorCompiler(route)));
+  // The replies are typed by the table already; a serializer built from a schema would drop what it does not know.
+  app.setSerializerCompiler(() => JSON.stringify);
+  app.setSchemaErrorFormatter(([first], part) => new QxError('BAD_REQUEST', `${part}${complaint(first)}`));
+  readBodies(app);
+  document(app, service);
+  watch(app, service.log, via);
+  app.register(async (scope) => {
+    for (const [name, route] of Object.entries(service.routes)) {
+      addRoute(scope, name, route, service.handlers[name] as Handler<Route>, service.admit, via);
+    }
+    refuseOtherMethods(scope, Object.values(service.routes));
+    scope.get(OPENAPI_PATH, { schema: { hide: true } }, async () => app.swagger());
+  });
+  return app;
+}
+
+type Validate = ReturnType<typeof TypeBoxValidatorCompiler>;
+
+function validator(schema: TSchema, validate: Validate): Validate {
+  if (schema === MULTIPART_BODY) return (value) => ({ value });
+  if (!IsOptional(schema)) return validate;
+  return (value) => (value === null ? { value: undefined } : validate(value));
+}
+
+function complaint(error: FastifySchemaValidationError | undefined): string {
+  const where = error?.instancePath ?? '';
+  const allowed = error?.params['allowedValues'];
+  if (Array.isArray(allowed)) return `${where} must be one of ${allowed.join(', ')}`;
+  return `${where} ${error?.message ?? 'is not acceptable'}`;
+}
+
+function document<T extends RouteTable>(app: FastifyInstance, { title, version }: Service<T>): void {
+  app.register(swagger, {
+    openapi: { openapi: '3.1.0', info: { title, version }, components: { securitySchemes: SECURITY_SCHEMES } },
+  });
+}
+
+function watch(app: FastifyInstance, log: Log, via: Caller['via']): void {
+  app.setErrorHandler((error, request, reply) => {
+    drain(request);
+    const refused = asRefused(error);
+    if (!(refused instanceof QxError) || refused.code === 'INTERNAL') {
+      log.warn('request failed', {
+        path: pathOf(request),
+        error: error instanceof Error ? error.stack : String(error),
+      });
+    }
+    return sendProblem(reply, { refused });
+  });
+  app.setNotFoundHandler((request, reply) => {
+    drain(request);
+    return sendProblem(reply, { refused: new QxError('NOT_FOUND', `there is nothing at ${pathOf(request)}`) });
+  });
+  app.addHook('onResponse', async (request, reply) => {
+    log.info('request', {
+      method: request.method,
+      path: pathOf(request),
+      status: reply.statusCode,
+      durationMs: Math.round(reply.elapsedTime),
+      address: callerOf(request, via).address,
+    });
+  });
+}
+
+/** Without the query, which is where people put secrets. */
+const pathOf = (request: FastifyRequest): string => request.url.split('?', 1)[0]?.slice(0, 512) ?? '';
+
+const callerOf = (request: FastifyRequest, via: Caller['via']): Caller => ({
+  via,
+  address: via === 'unix' ? 'unix' : (request.raw.socket.remoteAddress ?? 'unknown'),
+  headers: plainHeaders(request.raw),
+  queryNames: Object.keys(request.query as object),
+});
+
+/** Without Range where it has no meaning: only GET knows parts of a representation. */
+function plainHeaders({ method, headers }: IncomingMessage): Caller['headers'] {
+  const sent = Object.entries(headers).filter(([name]) => name !== 'range' || method === 'GET');
+  return Object.fromEntries(sent.map(([name, value]) => [name, Array.isArray(value) ? value.join(', ') : value]));
+}
+
+const fastifyPath = (path: string): string => path.replace(/\{(\w+)\}/g, ':$1');
+
+function addRoute(
+  app: FastifyInstance,
+  name: string,
+  route: Route,
+  handler: Handler<Route>,
+  admit: Admit,
+  via: Caller['via'],
+): void {
+  const schema = schemaOf(name, route);
+  const options = {
+    url: fastifyPath(route.path),
+    // Before the body: a caller who may not publish must not be able to fill the disk first.
+    onRequest: async (request: FastifyRequest, reply: FastifyReply) => {
+      const refusal = admit(route.who, callerOf(request, via));
+      if (refusal !== null) {
+        drain(request);
+        return sendProblem(reply, refusal);
+      }
+      if (isMultipart(request) !== (route.body === 'multipart') && request.headers['content-type'] !== undefined) {
+        if (route.body === 'multipart' || isMultipart(request)) throw wrongBody(route);
+      }
+    },
+    handler: async (request: FastifyRequest, reply: FastifyReply) => {
+      const answer = await handler(callOf(request, reply, via));
+      return send(request, reply, route, answer);
+    },
+  };
+  app.route({ ...options, method: route.method, schema });
+  if (route.method === 'GET') app.route({ ...options, method: 'HEAD', schema: { ...schema, hide: true } });
+}
+
+const wrongBody = (route: Route) =>
+  new QxError(
+    'MEDIA_TYPE_UNSUPPORTED',
+    `the body of this request must be ${route.body === 'multipart' ? 'multipart/form-data' : 'JSON'}`,
+  );
+
+function callOf(request: FastifyRequest, reply: FastifyReply, via: Caller['via']): Call {
+  const gone = new AbortController();
+  reply.raw.on('close', () => {
+    if (!reply.raw.writableFinished) gone.abort(new QxError('CANCELLED', 'the caller hung up'));
+  });
+  const { params, query, body } = request as { params: Call['params']; query: Call['query']; body: Call['body'] };
+  return { params, query, body, parts: partsOf(request), caller: callerOf(request, via), signal: gone.signal };
+}
+
+async function send(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  route: Route,
+  answer: Reply<unknown>,
+): Promise<FastifyReply> {
+  if ('refused' in answer) {
+    drain(request);
+    return sendProblem(reply, answer);
+  }
+  reply.code(answer.status ?? route.status ?? 200).headers(answer.headers ?? {});
+  if ('json' in answer) return reply.type('application/json').send(Buffer.from(JSON.stringify(answer.json)));
+  if (!('type' in answer)) return reply.send();
+  reply.header('content-type', answer.type);
+  if ('bytes' in answer) return reply.send(answer.bytes);
+  reply.header('content-length', answer.sizeBytes);
+  if (request.method === 'HEAD') return reply.send();
+  return reply.send(Readable.from(await answer.open(), { objectMode: false }));
+}
+
+/** 405 with the methods that do work, where fastify would say that the path does not exist. */
+function refuseOtherMethods(app: FastifyInstance, routes: readonly Route[]): void {
+  for (const path of new Set(routes.map((route) => route.path))) {
+    const known = routes.filter((route) => route.path === path).map((route) => route.method as string);
+    const allowed = known.includes('GET') ? [...known, 'HEAD'] : known;
+    const refuse = async (request: FastifyRequest, reply: FastifyReply) => {
+      drain(request);
+      const refused = new QxError(
+        'METHOD_NOT_ALLOWED',
+        `${request.method} is not possible here, only ${allowed.join(', ')}`,
+      );
+      return sendProblem(reply, { refused, headers: { allow: allowed.join(', ') } });
+    };
+    const method = METHODS.filter((m) => !allowed.includes(m));
+    app.route({ method, url: fastifyPath(path), schema: { hide: true }, onRequest: refuse, handler: refuse });
+  }
+}

@@ -1,0 +1,39 @@
+import type { FastifySchema } from 'fastify';
+import { type TSchema, Type } from 'typebox';
+import { Problem, type Route } from '../../format/route.ts';
+
+/** A row of the route table as the schema by which fastify validates and from which @fastify/swagger documents. */
+
+export const SECURITY_SCHEMES = {
+  publisher: { type: 'http', scheme: 'bearer', description: 'the publish token' },
+  'host-admin': { type: 'http', scheme: 'bearer', description: "the host's API token; not needed on the Unix socket" },
+  local: { type: 'http', scheme: 'bearer', description: 'the Unix socket of the host' },
+} as const;
+
+const binary = Type.Unsafe<unknown>({ type: 'string', format: 'binary' });
+/** For the document only: a streamed body is not there yet when requests are validated. */
+export const MULTIPART_BODY: TSchema = Type.Object({ manifest: binary }, { additionalProperties: binary });
+
+const CONTENT_TYPES = {
+  json: 'application/json',
+  manifest: 'application/json',
+  file: 'application/octet-stream',
+} as const;
+
+export function schemaOf(name: string, route: Route): FastifySchema {
+  const answer = {
+    description: route.summary,
+    content: { [CONTENT_TYPES[route.content]]: { schema: route.response } },
+  };
+  const failure = { description: 'Refused or failed', content: { 'application/problem+json': { schema: Problem } } };
+  return {
+    operationId: name,
+    summary: route.summary,
+    ...(route.params === undefined ? {} : { params: route.params }),
+    ...(route.query === undefined ? {} : { querystring: route.query }),
+    ...(route.body === undefined ? {} : { body: route.body === 'multipart' ? MULTIPART_BODY : route.body }),
+    ...(route.body === 'multipart' ? { consumes: ['multipart/form-data'] } : {}),
+    ...(route.who === 'open' ? {} : { security: [{ [route.who]: [] }] }),
+    response: { [route.status ?? 200]: answer, default: failure },
+  };
+}

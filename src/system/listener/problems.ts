@@ -1,0 +1,62 @@
+import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
+import { type Code, problem, QxError } from '../../errors.ts';
+import type { Headers, Refusal } from '../../ports/serving.ts';
+
+/** Everything that is refused or fails leaves as an RFC 9457 problem, whoever noticed it. */
+
+const FRAMEWORK_CODES: Readonly<Record<number, Code>> = {
+  400: 'BAD_REQUEST',
+  404: 'NOT_FOUND',
+  405: 'METHOD_NOT_ALLOWED',
+  413: 'BODY_TOO_LARGE',
+  414: 'BAD_REQUEST',
+  415: 'MEDIA_TYPE_UNSUPPORTED',
+  431: 'BODY_TOO_LARGE',
+};
+
+/** What the framework itself refused (bad escape, wrong media type, too large) under one of our codes. */
+export function asRefused(error: unknown): unknown {
+  if (error instanceof QxError || !(error instanceof Error)) return error;
+  const { statusCode, code } = error as Partial<FastifyError>;
+  const ours = FRAMEWORK_CODES[statusCode ?? 0];
+  if (ours !== undefined) return new QxError(ours, error.message, { cause: error });
+  if (code === 'FST_PREMATURE_CLOSE' || /multipart|part terminated/i.test(error.message)) {
+    return new QxError('BAD_REQUEST', `the body broke off or is no multipart form: ${error.message}`, { cause: error });
+  }
+  return error;
+}
+
+export interface ProblemReply extends Omit<Refusal, 'refused'> {
+  readonly refused: unknown;
+  readonly members?: Headers;
+}
+
+export function sendProblem(reply: FastifyReply, { refused, members, headers }: ProblemReply): FastifyReply {
+  const body = problem(asRefused(refused));
+  return reply
+    .code(body.status)
+    .headers({ 'cache-control': 'no-store', ...headers })
+    .header('content-type', 'application/problem+json')
+    .send(Buffer.from(JSON.stringify({ ...body, ...members })));
+}
+
+const DRAIN_MAX_BYTES = 64 * 1024 * 1024;
+const DRAIN_MAX_MS = 10_000;
+
+/**
+ * Reads on for a while after a refusal that came before the body was read. Closing at once would reset the connection, and
+ * a client that is still sending would never see why it was refused; reading without an end would let it send for ever.
+ */
+export function drain(request: FastifyRequest): void {
+  const { raw } = request;
+  if (raw.complete || raw.destroyed) return;
+  raw.unpipe();
+  const giveUp = setTimeout(() => raw.destroy(), DRAIN_MAX_MS);
+  let left = DRAIN_MAX_BYTES;
+  raw.on('data', (piece: Buffer) => {
+    left -= piece.length;
+    if (left < 0) raw.destroy();
+  });
+  raw.on('close', () => clearTimeout(giveUp));
+  raw.resume();
+}
