@@ -1,0 +1,109 @@
+import { QxError } from '../errors.ts';
+import { TOKEN_MIN_BYTES } from './token.ts';
+
+/** What the server is told by its environment. One table for the reader and for --help. */
+export const ENVIRONMENT = {
+  RELEASE_DIR: { default: '/data/releases', means: 'folder of the releases' },
+  LISTEN_ADDR: { default: '0.0.0.0:9000', means: 'address and port (127.0.0.1:9000 with --dev)' },
+  PUBLISH_TOKEN: {
+    default: '',
+    means: 'token for publishing, at least 32 bytes; the server does not start without it',
+  },
+  TLS_CERT: { default: '', means: 'certificate chain, PEM; with TLS_KEY the server speaks HTTPS' },
+  TLS_KEY: { default: '', means: 'key of the certificate, PEM' },
+  KEYRING: { default: '', means: 'keys whose releases are taken; only for a build that has none built in' },
+  SIGNING_PRIVATE_KEY: { default: '', means: 'key file: sign bare manifests when they are published (default off)' },
+  SIGNING_PUBLIC_KEY: { default: '', means: 'file to write the public half of that key to' },
+  SIGNING_KEY_ID: { default: 'quantix-release-key-1', means: 'name of that key' },
+  KEY_DIR: { default: '', means: 'folder for generated keys (default: keys, beside RELEASE_DIR)' },
+} as const;
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+type Name = keyof typeof ENVIRONMENT;
+
+export interface Settings {
+  readonly isDev: boolean;
+  readonly releaseDirectory: string;
+  readonly keyDirectory: string;
+  readonly host: string;
+  readonly port: number;
+  /** Null only with --dev on loopback. */
+  readonly token: string | null;
+  readonly tls: { readonly certPath: string; readonly keyPath: string } | null;
+  readonly keyringPath: string | null;
+  readonly signing: {
+    readonly privateKeyPath: string;
+    readonly publicKeyPath: string | null;
+    readonly keyId: string;
+  } | null;
+}
+
+/** @throws QxError CONFIG_INVALID | INSECURE_TOKEN, before anything is opened or listens */
+export function readSettings(environment: Environment, options: { readonly isDev: boolean }): Settings {
+  const get = (name: Name): string => environment[name] || ENVIRONMENT[name].default;
+  const optional = (name: Name): string | null => environment[name] || null;
+  const { isDev } = options;
+  const address = environment.LISTEN_ADDR || (isDev ? '127.0.0.1:9000' : ENVIRONMENT.LISTEN_ADDR.default);
+  const { host, port } = parseAddress(address);
+  const releaseDirectory = absolute('RELEASE_DIR', get('RELEASE_DIR'));
+  const keyDirectory = absolute('KEY_DIR', optional('KEY_DIR') ?? `${parentOf(releaseDirectory)}/keys`);
+  if (`${keyDirectory}/`.startsWith(`${releaseDirectory}/`)) {
+    throw new QxError('CONFIG_INVALID', 'KEY_DIR lies within RELEASE_DIR: keys would lie among what is served');
+  }
+  const [certPath, keyPath] = [optional('TLS_CERT'), optional('TLS_KEY')];
+  if ((certPath === null) !== (keyPath === null)) {
+    throw new QxError('CONFIG_INVALID', 'TLS_CERT and TLS_KEY must be set together');
+  }
+  const privateKeyPath = optional('SIGNING_PRIVATE_KEY');
+  return {
+    isDev,
+    releaseDirectory,
+    keyDirectory,
+    host,
+    port,
+    token: checkToken(environment.PUBLISH_TOKEN, isDev && isLoopback(host)),
+    tls: certPath !== null && keyPath !== null ? { certPath, keyPath } : null,
+    keyringPath: optional('KEYRING'),
+    signing:
+      privateKeyPath === null
+        ? null
+        : { privateKeyPath, publicKeyPath: optional('SIGNING_PUBLIC_KEY'), keyId: get('SIGNING_KEY_ID') },
+  };
+}
+
+function checkToken(token: string | undefined, isPrivate: boolean): string | null {
+  if (token === undefined || token === '') {
+    if (isPrivate) return null;
+    throw insecure('PUBLISH_TOKEN is not set');
+  }
+  // With --dev on loopback a short one is the developer's own choice; it is demanded all the same.
+  if (isPrivate) return token;
+  if (token === 'dev-token') throw insecure('PUBLISH_TOKEN is the one that everybody knows');
+  if (Buffer.byteLength(token) < TOKEN_MIN_BYTES)
+    throw insecure(`PUBLISH_TOKEN is shorter than ${TOKEN_MIN_BYTES} bytes`);
+  return token;
+}
+
+const insecure = (detail: string) =>
+  new QxError('INSECURE_TOKEN', `${detail}; the server does not start`, {
+    next: 'PUBLISH_TOKEN=$(openssl rand -hex 32), or --dev with LISTEN_ADDR on loopback',
+  });
+
+const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || /^127\.[0-9.]+$/.test(host);
+
+function parseAddress(text: string): { host: string; port: number } {
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^\s:[\]]*)):([0-9]{1,5})$/.exec(text);
+  const port = Number(match?.[3]);
+  if (match === null || port > 65535) {
+    throw new QxError('CONFIG_INVALID', `LISTEN_ADDR ${JSON.stringify(text)} is not like 0.0.0.0:9000 or [::]:9000`);
+  }
+  return { host: match[1] ?? (match[2] || '0.0.0.0'), port };
+}
+
+/** Relative paths would depend on where the server was started, and mean another folder after the next reboot. */
+function absolute(name: Name, path: string): string {
+  if (path.startsWith('/')) return path.replace(/\/+$/, '') || '/';
+  throw new QxError('CONFIG_INVALID', `${name} must be an absolute path`);
+}
+
+const parentOf = (path: string): string => path.slice(0, path.lastIndexOf('/'));
