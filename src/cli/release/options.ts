@@ -1,0 +1,46 @@
+import { InvalidArgumentError, Option } from 'commander';
+import { QxError } from '../../errors.ts';
+import { durationMs } from '../../format/config.ts';
+import { CHANNELS, PRODUCTS } from '../../format/manifest.ts';
+import { isVersion } from '../../format/version.ts';
+
+/** Values of options: checked while the command line is read, so that a mistake is a usage error before anything is done. */
+
+export const channelOption = (flags: string, description: string): Option =>
+  new Option(flags, description).choices([...CHANNELS]);
+
+export const productOption = (): Option =>
+  new Option('--product <name>', 'what the release is for').choices([...PRODUCTS]);
+
+export function asVersion(text: string): string {
+  if (isVersion(text)) return text;
+  throw new InvalidArgumentError('Not a version such as 1.4.2 or 1.5.0-rc.1.');
+}
+
+export function asDurationMs(text: string): number {
+  try {
+    return durationMs(text);
+  } catch {
+    throw new InvalidArgumentError('Not a duration such as 12h or 90d.');
+  }
+}
+
+export function asSequence(text: string): number {
+  const value = Number(text);
+  if (/^[1-9][0-9]*$/.test(text) && Number.isSafeInteger(value)) return value;
+  throw new InvalidArgumentError('A sequence is a whole number from 1 on.');
+}
+
+/** RFC 3339 in UTC, whole seconds: the form of every instant that we write. */
+export const instantOf = (ms: number): string => new Date(ms).toISOString().replace(/\.\d{3}Z$/, 'Z');
+
+/**
+ * The time that a build is said to have happened at. A reproducible build sets SOURCE_DATE_EPOCH; only dates of documents
+ * follow it, never a decision whether something has expired.
+ */
+export function buildTimeMs(env: Readonly<Record<string, string | undefined>>, nowMs: number): number {
+  const epoch = env.SOURCE_DATE_EPOCH;
+  if (epoch === undefined || epoch === '') return nowMs;
+  if (!/^[0-9]{1,11}$/.test(epoch)) throw new QxError('USAGE', 'SOURCE_DATE_EPOCH has to be a number of seconds');
+  return Number(epoch) * 1000;
+}

@@ -1,0 +1,47 @@
+import { rootCommand, runCommand } from '../command.ts';
+import { addKeygen, addTrust } from './keys.ts';
+import { addManifest } from './manifest.ts';
+import { addPack } from './pack.ts';
+import { addPromote } from './promote.ts';
+import { addPublish } from './publish.ts';
+import { addRefresh } from './refresh.ts';
+import { addSign } from './sign.ts';
+import type { ReleaseTools } from './tools.ts';
+import type { ReleaseContext } from './verb.ts';
+import { addVerify } from './verify.ts';
+
+const DESCRIPTION = 'Makes keys, packs, signs, verifies and publishes releases.';
+const WORKFLOW = `
+A release, step by step:
+  qx-release keygen --key-id dev-1 --kind development --keyring keyring.json
+  qx-release pack dist/host/bin/qx-node --out build
+  qx-release manifest --version 1.2.0 --channel dev --component qx-node=build/qx-node.tar.zst --out build/manifest.json
+  qx-release sign build/manifest.json --key dev-1.private.json
+  qx-release verify build/manifest.signed.json --keyring keyring.json --artifacts
+  QX_TOKEN=... qx-release publish build --keyring keyring.json
+
+Exit codes: 0 done, 1 other, 2 usage, 5 refused by policy, 7 verification failed, 8 no space, 9 server unreachable.`;
+
+export async function runRelease(args: readonly string[], tools: ReleaseTools): Promise<number> {
+  const context: ReleaseContext = { tools, outcome: { exitCode: 0 } };
+  const program = rootCommand('qx-release', DESCRIPTION).addHelpText('after', WORKFLOW);
+  program.configureOutput({
+    writeOut: (text) => tools.stdout.write(text),
+    writeErr: (text) => tools.stderr.write(text),
+  });
+  for (const add of [
+    addKeygen,
+    addTrust,
+    addPack,
+    addManifest,
+    addSign,
+    addVerify,
+    addRefresh,
+    addPromote,
+    addPublish,
+  ]) {
+    add(program, context);
+  }
+  const exitCode = await runCommand(program, args);
+  return exitCode === 0 ? context.outcome.exitCode : exitCode;
+}

@@ -1,0 +1,34 @@
+import type { Archive, Clock, Files, Http, ProcessResult, Upload } from '../../ports.ts';
+import type { Stream } from '../render.ts';
+
+export interface PackedArchive {
+  readonly sha256: string;
+  readonly sizeBytes: number;
+  readonly unpackedSizeBytes: number;
+  readonly kind: 'file' | 'directory';
+}
+
+/** What the verbs of qx-release reach the outside with; `cli/release.ts` fills it in from the real machine. */
+export interface ReleaseTools {
+  readonly files: Files;
+  readonly archive: Archive;
+  readonly clock: Clock;
+  readonly http: Http;
+  readonly upload: Upload;
+  pack(source: string, target: string): Promise<PackedArchive>;
+  /** Absolute, links followed: what an operator names may be one. */
+  followed(path: string): Promise<string>;
+  createFile(path: string, bytes: Uint8Array, mode: number): Promise<void>;
+  inTemporaryDirectory<T>(work: (directory: string) => Promise<T>): Promise<T>;
+  /** In the operator's own environment, where the login to a vault is. */
+  runForOperator(
+    argv: readonly [string, ...string[]],
+    options: { input: Uint8Array; timeoutMs: number },
+  ): Promise<ProcessResult>;
+  newSeed(): Uint8Array;
+  /** Null when run from source. */
+  bakedKeyring(): Uint8Array | null;
+  readonly stdout: Stream;
+  readonly stderr: Stream;
+  readonly env: Readonly<Record<string, string | undefined>>;
+}
