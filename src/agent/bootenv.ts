@@ -1,7 +1,7 @@
 import { type BootState, sameBoot } from '../core/boot.ts';
 import { type PendingSlot, restored } from '../core/boot-verdict.ts';
 import { QxError } from '../errors.ts';
-import { decodeBoot, encodeBoot, isSound } from '../format/grubenv.ts';
+import { decodeBoot, encodeBoot } from '../format/grubenv.ts';
 import type { Boot, Booted, EnvCopy } from '../ports.ts';
 
 /**
@@ -38,7 +38,7 @@ export async function loadBootEnv({ boot }: Machine): Promise<BootEnv> {
 export const currentBoot = async (machine: Machine): Promise<BootState | null> => (await loadBootEnv(machine)).state;
 
 /**
- * After a start: both copies valid, equal and whole. Lost ones are written anew from what runs and what the journal knows.
+ * After a start: both copies valid, equal, and as we would have written them. Lost ones are written anew from what runs and what the journal knows.
  * A system that our GRUB did not start touches nothing.
  */
 export async function settleBoot(
@@ -49,7 +49,7 @@ export async function settleBoot(
   const { booted } = env;
   if (booted.slot === null) return { state: env.state, booted };
   const state = env.state ?? restored(pending, booted.slot);
-  if (!isSettled(env)) await repair(machine, env, state);
+  await repair(machine, env, state);
   return { state, booted };
 }
 
@@ -61,33 +61,25 @@ export async function changeBoot(machine: Machine, change: (state: BootState) =>
       next: 'qx-update confirm writes them anew for the slot that runs',
     });
   }
-  if (!isSettled(env)) await repair(machine, env, env.state);
+  await repair(machine, env, env.state);
   const next = change(env.state);
   if (!sameBoot(next, env.state)) await writeBoth(machine, env, next);
   return next;
 }
 
-export function isSettled({ bytes, state }: BootEnv): boolean {
-  const [first, second] = [bytes.grubenv, bytes['grubenv.bak']];
-  if (state === null || first === null || second === null) return false;
-  return isSound(first) && isSound(second) && first.length === second.length && first.every((b, i) => b === second[i]);
-}
-
-/** The broken copy first: the whole one stays until there are two. */
+/** The copy that is not believed first: the whole one stays until there are two. */
 async function repair({ boot }: Machine, env: BootEnv, state: BootState): Promise<void> {
-  const bytes = blockFor(env, state);
-  await boot.write(otherCopy(env.primary), bytes);
-  const there = env.bytes[env.primary];
-  if (there === null || !isSound(there) || there.length !== bytes.length || env.state === null) {
-    await boot.write(env.primary, bytes);
+  const block = blockFor(env, state);
+  for (const copy of [otherCopy(env.primary), env.primary]) {
+    if (!sameBytes(env.bytes[copy], block)) await boot.write(copy, block);
   }
 }
 
 /** The copy that GRUB used comes first: in this boot it is the one that is believed. */
 async function writeBoth({ boot }: Machine, env: BootEnv, state: BootState): Promise<void> {
-  const bytes = blockFor(env, state);
-  await boot.write(env.primary, bytes);
-  await boot.write(otherCopy(env.primary), bytes);
+  const block = blockFor(env, state);
+  await boot.write(env.primary, block);
+  await boot.write(otherCopy(env.primary), block);
 }
 
 /** One size for both, the larger one, since neither file may shrink. */
@@ -95,3 +87,6 @@ function blockFor(env: BootEnv, state: BootState): Uint8Array {
   const sizeBytes = Math.max(env.bytes.grubenv?.length ?? 0, env.bytes['grubenv.bak']?.length ?? 0);
   return encodeBoot(state, env.bytes[env.primary], sizeBytes);
 }
+
+const sameBytes = (a: Uint8Array | null, b: Uint8Array): boolean =>
+  a !== null && a.length === b.length && a.every((byte, i) => byte === b[i]);

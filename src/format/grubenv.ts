@@ -4,8 +4,8 @@ import { QxError } from '../errors.ts';
  * The GRUB environment block, and the boot state that we keep in it.
  *
  * A block is read exactly as GRUB 2.06 reads it, oddities included: if the two disagreed about a damaged copy, the agent
- * would reason about another boot than the one that happened. What GRUB accepts but would not have written itself is told
- * apart by `isSound`, and repaired.
+ * would reason about another boot than the one that happened. What GRUB accepts but we would not have written is a damage
+ * that `agent/bootenv.ts` repairs.
  *
  * Values are bytes; here every byte is one character of a string (Latin-1), so that nothing is lost on the way through.
  */
@@ -68,16 +68,6 @@ export function encodeBlock(values: EnvBlock, sizeBytes: number = ENV_BYTES): Ui
   return toBytes(text.padEnd(sizeBytes, '#'));
 }
 
-/** Whether GRUB could have written these bytes: nothing hides between the variables, and it can write again. */
-export function isSound(bytes: Uint8Array): boolean {
-  try {
-    return bytes.length >= ENV_BYTES && sameBytes(encodeBlock(decodeBlock(bytes), bytes.length), bytes);
-  } catch (error) {
-    if (error instanceof QxError && error.code === 'BOOT_ENV_INVALID') return false;
-    throw error;
-  }
-}
-
 /** All values again in one string: a copy that was torn or flipped somewhere does not agree with its own seal. */
 export const sealOf = (s: BootState): string =>
   [s.order.join(' '), bit(s.A.ok), bit(s.B.ok), s.A.tries, s.B.tries, s.trial, s.failed].join('|');
@@ -97,12 +87,12 @@ export function decodeBoot(bytes: Uint8Array): BootState | null {
  * `previous` that are not ours. Its size is kept when it is larger: a file must never shrink under GRUB.
  * @throws QxError BOOT_ENV_INVALID when the state is not one that GRUB accepts
  */
-export function encodeBoot(state: BootState, previous?: Uint8Array | null): Uint8Array {
+export function encodeBoot(state: BootState, previous?: Uint8Array | null, minBytes: number = ENV_BYTES): Uint8Array {
   const seal = sealOf(state);
   if (!new RegExp(SEAL_PATTERN).test(seal)) throw invalid(`cannot hold the state ${JSON.stringify(seal)}`);
   const values = new Map(variablesOf(state, seal));
   for (const [name, value] of previous ? foreign(previous) : []) values.set(name, value);
-  return encodeBlock(values, Math.max(ENV_BYTES, Math.min(previous?.length ?? 0, MAX_ENV_BYTES)));
+  return encodeBlock(values, Math.max(ENV_BYTES, Math.min(Math.max(minBytes, previous?.length ?? 0), MAX_ENV_BYTES)));
 }
 
 const variablesOf = (s: BootState, seal: string): readonly (readonly [string, string])[] => [
@@ -116,6 +106,9 @@ const variablesOf = (s: BootState, seal: string): readonly (readonly [string, st
   ['quantix_seal', seal],
 ];
 
+const OUR_FIELDS = ['order', 'a_ok', 'b_ok', 'a_tries', 'b_tries', 'trial', 'failed'] as const;
+const OUR_NAMES: ReadonlySet<string> = new Set([...OUR_FIELDS, 'seal'].map((field) => `quantix_${field}`));
+
 function bootState(values: EnvBlock): BootState | null {
   const get = (name: string): string => values.get(`quantix_${name}`) ?? '';
   const order: BootState['order'] = get('order') === 'A B' ? ['A', 'B'] : ['B', 'A'];
@@ -126,15 +119,15 @@ function bootState(values: EnvBlock): BootState | null {
     trial: get('trial'),
     failed: get('failed'),
   };
-  const fields = ['order', 'a_ok', 'b_ok', 'a_tries', 'b_tries', 'trial', 'failed'].map(get).join('|');
+  const fields = OUR_FIELDS.map(get).join('|');
   return get('seal') === fields && new RegExp(SEAL_PATTERN).test(fields) ? state : null;
 }
 
 /** The variables of other programs; what damage left behind (names that no one would choose) is dropped. */
 function* foreign(bytes: Uint8Array): Generator<readonly [string, string]> {
-  const isOurs = (name: string): boolean => name.startsWith('quantix_');
   const isBlock = toText(bytes.subarray(0, MAGIC.length)) === MAGIC && bytes.length <= MAX_ENV_BYTES;
-  for (const [name, value] of isBlock ? decodeBlock(bytes) : []) if (!isOurs(name) && isName(name)) yield [name, value];
+  for (const [name, value] of isBlock ? decodeBlock(bytes) : [])
+    if (!OUR_NAMES.has(name) && isName(name)) yield [name, value];
 }
 
 /** A backslash takes the next byte along, whatever it is: how a value holds a newline, and how GRUB skips lines. */
@@ -150,5 +143,4 @@ const isName = (name: string): boolean => /^[A-Za-z0-9_.-]{1,128}$/.test(name);
 const bit = (value: boolean): string => (value ? '1' : '0');
 const toText = (bytes: Uint8Array): string => Array.from(bytes, (byte) => String.fromCharCode(byte)).join('');
 const toBytes = (text: string): Uint8Array => Uint8Array.from(text, (character) => character.charCodeAt(0));
-const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => a.length === b.length && a.every((x, i) => x === b[i]);
 const invalid = (why: string): QxError => new QxError('BOOT_ENV_INVALID', `the GRUB environment block ${why}`);

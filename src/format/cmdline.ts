@@ -1,0 +1,31 @@
+import type { Slot } from './grubenv.ts';
+
+/** What grub.cfg says to the system that it boots, on the kernel command line. */
+export interface KernelWords {
+  readonly slot: Slot | null;
+  /** The copy of the environment that GRUB used; null when it found none valid, or when something else booted us. */
+  readonly copy: 'grubenv' | 'grubenv.bak' | null;
+  readonly trial: string;
+  /** A trial that GRUB gave up on the way to this boot, told even where it could not be saved. */
+  readonly failed: string;
+  /** Nothing from the data partition is to be used. */
+  readonly safe: boolean;
+}
+
+const TRIAL_ID = /^[a-z0-9]{8,32}$/;
+
+/** The last of a repeated word counts, as for the kernel. Words with values that we never write say nothing. */
+export function parseCmdline(text: string): KernelWords {
+  const words = text.split(/\s+/);
+  const last = (name: string): string => words.findLast((word) => word.startsWith(`quantix.${name}=`)) ?? '';
+  const value = (name: string): string => last(name).slice(`quantix.${name}=`.length);
+  const id = (name: string): string => (TRIAL_ID.test(value(name)) ? value(name) : '');
+  const [slot, copy] = [value('slot'), value('env')];
+  return {
+    slot: slot === 'A' || slot === 'B' ? slot : null,
+    copy: copy === 'grubenv' || copy === 'grubenv.bak' ? copy : null,
+    trial: id('trial'),
+    failed: id('failed'),
+    safe: words.includes('quantix.safe'),
+  };
+}
