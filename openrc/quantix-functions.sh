@@ -53,9 +53,14 @@ qx_put() (
 
 # --- versions -------------------------------------------------------------------------------------------------------
 
-qx_is_version() {
-  printf '%s\n' "$1" | grep -Eqx '[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?'
-}
+# The grammar of format/version.ts: bounded, so that no number outgrows awk and no name outgrows a folder.
+qx_is_version() (
+  part='(0|[1-9][0-9]{0,8})'
+  word='(0|[1-9][0-9]{0,14}|[0-9]*[a-zA-Z-][0-9a-zA-Z-]*)'
+  build='[0-9a-zA-Z-]+'
+  [ ${#1} -le 64 ] && printf '%s\n' "$1" |
+    grep -Eqx "$part\\.$part\\.$part(-$word(\\.$word)*)?(\\+$build(\\.$build)*)?"
+)
 
 # qx_version_in FILE: the version a NAME.version file holds; fails when there is none or it is not a version.
 qx_version_in() (
@@ -188,17 +193,18 @@ qx_env_valid() (
 
 # --- rebooting --------------------------------------------------------------------------------------------------------
 
-# qx_deadline_s: seconds that a trial boot has to be confirmed in. Read with sed and not sourced: a slip in a settings file
-# must not be able to stop the script that arms the deadline.
-qx_deadline_s() (
-  seconds=600
+# qx_seconds NAME DEFAULT: a whole number from the settings. Read with sed and not sourced: a slip in a settings file must
+# not be able to stop the script that arms the deadline.
+qx_seconds() (
+  seconds=$2
   for file in "$QX_ROOT/etc/conf.d/quantix-boot" "$QX_ROOT/quantix/limiquantix/quantix-boot"; do
     [ -r "$file" ] || continue
-    value=$(sed -n 's/^[[:space:]]*deadline_s=["'\'']\{0,1\}\([0-9]\{1,5\}\)["'\'']\{0,1\}[[:space:]]*\(#.*\)\{0,1\}$/\1/p' "$file" | tail -n 1)
+    value=$(sed -n "s/^[[:space:]]*$1=[\"']\{0,1\}\([0-9]\{1,5\}\)[\"']\{0,1\}[[:space:]]*\(#.*\)\{0,1\}\$/\1/p" "$file" | tail -n 1)
     [ "${value:-0}" -eq 0 ] || seconds=$value
   done
   printf '%s\n' "$seconds"
 )
+qx_deadline_s() { qx_seconds deadline_s 600; }
 
 # qx_arm_deadline TRIAL: once per boot, in a process of its own session, so that neither a hanging script nor the end of the
 # service that ran it takes the deadline along.

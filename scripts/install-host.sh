@@ -192,6 +192,8 @@ install_settings() {
   put_once "$root/etc/conf.d/quantix-boot" 644 <<'CONF'
 # Seconds that a trial boot has to be confirmed in before the host reboots (1 to 99999).
 #deadline_s=600
+# Seconds that this reboot may take in good order before it is forced.
+#grace_s=60
 CONF
   put_once "$root/etc/conf.d/quantix-node" 644 <<'CONF'
 # More arguments for qx-node.
@@ -219,13 +221,13 @@ make_environment() {
 
 install_boot() {
   mkdir -p "$boot_dir" || die "cannot make $boot_dir"
-  if [ -f "$project/grub/grub.cfg" ]; then put_editable "$project/grub/grub.cfg" "$boot_dir/grub.cfg" 644 boot/grub.cfg; fi
+  put_editable "$project/grub/grub.cfg" "$boot_dir/grub.cfg" 644 boot/grub.cfg
   make_environment "$boot_dir/grubenv"
   make_environment "$boot_dir/grubenv.bak"
   [ -n "$slot_a" ] || return 0
   put_once "$boot_dir/quantix-layout.cfg" 644 <<LAYOUT
-set quantix_slot_a=$slot_a
-set quantix_slot_b=$slot_b
+set qx_slot_a="$slot_a"
+set qx_slot_b="$slot_b"
 LAYOUT
 }
 

@@ -125,6 +125,13 @@ requires(hostRequirements)('03-ab-update-check.start', () => {
       expect(await root.read('dev/kmsg')).toContain(`update trial trial0001 failed: slot ${slot} was booted instead`);
     });
 
+    test('a fallback that GRUB could not save is noticed from the kernel command line', async () => {
+      const cmdline = 'quantix.slot=A quantix.env=grubenv quantix.failed=trial0002\n';
+      await using root = await bootedHost(shell, cmdline, { primary: block(trialB) });
+      await root.run(check);
+      expect(await root.read('run/quantix/fallback')).toBe('trial0002 A\n');
+    });
+
     test('defect 26: the shell counts no tries, GRUB did before the kernel ran', async () => {
       await using root = await bootedHost(shell, onTrial, { primary: block(trialB) });
       await root.run(check);

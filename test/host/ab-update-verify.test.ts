@@ -49,6 +49,19 @@ requires(hostRequirements)('99-ab-update-verify.start', () => {
       expect(await host.root.read('dev/kmsg')).toContain(`not confirmed (exit code ${code})`);
     });
 
+    test('an update lock that somebody holds for a while is waited for', async () => {
+      await using host = await trialHost(shell, 0);
+      await host.root.write(
+        own,
+        '#!/bin/sh\necho x >>"$QX_ROOT/called"\n[ "$(wc -l <"$QX_ROOT/called")" -ge 3 ] || exit 6\n',
+        0o755,
+      );
+      expect((await host.root.run(verify, [], { QX_TICK_S: '0' })).exitCode).toBe(0);
+      expect(await host.root.read('called')).toBe('x\nx\nx\n');
+      await host.root.write(own, '#!/bin/sh\nexit 6\n', 0o755);
+      expect((await host.root.run(verify, [], { QX_TICK_S: '0' })).exitCode).toBe(1);
+    });
+
     test.each([
       ['missing', (root: HostRoot) => rm(join(root.path, own))],
       ['not executable', (root: HostRoot) => chmod(join(root.path, own), 0o644)],

@@ -1,7 +1,9 @@
 import { mkdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
+import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { isNewer, isVersion } from '../../src/format/version.ts';
 import { type HostRoot, hostRequirements, hostRoot, isThere, putData, shells, standIn } from '../support/host-root.ts';
 import { requires } from '../support/requires.ts';
 
@@ -22,6 +24,7 @@ const newer = [
   ['1.0.0-alpha.beta', '1.0.0-alpha.1'],
   ['1.0.0-rc-2', '1.0.0-rc'],
   ['1.0.1+build.1', '1.0.0+build.9'],
+  ['1.0.0-202611211200001', '1.0.0-202611211200000'],
 ] as const;
 const equal = [
   ['1.2.3', '1.2.3'],
@@ -40,6 +43,48 @@ requires(hostRequirements)('05-overlay-mounts.start', () => {
       );
       const { stdout } = await root.run('compare', cases);
       expect(stdout.split('\n')).toEqual(newer.map(([a, b]) => `${a} ${b}`));
+    });
+
+    test('judges and orders random versions as the agent does', async () => {
+      const word = fc.oneof(
+        fc.nat(12).map(String),
+        fc.constantFrom('rc', 'rc-1', 'alpha', '0a', '01', '', '999999999999999'),
+      );
+      const version = fc
+        .tuple(
+          fc.array(fc.nat(11), { minLength: 2, maxLength: 4 }),
+          fc.array(word, { maxLength: 3 }),
+          fc.constantFrom('', '+b', '+'),
+        )
+        .map(([parts, words, build]) => `${parts.join('.')}${words.length > 0 ? '-' : ''}${words.join('.')}${build}`);
+      const versions = [
+        ...fc.sample(version, { numRuns: 150, seed: 7 }),
+        '01.0.0',
+        '1.0.0 ',
+        'v1.0.0',
+        `1.0.0-${'a'.repeat(64)}`,
+      ];
+      const pairs = fc
+        .sample(fc.tuple(version, version), { numRuns: 4000, seed: 8 })
+        .filter((pair) => pair.every(isVersion));
+      expect(pairs.length).toBeGreaterThan(100);
+      await using root = await hostRoot(shell);
+      await root.write(
+        'judge',
+        `. ${functions}\nwhile IFS= read -r v; do qx_is_version "$v" && echo "$v"; done <${root.path}/versions
+         while read -r a b; do qx_newer $a $b && echo "$a $b"; done <${root.path}/pairs\n`,
+      );
+      await root.write('versions', versions.map((v) => `${v}\n`).join(''));
+      await root.write(
+        'pairs',
+        pairs
+          .slice(0, 150)
+          .map((pair) => `${pair.join(' ')}\n`)
+          .join(''),
+      );
+      const { stdout } = await root.run('judge');
+      const expected = pairs.slice(0, 150).filter(([a, b]) => isNewer(a, b));
+      expect(stdout.split('\n')).toEqual([...versions.filter(isVersion), ...expected.map((pair) => pair.join(' '))]);
     });
 
     test.each([
@@ -79,7 +124,7 @@ requires(hostRequirements)('05-overlay-mounts.start', () => {
       await root.write('data/versions/qx-console.bad', '1.0.9\n1.1.0\n');
       await root.run(overlay);
       expect(await root.link('run/quantix/bin/qx-console')).toBe(join(root.path, 'usr/lib/quantix/bin/qx-console'));
-      await putData(root, 'qx-console', '1.1.01');
+      await putData(root, 'qx-console', '1.1.10');
       await root.run(overlay);
       expect(await root.link('run/quantix/bin/qx-console')).toBe(join(root.path, 'data/bin/qx-console'));
     });

@@ -114,9 +114,10 @@ async function untilThere(path: string, timeoutMs: number): Promise<void> {
   }
 }
 
-const folders = 'usr/bin usr/sbin usr/lib usr/lib64 etc/init.d etc/local.d etc/conf.d proc dev run tmp var/log harness'
-  .concat(' etc/runlevels/sysinit etc/runlevels/boot etc/runlevels/default etc/runlevels/shutdown')
-  .split(' ');
+const folders =
+  'usr/bin usr/sbin usr/lib usr/lib64 etc/init.d etc/local.d etc/conf.d proc dev run tmp var/log harness etc/insserv.conf.d'
+    .concat(' etc/runlevels/sysinit etc/runlevels/boot etc/runlevels/default etc/runlevels/shutdown')
+    .split(' ');
 const programs = ['openrc', 'openrc-run', 'rc-service', 'rc-update', 'rc-status', 'supervise-daemon', 'busybox'];
 
 async function makeTree(path: string, cmdline: string): Promise<void> {
@@ -146,7 +147,9 @@ const files = {
   ].join('\n'),
   'etc/rc.conf': 'rc_controller_cgroups="NO"\nrc_tty_number=0\n',
   'etc/passwd': 'root:x:0:0::/:/bin/sh\n',
-  'etc/group': 'root:x:0:\n',
+  'etc/group': 'root:x:0:\nuucp:x:14:\n',
+  // Debian's OpenRC complains about each service without it.
+  'etc/insserv.conf': '',
   // Debian's BusyBox shell runs md5sum in its own process, which makes OpenRC believe that /proc is not mounted. A second
   // proc would uncover the two files, so what it mounts is the first one again.
   'etc/fstab': '/proc /proc none rbind 0 0\n',
