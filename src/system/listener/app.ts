@@ -16,7 +16,7 @@ import type { Admit, Call, Caller, Handler, Handlers, Reply } from '../../ports/
 import type { Log } from '../../ports.ts';
 import { isMultipart, JSON_BODY_MAX_BYTES, partsOf, readBodies } from './body.ts';
 import { MULTIPART_BODY, SECURITY_SCHEMES, schemaOf } from './openapi.ts';
-import { asRefused, drain, sendProblem } from './problems.ts';
+import { asRefused, drain, isUnforeseen, sendProblem } from './problems.ts';
 
 export interface Service<T extends RouteTable> {
   readonly title: string;
@@ -71,7 +71,7 @@ function validator(schema: TSchema, validate: Validate): Validate {
 
 function complaint(error: FastifySchemaValidationError | undefined): string {
   const where = error?.instancePath ?? '';
-  const allowed = error?.params['allowedValues'];
+  const allowed = error?.params.allowedValues;
   if (Array.isArray(allowed)) return `${where} must be one of ${allowed.join(', ')}`;
   return `${where} ${error?.message ?? 'is not acceptable'}`;
 }
@@ -86,13 +86,9 @@ function watch(app: FastifyInstance, log: Log, via: Caller['via']): void {
   app.setErrorHandler((error, request, reply) => {
     drain(request);
     const refused = asRefused(error);
-    if (!(refused instanceof QxError) || refused.code === 'INTERNAL') {
-      log.warn('request failed', {
-        path: pathOf(request),
-        error: error instanceof Error ? error.stack : String(error),
-      });
-    }
-    return sendProblem(reply, { refused });
+    if (!isUnforeseen(refused)) return sendProblem(reply, { refused });
+    log.warn('request failed', { path: pathOf(request), error: error instanceof Error ? error.stack : String(error) });
+    return sendProblem(reply, { refused: new QxError('INTERNAL', 'see the log', { cause: error }) });
   });
   app.setNotFoundHandler((request, reply) => {
     drain(request);

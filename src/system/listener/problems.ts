@@ -1,5 +1,5 @@
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
-import { type Code, problem, QxError } from '../../errors.ts';
+import { asQxError, type Code, isCode, problem, QxError } from '../../errors.ts';
 import type { Headers, Refusal } from '../../ports/serving.ts';
 
 /** Everything that is refused or fails leaves as an RFC 9457 problem, whoever noticed it. */
@@ -25,6 +25,9 @@ export function asRefused(error: unknown): unknown {
   }
   return error;
 }
+
+/** What names files or functions of this machine: for the log, not for the caller. */
+export const isUnforeseen = (refused: unknown): boolean => isCode(asQxError(refused), 'INTERNAL', 'IO');
 
 export interface ProblemReply extends Omit<Refusal, 'refused'> {
   readonly refused: unknown;
