@@ -1,0 +1,191 @@
+import { asQxError, ERRORS, QxError } from '../errors.ts';
+import type { ArtifactRef } from '../format/manifest.ts';
+import type { Clock, Files, Http, HttpResponse, OpenFile } from '../ports.ts';
+import { type Attempt, done, later, never } from './attempts.ts';
+import { discard, isEncoded, PLAIN_BYTES, retryAfterMs, statusError, strongEtag, type WaitLimits } from './source.ts';
+
+/**
+ * One attempt to get the rest of one artifact from one server into its `.part` file. What is there already is only a hope:
+ * neither its length nor what the server says about ranges is trusted, the hash of the whole file decides in the end.
+ */
+
+export interface Part {
+  readonly artifact: ArtifactRef;
+  readonly partPath: string;
+  /** Holds the strong ETag under which the part was begun. */
+  readonly etagPath: string;
+}
+
+export interface DownloadPorts {
+  readonly http: Http;
+  readonly files: Files;
+  readonly clock: Clock;
+}
+
+export interface Transfer {
+  readonly url: string;
+  readonly part: Part;
+  /** How much of the part is built upon: all of it, or nothing. */
+  readonly heldBytes: number;
+  readonly limits: WaitLimits;
+  readonly signal: AbortSignal | undefined;
+  readonly onBytes: (doneBytes: number) => void;
+}
+
+/** `done` when the part is as long as was signed; `restart` asks for the same again without resuming. */
+export type TransferResult = Attempt<null> | { readonly kind: 'restart'; readonly error: QxError };
+
+/** A line that gained this much between two failures is moving. */
+const GAIN_BYTES = 256 << 10;
+const MAX_ETAG_BYTES = 300;
+
+export async function transfer(ports: DownloadPorts, request: Transfer): Promise<TransferResult> {
+  const { part, heldBytes } = request;
+  if (heldBytes === part.artifact.size_bytes) return done(null);
+  const etag = heldBytes === 0 ? null : await readEtag(ports.files, part);
+  try {
+    const response = await askFor(ports, request, etag);
+    try {
+      const refused = judgeResponse(ports, request, response, etag);
+      if (refused !== null) return refused;
+      return await receive(ports.files, request, response, response.status === 206 ? heldBytes : 0);
+    } finally {
+      await discard(response);
+    }
+  } catch (error) {
+    return failed(asQxError(error), false);
+  }
+}
+
+/** Bytes of the part that may be built upon; anything that is no plain file, or too long, is taken away. */
+export async function usableBytes(files: Files, { artifact, partPath }: Part): Promise<number> {
+  const info = await files.info(partPath);
+  if (info === null) return 0;
+  if (info.kind === 'file' && info.sizeBytes <= artifact.size_bytes) return info.sizeBytes;
+  await files.remove(partPath);
+  return 0;
+}
+
+async function readEtag(files: Files, { etagPath }: Part): Promise<string | null> {
+  const info = await files.info(etagPath);
+  if (info?.kind !== 'file' || info.sizeBytes > MAX_ETAG_BYTES) return null;
+  const bytes = await files.read(etagPath, MAX_ETAG_BYTES);
+  return bytes === null ? null : strongEtag(new TextDecoder().decode(bytes));
+}
+
+function askFor({ http }: DownloadPorts, request: Transfer, etag: string | null): Promise<HttpResponse> {
+  const { url, part, heldBytes, limits, signal } = request;
+  const range = heldBytes === 0 ? {} : { range: `bytes=${heldBytes}-` };
+  return http.get(url, {
+    headers: { ...PLAIN_BYTES, ...range, ...(etag === null ? {} : { 'if-range': etag }) },
+    // A server that ignores the range sends the file from its start.
+    limits: { ...limits, maxBytes: part.artifact.size_bytes },
+    ...(signal === undefined ? {} : { signal }),
+  });
+}
+
+function judgeResponse(
+  { clock }: DownloadPorts,
+  { url, part, heldBytes }: Transfer,
+  response: HttpResponse,
+  etag: string | null,
+): TransferResult | null {
+  const { status, headers } = response;
+  if (isEncoded(response)) return never(statusError(response, url));
+  if (status === 200) return sizeRefusal(url, headers['content-length'], part.artifact.size_bytes);
+  const restart = (what: string): TransferResult => ({
+    kind: 'restart',
+    error: new QxError('SERVER_ERROR', `${url} ${what}`),
+  });
+  if (status === 206) {
+    if (heldBytes === 0 || !isRangeFrom(headers['content-range'], heldBytes, part.artifact.size_bytes)) {
+      return restart('sent another range than was asked for');
+    }
+    const isOther = etag !== null && headers.etag !== undefined && headers.etag !== etag;
+    return isOther ? restart('sent a range of another file') : null;
+  }
+  if (status === 416 && heldBytes > 0) return restart('has no bytes where the rest of the file should be');
+  const error = statusError(response, url);
+  return ERRORS[error.code].retry ? later(error, retryAfterMs(response, clock.nowMs())) : never(error);
+}
+
+function sizeRefusal(url: string, contentLength: string | undefined, sizeBytes: number): TransferResult | null {
+  if (contentLength === undefined || contentLength === String(sizeBytes)) return null;
+  return never(
+    new QxError('SIZE_MISMATCH', `${url} has ${contentLength.slice(0, 20)} bytes, ${sizeBytes} were signed`),
+  );
+}
+
+/** Whatever the end of the range, bytes that are then still missing are asked for again. */
+function isRangeFrom(header: string | undefined, startBytes: number, sizeBytes: number): boolean {
+  const match = /^bytes ([0-9]{1,15})-([0-9]{1,15})\/([0-9]{1,15}|\*)$/.exec(header ?? '');
+  if (match === null) return false;
+  const [, start, end, total] = match;
+  const isWithin = Number(end) >= startBytes && Number(end) < sizeBytes;
+  return Number(start) === startBytes && isWithin && (total === '*' || Number(total) === sizeBytes);
+}
+
+async function receive(
+  files: Files,
+  request: Transfer,
+  response: HttpResponse,
+  fromBytes: number,
+): Promise<TransferResult> {
+  const { url, part } = request;
+  const { size_bytes: sizeBytes } = part.artifact;
+  const file = await openPart(files, part, response, fromBytes);
+  const progress = { atBytes: fromBytes };
+  try {
+    await append(file, request, response, progress);
+  } catch (error) {
+    return failed(asQxError(error), progress.atBytes - fromBytes >= GAIN_BYTES);
+  } finally {
+    await file.close();
+  }
+  const { atBytes } = progress;
+  if (atBytes === sizeBytes) return done(null);
+  const short = new QxError('SIZE_MISMATCH', `${url} ended after ${atBytes} bytes, ${sizeBytes} were signed`);
+  // The whole file was sent and is too short; a range that ended early may go on.
+  return response.status === 200 ? never(short) : later(short, null, atBytes - fromBytes >= GAIN_BYTES);
+}
+
+async function openPart(files: Files, part: Part, response: HttpResponse, fromBytes: number): Promise<OpenFile> {
+  if (fromBytes > 0) return files.openPart(part.partPath, fromBytes);
+  // Whatever lies there under this name, a link that somebody planted too, makes way for a new file.
+  await files.remove(part.partPath);
+  await files.remove(part.etagPath);
+  const etag = strongEtag(response.headers.etag);
+  if (etag !== null) await files.writeAtomic(part.etagPath, new TextEncoder().encode(etag), 0o600);
+  return files.openPart(part.partPath, 0);
+}
+
+async function append(
+  file: OpenFile,
+  request: Transfer,
+  response: HttpResponse,
+  progress: { atBytes: number },
+): Promise<void> {
+  const { url, part, onBytes } = request;
+  try {
+    for await (const chunk of response.body) {
+      if (progress.atBytes + chunk.length > part.artifact.size_bytes) {
+        throw new QxError(
+          'RESPONSE_TOO_LARGE',
+          `${url} sent more than the ${part.artifact.size_bytes} bytes that were signed`,
+        );
+      }
+      await file.append(chunk);
+      progress.atBytes += chunk.length;
+      onBytes(progress.atBytes);
+    }
+  } finally {
+    await file.sync();
+  }
+}
+
+/** What is wrong on this side (disk full, cancelled) ends everything; what is wrong over there is that server's matter. */
+function failed(error: QxError, hasGained: boolean): TransferResult {
+  const isOurs = error.code === 'CANCELLED' || ERRORS[error.code].exit === 'noSpace' || error.code === 'IO';
+  if (isOurs || error.code === 'INTERNAL') throw error;
+  return ERRORS[error.code].retry ? later(error, null, hasGained) : never(error);
+}
