@@ -71,6 +71,13 @@ export interface Files {
   lock(path: string): Promise<(() => Promise<void>) | null>;
 }
 
+/** Which bytes are meant, so that nothing else is taken for them when somebody swaps the file after it was checked. */
+export interface ArchiveRef {
+  readonly path: string;
+  readonly sha256: string;
+  readonly sizeBytes: number;
+}
+
 export interface ExtractLimits {
   readonly maxBytes: number;
   readonly maxEntries: number;
@@ -80,9 +87,10 @@ export interface Archive {
   /**
    * Extracts a tar compressed by zstd or gzip (told apart by content) into a directory that it creates and that must not
    * exist. Only plain files and directories with plain names come out; anything else refuses the whole archive and removes
-   * the directory. Everything is on disk when it returns. @throws ARCHIVE_UNSAFE | ARCHIVE_MALFORMED | ARCHIVE_TOO_LARGE
+   * the directory. The bytes are hashed as they are read, and what does not hash as it should refuses too. Everything is on
+   * disk when it returns. @throws ARCHIVE_UNSAFE | ARCHIVE_MALFORMED | ARCHIVE_TOO_LARGE | HASH_MISMATCH | SIZE_MISMATCH
    */
-  extract(archive: string, directory: string, limits: ExtractLimits, signal?: AbortSignal): Promise<ExtractedArchive>;
+  extract(archive: ArchiveRef, directory: string, limits: ExtractLimits, signal?: AbortSignal): Promise<ExtractedArchive>;
 }
 
 export interface ExtractedArchive {
