@@ -11,7 +11,9 @@ const CHUNK_BYTES = 256 * 1024;
 export const undiciUpload = (): Upload => ({
   post: async (url, { headers, parts, limits, onSent, signal }) => {
     const form = formOf(parts);
-    const agent = new Agent({ connect: { timeout: limits.connectTimeoutMs } });
+    // Each of these could otherwise be decided by an environment variable.
+    const connect = { timeout: limits.connectTimeoutMs, rejectUnauthorized: true };
+    const agent = new Agent({ allowH2: false, useMilo: false, connect });
     try {
       const response = await send(url, {
         method: 'POST',
