@@ -1,0 +1,285 @@
+import { readFile, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { beforeEach, describe, expect, test } from 'vitest';
+import { latestRelease, listReleases, readRelease, recoverStore } from '../../src/server/artifacts.ts';
+import { type Publisher, publish } from '../../src/server/publish.ts';
+import { createSigner, trusting } from '../../src/server/signing.ts';
+import { hostClock } from '../../src/system/clock.ts';
+import { hostProcess } from '../../src/system/process.ts';
+import { manifestOf } from '../support/keys.ts';
+import {
+  CONSOLE_BYTES,
+  encode,
+  FULL_CONTENT,
+  IMAGE_BYTES,
+  NODE_BYTES,
+  partsOf,
+  publisherAt,
+  releaseKeys,
+  type Sent,
+  signedBy,
+  snapshot,
+  wholeRelease,
+} from '../support/publishing.ts';
+import { temporaryFolder } from '../support/temp.ts';
+
+const keys = await releaseKeys();
+let directory: string;
+let publisher: Publisher;
+
+beforeEach(async () => {
+  directory = join(await temporaryFolder(), 'releases');
+  publisher = publisherAt(directory, keys.keyring);
+});
+
+const send = (sent: Sent, product: 'quantix-os' | 'quantix-vdc' = 'quantix-os') =>
+  publish(publisher, product, partsOf(sent));
+
+/** Refused by this code, and not one file or folder is other than before. */
+async function expectRefused(code: string, sent: Sent): Promise<void> {
+  await send([['manifest', await signedBy(keys.os, { version: '0.9.0' })], ...wholeRelease(new Uint8Array()).slice(1)]);
+  const before = await snapshot(directory);
+  await expect(send(sent)).rejects.toMatchObject({ code });
+  expect(await snapshot(directory)).toEqual(before);
+}
+
+describe('a release that is published', () => {
+  test('lies in the layout of the seeds, the envelope byte for byte', async () => {
+    const envelope = await signedBy(keys.os);
+    const published = await send(wholeRelease(envelope));
+    expect(published).toEqual({
+      status: 'published',
+      product: 'quantix-os',
+      version: '1.1.0',
+      channel: 'dev',
+      artifacts: ['qx-node.tar.zst', 'qx-console.tar.zst', 'system.squashfs'],
+    });
+    const folder = join(directory, 'quantix-os/dev/1.1.0');
+    expect(new Uint8Array(await readFile(join(folder, 'manifest.signed.json')))).toEqual(envelope);
+    expect(new Uint8Array(await readFile(join(folder, 'system.squashfs')))).toEqual(IMAGE_BYTES);
+    expect((await stat(join(folder, 'qx-node.tar.zst'))).mode & 0o777).toBe(0o644);
+    const names = Object.keys(await snapshot(directory)).sort();
+    expect(names.filter((name) => name.startsWith('.'))).toEqual(['.incoming']);
+  });
+
+  test('keeps every field of its manifest, also those this server does not know (ancestor 35)', async () => {
+    const extra = { ...FULL_CONTENT, requires_db_migration: true, future_field: { a: [1] } } as typeof FULL_CONTENT;
+    await send(wholeRelease(await signedBy(keys.os, extra)));
+    const copy = await readFile(join(directory, 'quantix-os/dev/1.1.0/manifest.json'), 'utf8');
+    expect(JSON.parse(copy)).toMatchObject({ requires_db_migration: true, future_field: { a: [1] } });
+    expect(JSON.parse(copy)).toEqual(
+      (await readRelease(publisher.store, { product: 'quantix-os', channel: 'dev', version: '1.1.0' }))?.manifest,
+    );
+  });
+
+  test('may send its parts in any order, named by file', async () => {
+    await send([
+      ['system.squashfs', IMAGE_BYTES],
+      ['qx-console.tar.zst', CONSOLE_BYTES],
+      ['manifest', await signedBy(keys.os)],
+      ['qx-node.tar.zst', NODE_BYTES],
+    ]);
+    expect((await latestRelease(publisher.store, 'quantix-os', 'dev'))?.manifest.version).toBe('1.1.0');
+  });
+
+  test('is the latest by semantic version, not by name or time (ancestor 17)', async () => {
+    for (const version of ['1.10.0', '1.9.0', '1.10.0-rc.1', '2.0.0-beta']) {
+      await send(wholeRelease(await signedBy(keys.os, { version })));
+    }
+    const versions = (await listReleases(publisher.store, 'quantix-os', 'dev')).map(
+      (release) => release.manifest.version,
+    );
+    expect(versions).toEqual(['2.0.0-beta', '1.10.0', '1.10.0-rc.1', '1.9.0']);
+  });
+});
+
+describe('T38: the token alone changes nothing', () => {
+  const files = wholeRelease(new Uint8Array()).slice(1);
+  const node = ['qx-node', NODE_BYTES] as const;
+  const rest = files.slice(1);
+
+  test('unsigned manifest', async () => {
+    await expectRefused('UNSIGNED', [['manifest', encode(JSON.stringify(manifestOf(FULL_CONTENT)))], ...files]);
+  });
+  test('signed by a key that nobody trusts', async () => {
+    await expectRefused('KEY_UNKNOWN', wholeRelease(await signedBy(keys.stranger)));
+  });
+  test("signed by the other product's key", async () => {
+    await expectRefused('KEY_NOT_ALLOWED', wholeRelease(await signedBy(keys.vdc)));
+  });
+  test('changed after it was signed', async () => {
+    const changed = new TextDecoder().decode(await signedBy(keys.os)).replace('/data/bin/qx-node', '/data/bin/qx-evil');
+    await expectRefused('SIGNATURE_INVALID', wholeRelease(encode(changed)));
+  });
+  test('sent to another product than it is for', async () => {
+    const envelope = await signedBy(keys.os);
+    await expect(send(wholeRelease(envelope), 'quantix-vdc')).rejects.toMatchObject({ code: 'WRONG_PRODUCT' });
+    expect(await latestRelease(publisher.store, 'quantix-vdc', 'dev')).toBeNull();
+  });
+  test('an existing version with other bytes', async () => {
+    const other = encode('other bytes of qx-node');
+    const { componentOf } = await import('../support/keys.ts');
+    const changed = { ...FULL_CONTENT, version: '0.9.0', components: [componentOf('qx-node', other)] };
+    await expectRefused('REFUSED_OVERWRITE', [
+      ['manifest', await signedBy(keys.os, changed)],
+      ['qx-node', other],
+      ['full_image', IMAGE_BYTES],
+    ]);
+  });
+  test('an artifact that is not listed, before and after the manifest', async () => {
+    await expectRefused('ARTIFACT_UNLISTED', [...wholeRelease(await signedBy(keys.os)), ['qx-evil', NODE_BYTES]]);
+    await expect(send([['qx-evil', NODE_BYTES], ...wholeRelease(await signedBy(keys.os))])).rejects.toMatchObject({
+      code: 'ARTIFACT_UNLISTED',
+    });
+  });
+  test('an artifact that is missing (ancestor 33)', async () => {
+    await expectRefused('ARTIFACT_MISSING', [['manifest', await signedBy(keys.os)], ...rest]);
+  });
+  test('a file with another hash, the image too (ancestor 33)', async () => {
+    const flipped = NODE_BYTES.with(3, 0);
+    await expectRefused('HASH_MISMATCH', [['manifest', await signedBy(keys.os)], ['qx-node', flipped], ...rest]);
+    await expect(
+      send([...wholeRelease(await signedBy(keys.os)).slice(0, 3), ['full_image', IMAGE_BYTES.with(0, 0)]]),
+    ).rejects.toMatchObject({ code: 'HASH_MISMATCH' });
+  });
+  test('a file that is shorter or longer than listed', async () => {
+    const longer = encode('new bytes of qx-node, and more');
+    await expectRefused('SIZE_MISMATCH', [['manifest', await signedBy(keys.os)], ['qx-node', longer], ...rest]);
+    await expect(
+      send([['qx-node', NODE_BYTES.subarray(1)], ['manifest', await signedBy(keys.os)], ...rest]),
+    ).rejects.toMatchObject({ code: 'SIZE_MISMATCH' });
+  });
+  test('a file before the manifest that would fill the disk', async () => {
+    await expectRefused('SIZE_MISMATCH', [
+      ['qx-node', new Uint8Array((1 << 20) + 1)],
+      ['manifest', await signedBy(keys.os)],
+    ]);
+  });
+  test('sha256 "pending", as the ancestor\'s page sent it (ancestor 34)', async () => {
+    const envelope = JSON.parse(new TextDecoder().decode(await signedBy(keys.os)));
+    envelope.manifest.components[0].sha256 = 'pending';
+    await expectRefused('SIGNATURE_INVALID', [['manifest', encode(JSON.stringify(envelope))], ...files]);
+  });
+  test('twice the same part, twice the manifest, or none', async () => {
+    const envelope = await signedBy(keys.os);
+    await expectRefused('BAD_REQUEST', [...wholeRelease(envelope), node]);
+    await expect(send([...wholeRelease(envelope), ['manifest', envelope]])).rejects.toMatchObject({
+      code: 'BAD_REQUEST',
+    });
+    await expect(send(files)).rejects.toMatchObject({ code: 'BAD_REQUEST' });
+    await expect(send([])).rejects.toMatchObject({ code: 'BAD_REQUEST' });
+  });
+  test('T27: no version or artifact name leaves its folder', async () => {
+    for (const version of ['..', '../../etc', '1.0.0/../..', 'v1.0.0', '', '1.0.0\n']) {
+      await expect(signedBy(keys.os, { version })).rejects.toMatchObject({ code: expect.stringMatching(/INVALID/) });
+    }
+  });
+});
+
+describe('publishing again', () => {
+  test('the same is answered as published and changes nothing', async () => {
+    const envelope = await signedBy(keys.os);
+    const first = await send(wholeRelease(envelope));
+    const before = await snapshot(directory);
+    expect(await send(wholeRelease(envelope))).toEqual(first);
+    expect(await send([['manifest', envelope]])).toEqual(first);
+    expect(await snapshot(directory)).toEqual(before);
+  });
+
+  test('a refresh replaces the envelope and its copy, and no artifact', async () => {
+    await send(wholeRelease(await signedBy(keys.os, { sequence: 4, expires_at: '2026-12-01T00:00:00Z' })));
+    const refreshed = await signedBy(keys.os, { sequence: 5, expires_at: '2027-12-01T00:00:00Z' });
+    await send([['manifest', refreshed]]);
+    const release = await latestRelease(publisher.store, 'quantix-os', 'dev');
+    expect(release?.envelope).toEqual(refreshed);
+    const copy = await readFile(join(directory, 'quantix-os/dev/1.1.0/manifest.json'));
+    expect(new Uint8Array(copy)).toEqual(release?.manifestBytes);
+  });
+
+  test.each([
+    ['the sequence is not higher', { sequence: 4, expires_at: '2027-12-01T00:00:00Z' }],
+    ['the sequence is lower', { sequence: 3 }],
+    ['the sequence is gone', {}],
+    ['something else changed as well', { sequence: 5, release_notes: 'other' }],
+  ])('no refresh when %s', async (_why, change) => {
+    await send(wholeRelease(await signedBy(keys.os, { sequence: 4 })));
+    const before = await snapshot(directory);
+    await expect(send([['manifest', await signedBy(keys.os, change)]])).rejects.toMatchObject({
+      code: 'REFUSED_OVERWRITE',
+    });
+    expect(await snapshot(directory)).toEqual(before);
+  });
+
+  test('promotion takes the files from the other channel, once they have been hashed again', async () => {
+    await send(wholeRelease(await signedBy(keys.os)));
+    await send([['manifest', await signedBy(keys.os, { channel: 'beta' })]]);
+    const [from, to] = ['dev', 'beta'].map((channel) => join(directory, `quantix-os/${channel}/1.1.0/system.squashfs`));
+    expect((await stat(to ?? '')).ino).toBe((await stat(from ?? '')).ino);
+    await writeFile(from ?? '', IMAGE_BYTES.with(0, 0));
+    await expect(send([['manifest', await signedBy(keys.os, { channel: 'stable' })]])).rejects.toMatchObject({
+      code: 'ARTIFACT_MISSING',
+    });
+  });
+
+  test('of two at once with other content, exactly one wins', async () => {
+    const envelopes = await Promise.all(
+      Array.from({ length: 8 }, (_, i) => signedBy(keys.os, { release_notes: `try ${i}` })),
+    );
+    const results = await Promise.allSettled(envelopes.map((envelope) => send(wholeRelease(envelope))));
+    const won = results.flatMap((result, i) => (result.status === 'fulfilled' ? [i] : []));
+    expect(won).toHaveLength(1);
+    const codes = results.flatMap((result) => (result.status === 'rejected' ? [result.reason.code] : []));
+    expect(new Set(codes)).toEqual(new Set(['REFUSED_OVERWRITE']));
+    const release = await latestRelease(publisher.store, 'quantix-os', 'dev');
+    expect(release?.envelope).toEqual(envelopes[won[0] ?? -1]);
+  });
+});
+
+describe('signing on the server', () => {
+  const bare = encode(JSON.stringify(manifestOf(FULL_CONTENT)));
+  const signing = async () => {
+    const signer = await createSigner(keys.stranger.seed, 'server-key', hostClock(hostProcess()));
+    publisher = { ...publisher, signer, keyring: trusting(keys.keyring, signer) };
+  };
+
+  test('signs a bare manifest once, when it is published (ancestor 36)', async () => {
+    await signing();
+    await send(wholeRelease(bare));
+    const first = await latestRelease(publisher.store, 'quantix-os', 'dev');
+    expect(JSON.parse(new TextDecoder().decode(first?.envelope))).toMatchObject({ key_id: 'server-key' });
+    expect(first?.manifestBytes).toEqual(bare);
+    await send(wholeRelease(bare));
+    expect((await latestRelease(publisher.store, 'quantix-os', 'dev'))?.envelope).toEqual(first?.envelope);
+  });
+
+  test('does not mend an envelope with a wrong signature', async () => {
+    await signing();
+    const broken = JSON.parse(new TextDecoder().decode(await signedBy(keys.os)));
+    for (const without of ['signature', 'key_id', 'algorithm']) {
+      const { [without]: _dropped, ...envelope } = broken;
+      await expect(send([['manifest', encode(JSON.stringify(envelope))]])).rejects.toHaveProperty('code');
+    }
+    expect(await latestRelease(publisher.store, 'quantix-os', 'dev')).toBeNull();
+  });
+
+  test('is not trusted by a release build that was not built with that key', async () => {
+    await signing();
+    publisher = { ...publisher, keyring: trusting({ ...keys.keyring, kind: 'release' }, publisher.signer) };
+    await expect(send(wholeRelease(bare))).rejects.toMatchObject({ code: 'KEY_UNKNOWN' });
+  });
+});
+
+test('a copy of a manifest that somebody changed is mended at start; a spoilt folder hides only itself', async () => {
+  await send(wholeRelease(await signedBy(keys.os)));
+  await send(wholeRelease(await signedBy(keys.os, { version: '1.2.0' })));
+  const copy = join(directory, 'quantix-os/dev/1.1.0/manifest.json');
+  const original = await readFile(copy);
+  await writeFile(copy, 'changed');
+  await writeFile(join(directory, 'quantix-os/dev/1.2.0/manifest.signed.json'), '{');
+  await recoverStore(publisher.store);
+  expect(await readFile(copy)).toEqual(original);
+  expect((await latestRelease(publisher.store, 'quantix-os', 'dev'))?.manifest.version).toBe('1.1.0');
+  await expect(send(wholeRelease(await signedBy(keys.os, { version: '1.2.0' })))).rejects.toMatchObject({
+    code: 'REFUSED_OVERWRITE',
+  });
+});
