@@ -2,7 +2,7 @@ import type { InstallRequest, Plan, Refusal } from '../core/plan.ts';
 import { type Activity, type LastResult, updateStatus } from '../core/status.ts';
 import { asQxError, QxError } from '../errors.ts';
 import type { UpdateStatus } from '../format/agent-routes.ts';
-import { check } from './check.ts';
+import { check, type EnvelopeCache } from './check.ts';
 import type { Host, Progress } from './host.ts';
 import { type InstallResult, install } from './install.ts';
 import { loadJournal } from './store.ts';
@@ -43,6 +43,8 @@ export function createAgent(host: Host): Agent {
     abort: new AbortController(),
   };
 
+  const cache: EnvelopeCache = { known: null };
+
   const run = async ({ request, reboot }: Apply): Promise<Finished> => {
     const watch = { signal: running.abort.signal, progress: (p: Progress) => void (now.activity = activityOf(p)) };
     const finished = await install(host, request, watch).catch((error: unknown) => failed(error));
@@ -59,10 +61,11 @@ export function createAgent(host: Host): Agent {
 
     check: async (signal) => {
       // While an update runs its progress is the status: a check must neither hide it nor end it.
-      if (running.update !== null) return check(host, {}, { ...(signal === undefined ? {} : { signal }) });
+      const watch = signal === undefined ? {} : { signal };
+      if (running.update !== null) return check(host, watch, cache);
       now.activity = { kind: 'checking' };
       try {
-        const plan = await check(host, {}, { ...(signal === undefined ? {} : { signal }) });
+        const plan = await check(host, watch, cache);
         if (running.update === null) now.last = lastOfCheck(plan);
         return plan;
       } catch (error) {

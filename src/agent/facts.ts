@@ -1,10 +1,11 @@
-import type { Slot } from '../core/boot.ts';
+import type { BootState, Slot } from '../core/boot.ts';
 import type { HostFacts } from '../core/plan.ts';
 import { isSettled } from '../core/update.ts';
 import { readInstalled } from '../delivery/components.ts';
 import type { Journal, Memory } from '../format/journal.ts';
 import { isNewer, isVersion } from '../format/version.ts';
 import type { Files } from '../ports.ts';
+import { currentBoot } from './bootenv.ts';
 import { type Host, PATHS } from './host.ts';
 import { loadJournal, loadMemory } from './store.ts';
 
@@ -17,10 +18,11 @@ export interface Situation {
 }
 
 export async function situation(host: Host): Promise<Situation> {
-  const [journal, memory, booted, osVersion, components] = await Promise.all([
+  const [journal, memory, booted, env, osVersion, components] = await Promise.all([
     loadJournal(host),
     loadMemory(host),
     host.boot.booted(),
+    currentBoot(host),
     readOsVersion(host.files),
     readInstalled(host.files, PATHS.versions),
   ]);
@@ -33,7 +35,7 @@ export async function situation(host: Host): Promise<Situation> {
       osVersion,
       components,
       runningSlot: booted.slot,
-      isOnTrial: isTrialBoot(journal, booted.slot),
+      isOnTrial: isTrialBoot(journal, booted.slot) || isNotGood(env, booted.slot),
       bad: new Set(memory.bad.map((b) => b.release_digest)),
       armed: journal?.phase === 'armed' ? journal.release_digest : null,
     },
@@ -46,6 +48,10 @@ const isTrialBoot = (journal: Journal | null, running: Slot | null): boolean =>
   journal.pending &&
   running !== null &&
   running === journal.target_slot;
+
+/** Booted by hand or as a last resort: to GRUB it is no way back yet, so the other slot must stay what it is. */
+const isNotGood = (env: BootState | null, running: Slot | null): boolean =>
+  env !== null && running !== null && !env[running].ok;
 
 const UNKNOWN_VERSION = '0.0.0';
 const MAX_BYTES = 4096;

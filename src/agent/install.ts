@@ -11,7 +11,7 @@ import { type Host, instant, PATHS, type Watch } from './host.ts';
 import { tell, undoComponentsOf, withdraw } from './outcome.ts';
 import { recover } from './recover.ts';
 import { writeSlotFrom } from './slot.ts';
-import { clearStaging, fetchAll, type Staged } from './staging.ts';
+import { clearStaging, fetchAll, staged } from './staging.ts';
 import { advance, loadJournal, loadMemory, saveJournal, saveMemory } from './store.ts';
 
 /**
@@ -44,15 +44,15 @@ async function carryOut(host: Host, plan: Plan, watch: Watch): Promise<InstallRe
   let journal = await begin(host, plan);
   try {
     // Every byte of every artifact is here and verified before the first file of the host is touched.
-    const staged = await fetchAll(host, plan, watch);
-    if (plan.image !== null) journal = await writeImage(host, journal, plan.image, staged, watch);
-    if (plan.components.length > 0) journal = await applyComponents(host, journal, staged, watch);
+    await fetchAll(host, plan, watch);
+    if (plan.image !== null) journal = await writeImage(host, journal, plan.image, watch);
+    if (plan.components.length > 0) journal = await applyComponents(host, journal, watch);
     journal = plan.image === null ? await finish(host, journal, plan) : await arm(host, journal);
   } catch (error) {
     await abandon(host, error);
     throw error;
   }
-  await clearStaging(host);
+  await clearStaging(host, plan);
   const kind = plan.image === null ? 'complete' : 'reboot_required';
   return { kind, version: plan.manifest.version, restartsAgent: restartsAgent(journal) };
 }
@@ -99,27 +99,21 @@ const imageOf = ({ artifact, sha256, size_bytes, requires_reboot }: FullImage) =
   requires_reboot,
 });
 
-async function writeImage(
-  host: Host,
-  journal: Journal,
-  image: FullImage,
-  staged: Staged,
-  watch: Watch,
-): Promise<Journal> {
+async function writeImage(host: Host, journal: Journal, image: FullImage, watch: Watch): Promise<Journal> {
   const slot = journal.target_slot as Slot;
   const writing = await advance(host, journal, 'writeSlot');
   await saveMemory(host, withSlot(await loadMemory(host), slot, null));
   // Both copies say "not ok" on disk before the first byte: a half-written slot is never a choice of GRUB's.
   await changeBoot(host, (state) => invalidate(state, slot));
-  await writeSlotFrom(host, { slot, image, version: journal.target_version, path: staged.path(image), watch });
+  await writeSlotFrom(host, { slot, image, version: journal.target_version, path: staged(host, image), watch });
   const content = { version: journal.target_version, sha256: image.sha256, written_at: instant(host.clock) };
   await saveMemory(host, withSlot(await loadMemory(host), slot, content));
   return writing;
 }
 
-async function applyComponents(host: Host, journal: Journal, staged: Staged, watch: Watch): Promise<Journal> {
+async function applyComponents(host: Host, journal: Journal, watch: Watch): Promise<Journal> {
   const applying = await advance(host, journal, 'applyComponents');
-  return swapComponents(host, applying, staged, watch);
+  return swapComponents(host, applying, watch);
 }
 
 /** The journal first: a trial that the journal does not know could not be told from somebody else's. */

@@ -1,4 +1,4 @@
-import { invalidate, previous, rollBack, type Slot } from '../core/boot.ts';
+import { type BootState, invalidate, previous, rollBack, type Slot } from '../core/boot.ts';
 import { withBad, withCommitted } from '../core/memory.ts';
 import { undoComponents } from '../delivery/components.ts';
 import type { Journal } from '../format/journal.ts';
@@ -36,7 +36,7 @@ export async function finishRollBack(host: Host, journal: Journal): Promise<Jour
 }
 
 /** After a failed trial GRUB has done this already; a rollback by hand leaves both slots ok. */
-const preferPrevious = (host: Host, { target_slot }: Journal): Promise<void> =>
+const preferPrevious = (host: Host, { target_slot }: Journal): Promise<BootState> =>
   changeBoot(host, (state) =>
     state.order[0] === target_slot && previous(state) !== null ? (rollBack(state) ?? state) : state,
   );
@@ -49,7 +49,7 @@ export async function withdraw(host: Host, journal: Journal, error: NonNullable<
 }
 
 /** Only this update's own trial: the environment may already speak of another. */
-export const disarm = (host: Host, { id, target_slot }: Journal): Promise<void> =>
+export const disarm = (host: Host, { id, target_slot }: Journal): Promise<BootState> =>
   changeBoot(host, (state) => (state.trial === id ? invalidate(state, target_slot as Slot) : state));
 
 /** From `undoing` to `failed`. */

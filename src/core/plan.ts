@@ -16,6 +16,7 @@ export interface HostFacts {
   readonly components: ReadonlyMap<string, string>;
   /** Null when the kernel command line names no slot: there is no inactive one then. */
   readonly runningSlot: Slot | null;
+  /** The running slot is not marked good. */
   readonly isOnTrial: boolean;
   /** Digests of the releases that failed on this host. */
   readonly bad: ReadonlySet<string>;
@@ -71,7 +72,11 @@ export function planUpdate(
   request: InstallRequest,
 ): Plan | Refusal {
   if (facts.isOnTrial) {
-    return refusal('ON_TRIAL', 'this boot is on trial: the other slot is the only way back until it is confirmed');
+    return refusal(
+      'ON_TRIAL',
+      'the running slot is not marked good yet: until it is, the other slot is the only way back',
+      'qx-update confirm, or qx-update mark good booted',
+    );
   }
   if (facts.bad.has(digest) && request.version !== manifest.version) {
     return refusal(

@@ -1,0 +1,66 @@
+import { type InstallRequest, type Plan, planUpdate, type Refusal } from '../core/plan.ts';
+import { remember } from '../core/trust.ts';
+import { sourceOf } from '../delivery/source.ts';
+import { type KnownEnvelope, type TrustedRelease, trustedRelease } from '../delivery/trust.ts';
+import type { Manifest } from '../format/manifest.ts';
+import type { ReleaseRef } from '../ports.ts';
+import { type Situation, situation } from './facts.ts';
+import { type Host, PATHS, type Watch } from './host.ts';
+import { loadMemory, saveMemory } from './store.ts';
+
+/** What would be installed now: the newest trusted release, held against what this host has. */
+
+/** The last envelope that was trusted, so that a check with nothing new costs one 304. */
+export interface EnvelopeCache {
+  known: KnownEnvelope | null;
+}
+
+export const releaseOf = ({ product, channel, version }: Manifest): ReleaseRef => ({ product, channel, version });
+
+/** Changes nothing that an update depends on; may run while one does. */
+export async function check(host: Host, watch: Watch, cache: EnvelopeCache): Promise<Plan | Refusal> {
+  const { release, now } = await ask(host, {}, watch, cache);
+  if (release.kind === 'refusal') return release;
+  cache.known = release.known;
+  const unlock = await host.files.lock(PATHS.lock);
+  if (unlock !== null) await rememberSeen(host, release.manifest).finally(unlock);
+  return planUpdate(release, now.facts, {});
+}
+
+/** With the lock held. */
+export async function makePlan(host: Host, request: InstallRequest, watch: Watch): Promise<Plan | Refusal> {
+  watch.progress?.({ phase: 'checking', name: 'manifest', doneBytes: 0, totalBytes: 0 });
+  const { release, now } = await ask(host, request, watch, { known: null });
+  if (release.kind === 'refusal') return release;
+  await rememberSeen(host, release.manifest);
+  return planUpdate(release, now.facts, request);
+}
+
+async function ask(
+  host: Host,
+  request: InstallRequest,
+  { signal }: Watch,
+  { known }: EnvelopeCache,
+): Promise<{ release: TrustedRelease | Refusal; now: Situation }> {
+  const now = await situation(host);
+  const release = await trustedRelease(host, {
+    source: sourceOf(host.config),
+    keyring: host.keyring,
+    memory: now.memory,
+    installedVersion: now.facts.version,
+    compatible: host.config.compatible,
+    buildDateMs: host.buildDateMs,
+    isRoot: host.isRoot,
+    known,
+    ...(request.version === undefined ? {} : { version: request.version }),
+    ...(request.allowDowngrade === undefined ? {} : { allowDowngrade: request.allowDowngrade }),
+    ...(signal === undefined ? {} : { signal }),
+  });
+  return { release, now };
+}
+
+async function rememberSeen(host: Host, manifest: Manifest): Promise<void> {
+  const memory = await loadMemory(host);
+  const next = remember(memory, manifest, host.keyring.epoch);
+  if (next !== memory) await saveMemory(host, next);
+}
