@@ -34,12 +34,9 @@ const component: Manifest = {
   ...headOf({ product: 'quantix-os', version: '1.2.0', channel: 'dev' }),
   update_type: 'component',
   components: [
-    componentOf('quantix-os', 'qx-node', '1.2.0', { kind: 'file' }),
-    componentOf('quantix-os', 'qx-console', '1.1.0', { kind: 'file' }),
-    componentOf('quantix-os', 'host-ui', '1.2.0', {
-      kind: 'directory',
-      dependencies: [{ name: 'qx-node', min_version: '1.2.0' }],
-    }),
+    componentOf('quantix-os', 'qx-node', '1.2.0'),
+    componentOf('quantix-os', 'qx-console', '1.1.0'),
+    componentOf('quantix-os', 'host-ui', '1.2.0', { dependencies: [{ name: 'qx-node', min_version: '1.2.0' }] }),
   ],
   min_version: '1.0.0',
   release_notes: 'Three components, installed without a reboot.',
@@ -49,7 +46,7 @@ const component: Manifest = {
 const full: Manifest = {
   ...headOf({ product: 'quantix-os', version: '1.3.0', channel: 'stable' }),
   update_type: 'full',
-  components: [componentOf('quantix-os', 'qx-node', '1.3.0', { kind: 'file' })],
+  components: [componentOf('quantix-os', 'qx-node', '1.3.0')],
   full_image: { ...artifactOf('system.squashfs'), requires_reboot: true, target_slot: 'auto' },
   min_version: '1.0.0',
   release_notes: 'A new image for the inactive slot, and the agent that goes with it.',
@@ -63,9 +60,9 @@ const vdc: Manifest = {
   ...headOf({ product: 'quantix-vdc', version: '1.2.0', channel: 'beta' }),
   update_type: 'component',
   components: [
-    componentOf('quantix-vdc', 'controlplane', '1.2.0', { kind: 'file' }),
-    componentOf('quantix-vdc', 'dashboard', '1.2.0', { kind: 'directory' }),
-    componentOf('quantix-vdc', 'migrations', '1.2.0', { kind: 'directory' }),
+    componentOf('quantix-vdc', 'controlplane', '1.2.0'),
+    componentOf('quantix-vdc', 'dashboard', '1.2.0'),
+    componentOf('quantix-vdc', 'migrations', '1.2.0'),
   ],
   release_notes: 'A control plane whose database has to be migrated.',
   ...counted,

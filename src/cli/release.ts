@@ -1,5 +1,39 @@
-import { rootCommand, runCommand } from './command.ts';
+import { randomBytes } from 'node:crypto';
+import { packArchive } from '../system/archive/pack.ts';
+import { hostArchive } from '../system/archive.ts';
+import { hostClock } from '../system/clock.ts';
+import { hostFiles } from '../system/files.ts';
+import { undiciHttp } from '../system/http.ts';
+import { bakedKeyring } from '../system/keyring.ts';
+import { createFile, followed, inTemporaryDirectory } from '../system/operator-files.ts';
+import { runForOperator } from '../system/operator-process.ts';
+import { hostProcess } from '../system/process.ts';
+import { undiciUpload } from '../system/upload.ts';
+import { runRelease } from './release/program.ts';
 
-export function main(args: readonly string[]): Promise<number> {
-  return runCommand(rootCommand('qx-release', 'Makes keys, packs, signs, verifies and publishes releases.'), args);
+/** qx-release on the real machine. */
+export async function main(args: readonly string[]): Promise<number> {
+  const http = undiciHttp();
+  try {
+    return await runRelease(args, {
+      files: hostFiles(''),
+      archive: hostArchive(''),
+      clock: hostClock(hostProcess()),
+      http,
+      upload: undiciUpload(),
+      pack: packArchive,
+      followed,
+      createFile,
+      inTemporaryDirectory,
+      runForOperator,
+      newSeed: () => randomBytes(32),
+      bakedKeyring,
+      stdout: process.stdout,
+      stderr: process.stderr,
+      env: process.env,
+    });
+  } finally {
+    // A kept-alive connection would otherwise hold the program up for seconds after it is done.
+    await http.close();
+  }
 }

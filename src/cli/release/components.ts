@@ -14,23 +14,31 @@ export type ComponentFields = Pick<Component, 'install_path'> &
     Pick<Component, 'version' | 'restart_service' | 'backup_before_update' | 'permissions' | 'dependencies' | 'kind'>
   >;
 
-const component = (installPath: string, service: string | null): ComponentFields => ({
+const program = (installPath: string, service: string): ComponentFields => ({
   install_path: installPath,
   restart_service: service,
+  kind: 'file',
+});
+
+/** Said, because the archive cannot tell: a folder of one file and a file are packed alike. */
+const folder = (installPath: string): ComponentFields => ({
+  install_path: installPath,
+  restart_service: null,
+  kind: 'directory',
 });
 
 /** Where the components that every Quantix release has belong. */
 export const KNOWN_COMPONENTS: Readonly<Record<Product, Readonly<Record<string, ComponentFields>>>> = {
   'quantix-os': {
-    'qx-node': component('/data/bin/qx-node', 'quantix-node'),
-    'qx-console': component('/data/bin/qx-console', 'quantix-console'),
-    'host-ui': component('/data/share/quantix-host-ui', null),
-    'guest-agent': component('/data/share/quantix-agent', null),
+    'qx-node': program('/data/bin/qx-node', 'quantix-node'),
+    'qx-console': program('/data/bin/qx-console', 'quantix-console'),
+    'host-ui': folder('/data/share/quantix-host-ui'),
+    'guest-agent': folder('/data/share/quantix-agent'),
   },
   'quantix-vdc': {
-    controlplane: component('/usr/bin/qx-controlplane', 'quantix-controlplane'),
-    dashboard: component('/usr/share/quantix-vdc/dashboard', null),
-    migrations: component('/usr/share/quantix-vdc/migrations', null),
+    controlplane: program('/usr/bin/qx-controlplane', 'quantix-controlplane'),
+    dashboard: folder('/usr/share/quantix-vdc/dashboard'),
+    migrations: folder('/usr/share/quantix-vdc/migrations'),
   },
 };
 

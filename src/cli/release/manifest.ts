@@ -133,10 +133,13 @@ const UNPACK_LIMITS = { maxBytes: 2 ** 36, maxEntries: 200_000 };
 async function componentOf(tools: ReleaseTools, spec: ComponentSpec, version: string): Promise<Component> {
   const { path, artifact, sha256, sizeBytes } = await hashed(tools, spec.file);
   const { entries, sizeBytes: unpackedBytes } = await tools.inTemporaryDirectory((folder) =>
-    tools.archive.extract(path, `${folder}/unpacked`, UNPACK_LIMITS),
+    tools.archive.extract({ path, sha256, sizeBytes }, `${folder}/unpacked`, UNPACK_LIMITS),
   );
   const isOneFile = entries.length === 1 && entries[0]?.endsWith('/') === false;
   const { install_path, kind, ...rest } = spec.fields;
+  if (kind === 'file' && !isOneFile) {
+    throw new QxError('USAGE', `${spec.file} holds ${entries.length} entries, but ${spec.name} is one file`);
+  }
   return {
     name: spec.name,
     version: rest.version ?? version,
