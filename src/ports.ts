@@ -158,9 +158,11 @@ export interface Upload {
 }
 
 export interface SlotDevice {
+  /** Where its name leads: one device that is both slots shows itself here. */
   readonly path: string;
   readonly sizeBytes: number;
   readonly kind: 'block' | 'file';
+  /** Also through a loop device that lies over it, or by a device that is built on it. */
   readonly isMounted: boolean;
 }
 
@@ -180,12 +182,15 @@ export interface Disk {
   hashRange(slot: Slot, offset: number, lengthBytes: number, signal?: AbortSignal): Promise<string>;
   /** First bytes of the slot, past the page cache. */
   readStart(slot: Slot, lengthBytes: number): Promise<Uint8Array>;
-  /** Makes a fresh ext4 file system on the slot that holds exactly this folder's files. */
-  makeFileSystem(slot: Slot, fromDirectory: string, label: string, signal?: AbortSignal): Promise<void>;
-  /** SHA-256 of one file inside the slot's file system, read through the device. */
-  hashFileInSlot(slot: Slot, path: string): Promise<string>;
-  /** Copies single files out of a squashfs image. @throws IMAGE_UNBOOTABLE when one is missing */
-  extractFromImage(image: string, paths: readonly string[], toDirectory: string): Promise<void>;
+  /**
+   * Makes a fresh ext4 file system in a new file, as large as it must be to hold exactly this folder's files. In a file, not
+   * on the slot: mke2fs writes in its own order, and over an older file system of the same shape GRUB could read half of each.
+   */
+  makeFileSystem(image: string, fromDirectory: string, label: string, signal?: AbortSignal): Promise<void>;
+  /** SHA-256 of one file inside the slot's file system, read past the page cache. @throws READBACK_MISMATCH when absent */
+  hashFileInSlot(slot: Slot, path: string, signal?: AbortSignal): Promise<string>;
+  /** Single files of a squashfs image, each to its own path below the directory. @throws IMAGE_UNBOOTABLE when one is missing */
+  extractFromImage(image: string, paths: readonly string[], toDirectory: string, signal?: AbortSignal): Promise<void>;
 }
 
 export type EnvCopy = 'grubenv' | 'grubenv.bak';

@@ -1,4 +1,5 @@
 import type { FileHandle } from 'node:fs/promises';
+import { QxError } from '../errors.ts';
 import type { Ranges } from '../ports/serving.ts';
 import { openRegular } from './durable.ts';
 import { hostPath } from './host-path.ts';
@@ -38,6 +39,6 @@ async function readPiece(handle: FileHandle, at: number, end: number): Promise<U
   // A new buffer each time: the one before may still wait in the socket's queue.
   const { bytesRead, buffer } = await handle.read(Buffer.allocUnsafe(Math.min(PIECE_BYTES, end - at)), 0, null, at);
   // Cutting the connection is the only way left to say that the rest is missing: the length was announced.
-  if (bytesRead === 0) throw new Error('the file became shorter while it was sent');
+  if (bytesRead === 0) throw new QxError('SIZE_MISMATCH', 'the file became shorter while it was read');
   return buffer.subarray(0, bytesRead);
 }
