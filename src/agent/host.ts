@@ -1,5 +1,6 @@
 import type { Config } from '../format/config.ts';
 import type { Keyring } from '../format/keyring.ts';
+import type { Ranges } from '../ports/serving.ts';
 import type {
   Archive,
   Boot,
@@ -24,6 +25,7 @@ export interface Host {
   readonly buildDateMs: number;
   readonly isRoot: boolean;
   readonly files: Files;
+  readonly ranges: Ranges;
   readonly archive: Archive;
   readonly http: Http;
   readonly disk: Disk;

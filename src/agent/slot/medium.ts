@@ -1,0 +1,130 @@
+import { createHash } from 'node:crypto';
+import type { Slot } from '../../core/boot.ts';
+import { QxError } from '../../errors.ts';
+import type { Disk, Log, OpenDevice } from '../../ports.ts';
+import { type Content, type Piece, verifiedBlocks } from './pieces.ts';
+
+/**
+ * The one way onto a slot. From the first write to the last there is no file system on it that GRUB could find, even if the
+ * boot environment said that there were: what a squashfs and an ext4 are found by lies in the first MiB, which is zeroed
+ * first and written last, and of that the first 4 KiB after everything else.
+ */
+
+const MIB = 1 << 20;
+const SEAL_BYTES = 4096;
+
+export interface MediumWrite {
+  readonly slot: Slot;
+  readonly slotBytes: number;
+  readonly content: Content;
+  readonly pieces: AsyncIterable<Piece>;
+  /** Judges the first MiB before anything on the host has changed. */
+  readonly admit: (head: Uint8Array) => void;
+  /** Makes both copies of the boot environment say "not ok"; must have reached the disk when it returns. */
+  readonly invalidate: () => Promise<void>;
+  /** Judges the finished slot; what it refuses is made unreadable again. */
+  readonly approve?: () => Promise<void>;
+  readonly onWritten?: (bytes: number) => void;
+  readonly signal?: AbortSignal;
+}
+
+interface Machine {
+  readonly disk: Disk;
+  readonly log: Log;
+}
+
+/** @throws QxError HASH_MISMATCH | SIZE_MISMATCH | READBACK_MISMATCH | SLOT_RUNNING; GRUB then finds nothing on the slot */
+export async function writeMedium(machine: Machine, write: MediumWrite): Promise<void> {
+  const blocks = verifiedBlocks(write.pieces, write.content, MIB);
+  try {
+    const first = await blocks.next();
+    const head = first.done === true ? new Uint8Array(0) : first.value.bytes.slice();
+    write.admit(head);
+    const device = await machine.disk.openForWriting(write.slot);
+    try {
+      await write.invalidate();
+      await replaceContent(machine, device, blocks, write, head);
+    } finally {
+      await device.close();
+    }
+  } finally {
+    await blocks.return(undefined);
+  }
+}
+
+async function replaceContent(
+  { disk, log }: Machine,
+  device: OpenDevice,
+  blocks: AsyncIterable<Piece>,
+  write: MediumWrite,
+  head: Uint8Array,
+): Promise<void> {
+  try {
+    await eraseHead(device, write);
+    const restHash = await writeRest(device, blocks, write, head);
+    await writeHead(disk, device, write, head, restHash);
+  } catch (cause) {
+    await eraseHead(device, write).catch((error: unknown) => {
+      // The medium refuses even this. The boot environment says "not ok"; the first failure is the one to be told.
+      log.warn('slot_not_erased', { slot: write.slot, cause: String(cause), error: String(error) });
+    });
+    throw cause;
+  }
+}
+
+async function eraseHead(device: OpenDevice, { slotBytes }: MediumWrite): Promise<void> {
+  await device.write(0, new Uint8Array(Math.min(MIB, slotBytes)));
+  await device.sync();
+}
+
+/** Everything behind the first MiB, on the medium when it returns; its hash. */
+async function writeRest(
+  device: OpenDevice,
+  blocks: AsyncIterable<Piece>,
+  write: MediumWrite,
+  head: Uint8Array,
+): Promise<string> {
+  const hash = createHash('sha256');
+  write.onWritten?.(0);
+  for await (const { offset, bytes } of blocks) {
+    checkSignal(write.signal);
+    hash.update(bytes);
+    await device.write(offset, bytes);
+    write.onWritten?.(offset + bytes.length - head.length);
+  }
+  await device.sync();
+  return hash.digest('hex');
+}
+
+/**
+ * The whole stream had the signed hash; the rest as the medium has it equals the rest of the stream, and the head equals its
+ * head: so the medium holds the signed image, and the rest need not be read a second time.
+ */
+async function writeHead(
+  disk: Disk,
+  device: OpenDevice,
+  { slot, content, approve, onWritten, signal }: MediumWrite,
+  head: Uint8Array,
+  restHash: string,
+): Promise<void> {
+  const read = await disk.hashRange(slot, head.length, content.sizeBytes - head.length, signal);
+  if (read !== restHash) throw mismatch(slot);
+  checkSignal(signal);
+  // In two steps, because a MiB is torn by a power cut and 4 KiB are one sector of most media.
+  if (head.length > SEAL_BYTES) await device.write(SEAL_BYTES, head.subarray(SEAL_BYTES));
+  await device.sync();
+  await device.write(0, head.subarray(0, SEAL_BYTES));
+  await device.sync();
+  if (Buffer.compare(await disk.readStart(slot, head.length), head) !== 0) throw mismatch(slot);
+  await approve?.();
+  onWritten?.(content.sizeBytes);
+}
+
+function checkSignal(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw new QxError('CANCELLED', 'writing the slot was cancelled');
+}
+
+const mismatch = (slot: Slot): QxError =>
+  new QxError('READBACK_MISMATCH', `slot ${slot} does not hold what was written to it`, {
+    next: 'the disk loses data: check it with smartctl before another update',
+  });
