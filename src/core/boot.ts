@@ -16,6 +16,17 @@ export const other = (slot: Slot): Slot => (slot === 'A' ? 'B' : 'A');
 
 export const sameBoot = (a: BootState, b: BootState): boolean => sealOf(a) === sealOf(b);
 
+/** The life of one slot, as the transitions below move it. While it is on trial, each boot takes a try away first. */
+export const SLOT_TABLE = {
+  empty: { armTrial: 'trial' },
+  trial: { markGood: 'good', markFailed: 'empty', invalidate: 'empty' },
+  good: { invalidate: 'empty' },
+} as const satisfies Record<string, Record<string, string>>;
+export type SlotPhase = keyof typeof SLOT_TABLE;
+
+export const slotPhase = (state: BootState, slot: Slot): SlotPhase =>
+  state[slot].ok ? 'good' : state.order[0] === slot && state.trial !== '' ? 'trial' : 'empty';
+
 /** A host whose other slot holds nothing that we know of. */
 export const freshState = (slot: Slot): BootState =>
   markGood({ order: [slot, other(slot)], A: OUT, B: OUT, trial: '', failed: '' }, slot);

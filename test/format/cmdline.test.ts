@@ -1,0 +1,35 @@
+import { describe, expect, test } from 'vitest';
+import { parseCmdline } from '../../src/format/cmdline.ts';
+
+const nothing = { slot: null, copy: null, trial: '', failed: '', safe: false };
+
+describe('the kernel command line', () => {
+  test('of a trial boot', () => {
+    const text =
+      'BOOT_IMAGE=(hd0,gpt3)/boot/vmlinuz root=PARTLABEL=QUANTIX-B ro quantix.slot=B quantix.env=grubenv.bak quantix.trial=trial0001\n';
+    expect(parseCmdline(text)).toEqual({ ...nothing, slot: 'B', copy: 'grubenv.bak', trial: 'trial0001' });
+  });
+
+  test('of a boot after a trial was given up', () => {
+    const text = 'quantix.slot=A quantix.env=grubenv quantix.failed=trial0001 quantix.safe';
+    expect(parseCmdline(text)).toEqual({ ...nothing, slot: 'A', copy: 'grubenv', failed: 'trial0001', safe: true });
+  });
+
+  test('of a system that our GRUB did not start', () => {
+    expect(parseCmdline('')).toEqual(nothing);
+    expect(parseCmdline('BOOT_IMAGE=/vmlinuz root=/dev/sda1 quiet xquantix.slot=A quantix.safely')).toEqual(nothing);
+  });
+
+  test('without an environment', () => {
+    expect(parseCmdline('quantix.slot=A quantix.env=none')).toEqual({ ...nothing, slot: 'A' });
+  });
+
+  test('values that we never write say nothing', () => {
+    expect(parseCmdline('quantix.slot=C quantix.env=../grubenv quantix.trial=X quantix.failed=A')).toEqual(nothing);
+  });
+
+  test('the last of a repeated word counts', () => {
+    expect(parseCmdline('quantix.slot=A quantix.slot=B')).toMatchObject({ slot: 'B' });
+    expect(parseCmdline('quantix.slot=A quantix.slot=')).toMatchObject({ slot: null });
+  });
+});
