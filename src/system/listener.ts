@@ -28,20 +28,24 @@ const HEADERS_TIMEOUT_MS = 20_000;
 /** Longest silence within a request; its whole length is not limited, since an image over a slow line takes hours. */
 const IDLE_TIMEOUT_MS = 120_000;
 const GRACE_MS = 10_000;
+/** Of a header that must not be repeated, such as Host, Node would believe the first one; joined, it is no value at all. */
+const JOINED = { joinDuplicateHeaders: true } as const;
 
 /** Serves a route table on a TCP port, with TLS when there is a certificate. @throws QxError CONFIG_INVALID */
 export async function listenTcp<T extends RouteTable>(
   service: Service<T>,
   { host, port, tls }: TcpEndpoint,
 ): Promise<Listening> {
-  const app = createApp(service, 'tcp', (handler) => bounded(tls ? tlsServer(tls, handler) : createServer(handler)));
+  const app = createApp(service, 'tcp', (handler) =>
+    bounded(tls ? tlsServer(tls, handler) : createServer(JOINED, handler)),
+  );
   await start(app, { host, port });
   return listening(app, (app.server.address() as AddressInfo).port);
 }
 
 /** Serves a route table on a Unix socket that only its owner can open. */
 export async function listenUnix<T extends RouteTable>(service: Service<T>, path: string): Promise<Listening> {
-  const app = createApp(service, 'unix', (handler) => bounded(createServer(handler)));
+  const app = createApp(service, 'unix', (handler) => bounded(createServer(JOINED, handler)));
   // Bound inside a folder that nobody else can enter, then moved: there is no moment at which others could connect, and a
   // socket that a dead process left is replaced.
   const shelter = join(dirname(path), `.${randomBytes(4).toString('hex')}`);
@@ -62,7 +66,8 @@ type Requests = Parameters<FastifyServerFactory>[0];
 
 function tlsServer(tls: NonNullable<TcpEndpoint['tls']>, handler: Requests): Server {
   try {
-    return createTlsServer({ cert: Buffer.from(tls.cert), key: Buffer.from(tls.key), minVersion: 'TLSv1.2' }, handler);
+    const pem = { cert: Buffer.from(tls.cert), key: Buffer.from(tls.key) };
+    return createTlsServer({ ...JOINED, ...pem, minVersion: 'TLSv1.2' }, handler);
   } catch (error) {
     throw new QxError('CONFIG_INVALID', `certificate or key cannot be used: ${(error as Error).message}`, {
       cause: error,

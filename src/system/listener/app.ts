@@ -116,9 +116,13 @@ const callerOf = (request: FastifyRequest, via: Caller['via']): Caller => ({
 });
 
 /** Without Range where it has no meaning: only GET knows parts of a representation. */
-function plainHeaders({ method, headers }: IncomingMessage): Caller['headers'] {
+function plainHeaders({ method, headers, url = '' }: IncomingMessage): Caller['headers'] {
   const sent = Object.entries(headers).filter(([name]) => name !== 'range' || method === 'GET');
-  return Object.fromEntries(sent.map(([name, value]) => [name, Array.isArray(value) ? value.join(', ') : value]));
+  const plain = Object.fromEntries(
+    sent.map(([name, value]) => [name, Array.isArray(value) ? value.join(', ') : value]),
+  );
+  // RFC 9112: a target that names a host itself counts instead of the header.
+  return url.startsWith('/') ? plain : { ...plain, host: /^[a-z]+:\/\/([^/?#]*)/i.exec(url)?.[1] ?? '' };
 }
 
 const fastifyPath = (path: string): string => path.replace(/\{(\w+)\}/g, ':$1');
