@@ -31,7 +31,12 @@ export interface Agent {
   stop(): Promise<void>;
 }
 
-export function createAgent(host: Host): Agent {
+export interface AgentEvents {
+  /** An update has replaced the executable of this process: it should end, and be started anew. */
+  readonly restart?: () => void;
+}
+
+export function createAgent(host: Host, events: AgentEvents = {}): Agent {
   const now: { activity: Activity; last: LastResult; finished: Finished | null; reboot: boolean } = {
     activity: { kind: 'idle' },
     last: null,
@@ -46,10 +51,14 @@ export function createAgent(host: Host): Agent {
   const cache: EnvelopeCache = { known: null };
 
   const run = async ({ request, reboot }: Apply): Promise<Finished> => {
-    const watch = { signal: running.abort.signal, progress: (p: Progress) => void (now.activity = activityOf(p)) };
+    const progress = (told: Progress): void => {
+      now.activity = activityOf(told);
+    };
+    const watch = { signal: running.abort.signal, progress };
     const finished = await install(host, request, watch).catch((error: unknown) => failed(error));
     Object.assign(now, { activity: { kind: 'idle' }, finished, last: lastOf(finished), reboot: now.reboot || reboot });
     running.update = null;
+    if ('restartsAgent' in finished && finished.restartsAgent) events.restart?.();
     return finished;
   };
 

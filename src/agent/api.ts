@@ -5,9 +5,15 @@ import type { Handlers, Reply } from '../ports/serving.ts';
 import type { Agent, Finished } from './agent.ts';
 import { situation } from './facts.ts';
 import type { Host } from './host.ts';
+import type { ChosenKeyring } from './keyring.ts';
 
 /** The REST interface of the host agent: each route is a few lines over the agent. */
-export const agentHandlers = (host: Host, agent: Agent, hostname: string): Handlers<typeof AGENT_ROUTES> => ({
+export const agentHandlers = (
+  host: Host,
+  agent: Agent,
+  hostname: string,
+  keyringFrom: ChosenKeyring['keyringFrom'] = 'executable',
+): Handlers<typeof AGENT_ROUTES> => ({
   check: async ({ signal }) => ({ json: await checkResponse(host, await agent.check(signal)) }),
   status: async () => ({ json: await agent.status() }),
   progress: async () => ({ json: progressResponse(agent) }),
@@ -46,7 +52,8 @@ export const agentHandlers = (host: Host, agent: Agent, hostname: string): Handl
 
   version: async () => {
     const { facts } = await situation(host);
-    return { json: { currentVersion: facts.version, channel: host.config.channel, hostname } };
+    const keyring = { kind: host.keyring.kind, from: keyringFrom };
+    return { json: { currentVersion: facts.version, channel: host.config.channel, hostname, keyring } };
   },
 });
 

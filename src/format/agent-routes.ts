@@ -93,6 +93,13 @@ export const VersionInfo = Type.Object({
   currentVersion: Type.String(),
   channel: ChannelName,
   hostname: Type.String(),
+  keyring: Type.Object(
+    {
+      kind: Type.Enum(['release', 'development', 'none']),
+      from: Type.Enum(['executable', 'configuration']),
+    },
+    { description: 'whose signatures count; anything but release from executable is not for production' },
+  ),
 });
 export type VersionInfo = Static<typeof VersionInfo>;
 
