@@ -1,0 +1,52 @@
+import { nextBoot, type Slot } from '../core/boot.ts';
+import { SLOTS } from '../format/grubenv.ts';
+import { currentBoot } from './bootenv.ts';
+import { readOsVersion } from './facts.ts';
+import type { Host } from './host.ts';
+import { loadMemory } from './store.ts';
+
+/** Everything that is known of the two slots. Looks and changes nothing. */
+
+export interface SlotInfo {
+  readonly slot: Slot;
+  readonly running: boolean;
+  /** GRUB takes this one next. */
+  readonly next: boolean;
+  /** Null: the boot environment cannot be read. */
+  readonly ok: boolean | null;
+  readonly tries: number | null;
+  readonly onTrial: boolean;
+  readonly version: string | null;
+  readonly writtenAt: string | null;
+  readonly device: string | null;
+  readonly sizeBytes: number | null;
+}
+
+export async function slotTable(host: Host): Promise<readonly SlotInfo[]> {
+  const [{ slot: running }, state, memory] = await Promise.all([
+    host.boot.booted(),
+    currentBoot(host),
+    loadMemory(host),
+  ]);
+  const next = state === null ? null : nextBoot(state);
+  return Promise.all(
+    SLOTS.map(async (slot) => {
+      const device = await host.disk.device(slot);
+      const content = memory.slots[slot];
+      // The first image of a host was written by its installer, which keeps no memory of it.
+      const version = content?.version ?? (slot === running ? await readOsVersion(host.files) : null);
+      return {
+        slot,
+        running: slot === running,
+        next: slot === next,
+        ok: state?.[slot].ok ?? null,
+        tries: state?.[slot].tries ?? null,
+        onTrial: state !== null && state.trial !== '' && state.order[0] === slot,
+        version,
+        writtenAt: content?.written_at ?? null,
+        device: device?.path ?? null,
+        sizeBytes: device?.sizeBytes ?? null,
+      };
+    }),
+  );
+}
