@@ -2,6 +2,7 @@ import { mkdir, readFile, stat } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { exitCode, explain, QxError } from '../src/errors.ts';
 import { bundle, bundlePaths } from './build/bundle.ts';
+import { buildDateMs } from './build/date.ts';
 import { executablePath, makeExecutable, makeHostFolder, readKeyring } from './build/executable.ts';
 
 const usage = `usage: npm run build -- [--keyring FILE] [--host]
@@ -40,7 +41,8 @@ async function main(): Promise<void> {
   const { version }: { version: string } = JSON.parse(await readFile('package.json', 'utf8'));
   const keyring = await readKeyring(values.keyring);
   await mkdir('dist/cache', { recursive: true });
-  await timed('bundles', () => bundle(version));
+  const identity = { version, buildDateMs: await buildDateMs() };
+  await timed('bundles', () => bundle(identity));
   await timed(executablePath, () => makeExecutable(keyring));
   if (values.host) await timed('dist/host', makeHostFolder);
   for (const path of [bundlePaths.start, bundlePaths.programs, executablePath]) {

@@ -141,7 +141,7 @@ test('what the plan allows is let through', () => {
 });
 
 describe('the bundles', () => {
-  const bundled = bundleBoth('0.0.0-test', false);
+  const bundled = bundleBoth({ version: '0.0.0-test', buildDateMs: 0 }, false);
   const ours = (metafile: Metafile): string[] => Object.keys(metafile.inputs).filter((path) => path.startsWith('src/'));
 
   test('the executable starts with main.ts alone', async () => {
