@@ -1,15 +1,119 @@
 import { once } from 'node:events';
+import { resolve } from 'node:path';
+import { QxError } from '../errors.ts';
+import { AGENT_ROUTES } from '../format/agent-routes.ts';
+import type { Config } from '../format/config.ts';
+import type { Log } from '../ports.ts';
 import type { Settings } from '../server/settings.ts';
 import { hostClock, hostRandom } from '../system/clock.ts';
 import { hostFiles } from '../system/files.ts';
 import { bakedKeyring } from '../system/keyring.ts';
 import { hostProcess } from '../system/process.ts';
+import { agentClient } from './client.ts';
 import { rootCommand, runCommand } from './command.ts';
-import { programVersion } from './version.ts';
+import { AGENT_SOCKET, type ComposedHost } from './composed.ts';
+import { buildDateMs, programVersion } from './version.ts';
 
+const AGENT_LOCK = '/run/quantix/node.lock';
+const HEALTH_TIMEOUT_MS = 2000;
+
+interface HostOptions {
+  readonly log: Log;
+  /** Settings instead of those that the host itself keeps. */
+  readonly config?: Config;
+}
+
+/** The host that lives below `root`, '' being this machine, with everything that the agent's journeys use of it. */
+export async function composeHost(root: string, options: HostOptions): Promise<ComposedHost> {
+  const { loadConfig } = await import('../agent/settings.ts');
+  const { chooseKeyring } = await import('../agent/keyring.ts');
+  const { standaloneOffer, standaloneReport } = await import('../agent/standalone.ts');
+  const { hostArchive } = await import('../system/archive.ts');
+  const { hostDisk } = await import('../system/disk.ts');
+  const { grubBoot } = await import('../system/grub.ts');
+  const { undiciHttp } = await import('../system/http.ts');
+  const { openrc } = await import('../system/openrc.ts');
+  const { hostRanges } = await import('../system/ranges.ts');
+  const { log } = options;
+  const files = hostFiles(root);
+  const config = options.config ?? (await loadConfig(files));
+  const runner = hostProcess();
+  const clock = hostClock(runner);
+  const http = undiciHttp();
+  const daemon = agentClient(`${root}${AGENT_SOCKET}`);
+  return {
+    config,
+    ...(await chooseKeyring(bakedKeyring(), config, { files, log })),
+    buildDateMs: buildDateMs(),
+    isRoot: process.getuid?.() === 0,
+    files,
+    ranges: hostRanges(root),
+    archive: hostArchive(root),
+    http,
+    disk: hostDisk({ root, slots: config.slots, process: runner }),
+    boot: grubBoot(root, runner),
+    services: openrc(root, runner),
+    process: runner,
+    clock,
+    random: hostRandom(),
+    log,
+    offer: standaloneOffer({ config, clock, files }),
+    report: standaloneReport,
+    agent: {
+      answers: () =>
+        daemon.call(AGENT_ROUTES.health, { timeoutMs: HEALTH_TIMEOUT_MS }).then(
+          () => true,
+          () => false,
+        ),
+    },
+    close: () => http.close(),
+  };
+}
+
+/** `--root DIR` as a prefix of host paths; '' when it names this machine itself. */
+export const asRoot = (folder: string): string => resolve(folder).replace(/\/+$/, '');
+
+interface AgentOptions {
+  readonly root?: string;
+  readonly config?: string;
+}
+
+/** The host agent: runs until it is told to stop, or until an update has replaced its own executable. */
 export function agentMain(args: readonly string[]): Promise<number> {
   const description = 'Quantix host agent: keeps this host up to date from signed releases.';
-  return runCommand(rootCommand('qx-node', description), args);
+  const program = rootCommand('qx-node', description)
+    .option('--root <dir>', 'run for the host that lives in this folder: every host path is below it', asRoot)
+    .option('--config <file>', 'read this file instead of those under /etc/limiquantix and /quantix/limiquantix')
+    .addHelpText('after', `\n${AGENT_EXAMPLES}`)
+    .action((options: AgentOptions) => serveAgent(options));
+  return runCommand(program, args);
+}
+
+const AGENT_EXAMPLES = `Examples:
+  qx-node
+  qx-node --root $PWD/host --config node.yaml
+  curl --unix-socket /run/quantix/node.sock http://localhost/api/v1/updates/status
+  curl -k -X POST -H "Authorization: Bearer $(cat /quantix/limiquantix/api-token)" https://HOST:8443/api/v1/updates/apply`;
+
+async function serveAgent({ root = '', config: path }: AgentOptions): Promise<void> {
+  const { jsonLog } = await import('../system/log.ts');
+  const { loadConfigFile } = await import('../agent/settings.ts');
+  const config = path === undefined ? undefined : await loadConfigFile(hostFiles(''), resolve(path));
+  const host = await composeHost(root, { log: jsonLog('qx-node'), ...(config && { config }) });
+  const unlock = await host.files.lock(AGENT_LOCK);
+  if (unlock === null) {
+    throw new QxError('BUSY', 'another qx-node runs for this host', { next: `see who holds ${root}${AGENT_LOCK}` });
+  }
+  const { runDaemon } = await import('./daemon.ts');
+  const { listenTcp, listenUnix } = await import('../system/listener.ts');
+  const { givenCertificate, ownCertificate } = await import('../system/tls.ts');
+  const network = { listenTcp, listenUnix, givenCertificate, ownCertificate };
+  try {
+    await runDaemon(host, network, { socket: `${root}${AGENT_SOCKET}`, stopSignal: stopSignal() });
+  } finally {
+    await unlock();
+    await host.close();
+  }
 }
 
 /** The update server: without a command it serves until it is told to stop. */

@@ -1,0 +1,110 @@
+import { request as httpRequest, type IncomingMessage } from 'node:http';
+import { type Code, ERRORS, QxError } from '../errors.ts';
+import { type BodyOf, type ParamsOf, pathOf, type QueryOf, type ResponseOf, type Route } from '../format/route.ts';
+import { socketPath } from './socket.ts';
+
+/** Asks the agent of a host over its Unix socket, by the same table of routes that it answers from. */
+export interface AgentClient {
+  call<R extends Route>(route: R, request?: AgentRequest<R>): Promise<ResponseOf<R>>;
+}
+
+interface AgentRequest<R extends Route> {
+  readonly body?: BodyOf<R>;
+  readonly timeoutMs?: number;
+  readonly signal?: AbortSignal;
+}
+
+const MAX_ANSWER_BYTES = 4 << 20;
+const TIMEOUT_MS = 10_000;
+
+export const agentClient = (socket: string): AgentClient => ({
+  call: async <R extends Route>(route: R, request: AgentRequest<R> = {}) => {
+    const { status, bytes } = await exchange(socket, route, request).catch((error: unknown) => {
+      throw asUnanswered(error, socket);
+    });
+    const answer = parse(bytes);
+    if (status < 300) return answer as ResponseOf<R>;
+    throw asRefused(answer, status);
+  },
+});
+
+async function exchange<R extends Route>(
+  socket: string,
+  route: R,
+  { body, timeoutMs = TIMEOUT_MS, signal }: AgentRequest<R>,
+): Promise<{ status: number; bytes: Buffer }> {
+  const short = await socketPath(socket);
+  try {
+    const timeout = AbortSignal.timeout(timeoutMs);
+    const response = await new Promise<IncomingMessage>((resolve, reject) => {
+      const request = httpRequest({
+        socketPath: short.path,
+        method: route.method,
+        path: pathOf(route, {} as ParamsOf<R>, {} as QueryOf<R>),
+        headers: { host: 'localhost', ...(body === undefined ? {} : { 'content-type': 'application/json' }) },
+        signal: signal === undefined ? timeout : AbortSignal.any([timeout, signal]),
+      });
+      request.on('response', resolve).on('error', reject);
+      request.end(body === undefined ? undefined : JSON.stringify(body));
+    });
+    return { status: response.statusCode ?? 0, bytes: await readAll(response) };
+  } finally {
+    await short.close();
+  }
+}
+
+async function readAll(response: IncomingMessage): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of response as AsyncIterable<Buffer>) {
+    size += chunk.length;
+    if (size > MAX_ANSWER_BYTES) throw new QxError('RESPONSE_TOO_LARGE', 'the agent answered with too many bytes');
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}
+
+const DOWN: Readonly<Record<string, string>> = {
+  ENOENT: 'it has no socket at',
+  ENOTDIR: 'it has no socket at',
+  ECONNREFUSED: 'nobody listens on',
+  ECONNRESET: 'it hung up on',
+  EPIPE: 'it hung up on',
+};
+
+function asUnanswered(error: unknown, socket: string): unknown {
+  const { name, code = '', cause } = error as { name?: string; code?: string; cause?: { name?: string } };
+  if (code === 'EACCES' || code === 'EPERM') {
+    return new QxError('FORBIDDEN', 'only root may speak to the agent of this host', {
+      next: 'run it as root',
+      cause: error,
+    });
+  }
+  if (name === 'TimeoutError' || cause?.name === 'TimeoutError') {
+    return new QxError('AGENT_DOWN', 'the agent of this host does not answer', { next: START, cause: error });
+  }
+  if (DOWN[code] === undefined) return error;
+  const detail = `the agent of this host is not running: ${DOWN[code]} ${socket}`;
+  return new QxError('AGENT_DOWN', detail, { next: START, cause: error });
+}
+
+const START = 'rc-service quantix-node start, and its log /var/log/quantix-node.log';
+
+function parse(bytes: Buffer): unknown {
+  try {
+    return JSON.parse(bytes.toString('utf8'));
+  } catch (error) {
+    throw new QxError('INTERNAL', 'the agent gave an answer that is no JSON', { cause: error });
+  }
+}
+
+function asRefused(answer: unknown, status: number): QxError {
+  const { code, detail, next } = { ...(answer as { code?: unknown; detail?: unknown; next?: unknown } | null) };
+  return new QxError(knownCode(code), typeof detail === 'string' ? detail : `the agent answered ${status}`, {
+    ...(typeof next === 'string' ? { next } : {}),
+  });
+}
+
+/** A newer agent may know codes that this program does not. */
+export const knownCode = (code: unknown): Code =>
+  typeof code === 'string' && Object.hasOwn(ERRORS, code) ? (code as Code) : 'INTERNAL';

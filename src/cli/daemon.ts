@@ -1,0 +1,116 @@
+import { hostname } from 'node:os';
+import { createAdmission } from '../agent/admission.ts';
+import { type Agent, createAgent } from '../agent/agent.ts';
+import { agentHandlers } from '../agent/api.ts';
+import { runAgent } from '../agent/daemon.ts';
+import { pageHandlers } from '../agent/page.ts';
+import { loadToken } from '../agent/token.ts';
+import { AGENT_ROUTES } from '../format/agent-routes.ts';
+import { PAGE_ROUTES } from '../format/page-routes.ts';
+import type { RouteTable } from '../format/route.ts';
+import type { Admit, Handlers } from '../ports/serving.ts';
+import type { Files, Log } from '../ports.ts';
+import { AGENT_SOCKET, type ComposedHost } from './composed.ts';
+import { socketPath } from './socket.ts';
+import { programVersion } from './version.ts';
+
+/** The life of the agent's process: listen, work, and leave when told to or when an update has replaced its executable. */
+
+interface Listening {
+  readonly port: number;
+  close(graceMs?: number): Promise<void>;
+}
+
+interface Certificate {
+  readonly cert: Uint8Array;
+  readonly key: Uint8Array;
+  readonly isFor: (name: string) => boolean;
+}
+
+interface Service<T extends RouteTable> {
+  readonly title: string;
+  readonly version: string;
+  readonly routes: T;
+  readonly handlers: Handlers<T>;
+  readonly admit: Admit;
+  readonly log: Log;
+}
+
+/** How the agent is reached; `cli/serve.ts` hands in the real one. */
+export interface Network {
+  listenUnix<T extends RouteTable>(service: Service<T>, path: string): Promise<Listening>;
+  listenTcp<T extends RouteTable>(
+    service: Service<T>,
+    endpoint: { host: string; port: number; tls: Certificate },
+  ): Promise<Listening>;
+  givenCertificate(files: Files, paths: { cert: string; key: string }): Promise<Certificate>;
+  ownCertificate(machine: { files: Files; log: Log }, nowMs: number): Promise<Certificate>;
+}
+
+interface Place {
+  readonly socket: string;
+  readonly stopSignal: Promise<string>;
+}
+
+/** Whoever follows an update still reads how it ended before the agent makes way for its successor. */
+const RESTART_AFTER_MS = 1500;
+const LAST_REQUESTS_MS = 500;
+
+export async function runDaemon(host: ComposedHost, network: Network, { socket, stopSignal }: Place): Promise<void> {
+  const stop = new AbortController();
+  const restart = (): void => {
+    host.log.info('restarting', { detail: 'an update replaced the executable of the agent' });
+    setTimeout(() => stop.abort(), RESTART_AFTER_MS);
+  };
+  const agent = createAgent(host, { restart });
+  const listening = await listen(host, agent, network, socket);
+  void stopSignal.then((signal) => {
+    host.log.info('stopping', { signal });
+    stop.abort();
+  });
+  // The loop may itself be waiting for the update to end.
+  stop.signal.addEventListener('abort', () => void agent.stop());
+  try {
+    await runAgent(host, agent, stop.signal);
+  } finally {
+    await agent.stop();
+    await listening.close();
+  }
+}
+
+async function listen(
+  host: ComposedHost,
+  agent: Agent,
+  network: Network,
+  socket: string,
+): Promise<{ close(): Promise<void> }> {
+  const { config, files, clock, log } = host;
+  const tls = config.tls
+    ? await network.givenCertificate(files, config.tls)
+    : await network.ownCertificate(host, Math.max(clock.nowMs(), host.buildDateMs));
+  const names = [hostname(), 'localhost'];
+  const isOurName = (name: string): boolean => names.includes(name) || tls.isFor(name);
+  const service = {
+    title: 'Quantix host agent',
+    version: programVersion(),
+    routes: { ...AGENT_ROUTES, ...PAGE_ROUTES },
+    handlers: { ...agentHandlers(host, agent, hostname(), host.keyringFrom), ...pageHandlers(files) },
+    admit: createAdmission({ token: await loadToken(host), isOurName, clock, log }),
+    log,
+  };
+  const { path, close } = await socketPath(socket);
+  const unix = await network.listenUnix(service, path);
+  try {
+    const tcp = config.listen && (await network.listenTcp(service, { ...config.listen, tls }));
+    log.info('listening', { socket: AGENT_SOCKET, host: config.listen?.host, port: tcp?.port });
+    return {
+      close: async () => {
+        await Promise.all([unix.close(LAST_REQUESTS_MS), tcp?.close(LAST_REQUESTS_MS)]);
+        await close();
+      },
+    };
+  } catch (error) {
+    await unix.close(0);
+    throw error;
+  }
+}
