@@ -36,7 +36,7 @@ export interface Transfer {
 export type TransferResult = Attempt<null> | { readonly kind: 'restart'; readonly error: QxError };
 
 /** A line that gained this much between two failures is moving. */
-const GAIN_BYTES = 256 << 10;
+const GAIN_BYTES = 64 << 10;
 const MAX_ETAG_BYTES = 300;
 
 export async function transfer(ports: DownloadPorts, request: Transfer): Promise<TransferResult> {

@@ -93,7 +93,10 @@ export async function trustedRelease(ports: TrustPorts, request: TrustRequest): 
     return { kind: 'release', ...signed, known, isUnchanged: answer.isUnchanged };
   } catch (error) {
     const { code, message, next } = asQxError(error);
-    if (ERRORS[code].exit !== 'verification') throw error;
+    if (ERRORS[code].exit !== 'verification') {
+      if (code !== 'CANCELLED') ports.log.warn('release_unavailable', { code, detail: message, product, channel });
+      throw error;
+    }
     return refuse(refusal(code, message, next));
   }
 }

@@ -63,8 +63,9 @@ async function started(server: Server) {
   };
 }
 
-const rangeStart = (request: IncomingMessage): number | null => {
-  const match = /^bytes=([0-9]+)-$/.exec(request.headers.range ?? '');
+/** Where the caller wants to go on; null when it asked for the whole file. */
+export const rangeStart = (request: IncomingMessage | undefined): number | null => {
+  const match = /^bytes=([0-9]+)-$/.exec(request?.headers.range ?? '');
   return match === null ? null : Number(match[1]);
 };
 

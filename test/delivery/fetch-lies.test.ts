@@ -1,0 +1,83 @@
+import { readdir } from 'node:fs/promises';
+import { describe, expect, test } from 'vitest';
+import { badServer, endless, serve, status } from '../support/bad-server.ts';
+import { refusal } from '../support/documents.ts';
+import { fetchBench, noise, STAGING } from '../support/fetch-bench.ts';
+
+const bytes = noise(1 << 20);
+const half = bytes.subarray(0, 1 << 19);
+const other = noise(1 << 20, 2);
+
+describe('T21 T24 a server that lies', () => {
+  test('the right length and other bytes', async () => {
+    const bench = await fetchBench(bytes);
+    const server = await badServer(serve(other));
+    expect(await refusal(() => bench.fetch([server]))).toBe('HASH_MISMATCH');
+    expect(server.requests).toHaveLength(1);
+    expect(await readdir(bench.at(STAGING))).toEqual([]);
+    expect(bench.log.lines).toHaveLength(1);
+  });
+
+  test.each([
+    ['larger', bytes.length + 1],
+    ['smaller', bytes.length - 1],
+    ['enormous', Number.MAX_SAFE_INTEGER],
+    ['nothing', 0],
+  ])('a Content-Length that is %s: not a byte is stored', async (_title, contentLength) => {
+    const bench = await fetchBench(bytes);
+    const server = await badServer((_request, response) => {
+      response.writeHead(200, { 'content-length': contentLength });
+      response.write(contentLength === 0 ? '' : 'x');
+      setTimeout(() => response.destroy(), 100);
+    });
+    expect(await refusal(() => bench.fetch([server]))).toBe('SIZE_MISMATCH');
+    expect(server.requests).toHaveLength(1);
+    expect(await bench.content(bench.partPath)).toBeNull();
+  });
+
+  test('no length, and too few bytes', async () => {
+    const bench = await fetchBench(bytes);
+    const server = await badServer((_request, response) => void response.writeHead(200).end(half));
+    expect(await refusal(() => bench.fetch([server]))).toBe('SIZE_MISMATCH');
+    expect(server.requests).toHaveLength(1);
+  });
+
+  test('no length, and no end: stopped at the signed size, on disk too', async () => {
+    const bench = await fetchBench(bytes);
+    const server = await badServer(endless());
+    expect(await refusal(() => bench.fetch([server]))).toBe('RESPONSE_TOO_LARGE');
+    expect((await bench.content(bench.partPath))?.length ?? 0).toBeLessThanOrEqual(bytes.length);
+    expect(await bench.content(bench.finalPath)).toBeNull();
+  });
+
+  test('a range without end: the same', async () => {
+    const bench = await fetchBench(bytes);
+    await bench.leave(bench.partPath, half);
+    const server = await badServer(
+      endless(206, { 'content-range': `bytes ${half.length}-${bytes.length - 1}/${bytes.length}` }),
+    );
+    expect(await refusal(() => bench.fetch([server]))).toBe('RESPONSE_TOO_LARGE');
+    expect((await bench.content(bench.partPath))?.length).toBeLessThanOrEqual(bytes.length);
+  });
+
+  test('compressed on the way', async () => {
+    const bench = await fetchBench(bytes);
+    const server = await badServer(status(200, { 'content-encoding': 'zstd' }, 'bomb'));
+    expect(await refusal(() => bench.fetch([server]))).toBe('SERVER_REFUSED');
+  });
+
+  test('T25 a redirect', async () => {
+    const bench = await fetchBench(bytes);
+    const elsewhere = await badServer(serve(bytes));
+    const server = await badServer(status(307, { location: elsewhere.url }));
+    expect(await refusal(() => bench.fetch([server]))).toBe('REDIRECT_REFUSED');
+    expect(elsewhere.requests).toHaveLength(0);
+  });
+
+  test('no such artifact', async () => {
+    const bench = await fetchBench(bytes);
+    const server = await badServer(status(404));
+    expect(await refusal(() => bench.fetch([server]))).toBe('SERVER_REFUSED');
+    expect(server.requests).toHaveLength(1);
+  });
+});
