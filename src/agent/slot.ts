@@ -71,7 +71,7 @@ async function writeRaw(machine: Machine, write: SlotWrite, device: SlotDevice):
     const warning = grubWarning(expectSquashfs(head, image.sizeBytes));
     if (warning !== null) machine.log.warn('image_unchecked_by_grub', { slot, warning });
   };
-  await writeMedium(machine, { ...common(write, device), content: image, pieces, admit });
+  await writeMedium(machine, { ...common(write, device, image.sizeBytes), content: image, pieces, admit });
 }
 
 async function writeFileSystem(machine: Machine, write: SlotWrite, device: SlotDevice): Promise<void> {
@@ -84,13 +84,17 @@ async function writeFileSystem(machine: Machine, write: SlotWrite, device: SlotD
     // The file system is our own making: there is nothing to refuse in its first bytes.
     await writeMedium(machine, { ...common(write, device, made.content.sizeBytes), ...made, admit: () => undefined });
   } finally {
-    await machine.files.remove(scratch);
+    // Emptied again before its next use; failing to do so now must not hide why the slot was refused.
+    await machine.files.remove(scratch).catch((error: unknown) => {
+      machine.log.warn('scratch_not_removed', { path: scratch, error: String(error) });
+    });
   }
 }
 
-const common = ({ slot, image, invalidate, watch }: SlotWrite, device: SlotDevice, totalBytes = image.sizeBytes) => ({
+const common = ({ slot, layout, image, invalidate, watch }: SlotWrite, device: SlotDevice, totalBytes: number) => ({
   slot,
   slotBytes: device.sizeBytes,
+  layout,
   invalidate,
   ...signalOf(watch),
   onWritten: (doneBytes: number) => watch.progress?.({ phase: 'writing', name: image.artifact, doneBytes, totalBytes }),

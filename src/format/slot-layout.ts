@@ -4,8 +4,15 @@ import { readSquashfs } from './squashfs.ts';
 export type SlotLayout = 'raw' | 'filesystem';
 
 const EXT_SUPERBLOCK_AT = 1024;
+const EXT_MAGIC_AT = EXT_SUPERBLOCK_AT + 56;
 const EXT_MAGIC = 0xef53;
 const MAX_BLOCK_LOG = 6;
+
+/** The bytes without which neither GRUB nor the kernel finds a file system there. */
+export const MAGIC_AT: Readonly<Record<SlotLayout, { readonly at: number; readonly lengthBytes: number }>> = {
+  raw: { at: 0, lengthBytes: 4 },
+  filesystem: { at: EXT_MAGIC_AT, lengthBytes: 2 },
+};
 
 /** Enough to know either layout. */
 export const LAYOUT_BYTES = 4096;
@@ -16,7 +23,7 @@ export interface Ext4 {
 
 /** Null when there is no ext2, ext3 or ext4. */
 export function readExt4(start: Uint8Array): Ext4 | null {
-  if (start.length < EXT_SUPERBLOCK_AT + 58) return null;
+  if (start.length < EXT_MAGIC_AT + 2) return null;
   const view = new DataView(start.buffer, start.byteOffset + EXT_SUPERBLOCK_AT);
   const blockLog = view.getUint32(24, true);
   if (view.getUint16(56, true) !== EXT_MAGIC || blockLog > MAX_BLOCK_LOG) return null;

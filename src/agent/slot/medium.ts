@@ -1,21 +1,22 @@
 import { createHash } from 'node:crypto';
 import type { Slot } from '../../core/boot.ts';
 import { QxError } from '../../errors.ts';
+import { MAGIC_AT, type SlotLayout } from '../../format/slot-layout.ts';
 import type { Disk, Log, OpenDevice } from '../../ports.ts';
 import { type Content, type Piece, verifiedBlocks } from './pieces.ts';
 
 /**
  * The one way onto a slot. From the first write to the last there is no file system on it that GRUB could find, even if the
- * boot environment said that there were: what a squashfs and an ext4 are found by lies in the first MiB, which is zeroed
- * first and written last, and of that the first 4 KiB after everything else.
+ * boot environment said that there were: the first MiB is zeroed first and written last, and of that the magic number after
+ * everything else. Its few bytes lie in one sector, so no power cut tears them from one another.
  */
 
 const MIB = 1 << 20;
-const SEAL_BYTES = 4096;
 
 export interface MediumWrite {
   readonly slot: Slot;
   readonly slotBytes: number;
+  readonly layout: SlotLayout;
   readonly content: Content;
   readonly pieces: AsyncIterable<Piece>;
   /** Judges the first MiB before anything on the host has changed. */
@@ -103,21 +104,22 @@ async function writeRest(
 async function writeHead(
   disk: Disk,
   device: OpenDevice,
-  { slot, content, approve, onWritten, signal }: MediumWrite,
+  write: MediumWrite,
   head: Uint8Array,
   restHash: string,
 ): Promise<void> {
+  const { slot, layout, content, signal } = write;
   const read = await disk.hashRange(slot, head.length, content.sizeBytes - head.length, signal);
   if (read !== restHash) throw mismatch(slot);
   checkSignal(signal);
-  // In two steps, because a MiB is torn by a power cut and 4 KiB are one sector of most media.
-  if (head.length > SEAL_BYTES) await device.write(SEAL_BYTES, head.subarray(SEAL_BYTES));
+  const { at, lengthBytes } = MAGIC_AT[layout];
+  await device.write(0, head.slice().fill(0, at, at + lengthBytes));
   await device.sync();
-  await device.write(0, head.subarray(0, SEAL_BYTES));
+  await device.write(at, head.subarray(at, at + lengthBytes));
   await device.sync();
   if (Buffer.compare(await disk.readStart(slot, head.length), head) !== 0) throw mismatch(slot);
-  await approve?.();
-  onWritten?.(content.sizeBytes);
+  await write.approve?.();
+  write.onWritten?.(content.sizeBytes);
 }
 
 function checkSignal(signal: AbortSignal | undefined): void {
