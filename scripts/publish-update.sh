@@ -1,0 +1,130 @@
+#!/bin/sh
+# Builds, packs, describes, signs and publishes a release of quantix-os: what a developer runs to see a change on a host.
+set -eu
+
+usage() {
+  cat <<'HELP'
+Usage: publish-update.sh [options]
+
+Without options it builds and publishes all components (qx-node, qx-console, host-ui) to channel dev.
+
+  --channel NAME      dev, beta or stable (default: dev)
+  --component NAME    only this component; may be given again
+  --version V         version of the release; on dev by default the next patch version with the time, such as
+                      0.1.1-dev.20261101120000, which is newer each time
+  --image FILE        also publish this full system image
+  --expires-in TIME   no new install later than this, such as 90d
+  --release-notes T   what is new
+  --key FILE          private key to sign with (default: $QX_SIGNING_KEY)
+  --keyring FILE      its public half, built into the executable (default: $QX_KEYRING)
+  --executable FILE   qx-node to publish instead of building one
+  --out DIR           where the release is put together (default: build/release); its old content is removed
+  --server URL        update server (default: $QX_SERVER, else http://127.0.0.1:9000)
+  --token TOKEN       publish token; better given as $QX_TOKEN or $PUBLISH_TOKEN, which nobody else can see
+  --dry-run           do everything but send it
+  --help              print this
+
+Examples:
+  QX_TOKEN=... publish-update.sh --key dev-1.private.json --keyring keyring.json
+  publish-update.sh --channel beta --component qx-node --version 1.2.0 --key beta-1.private.json --keyring keyring.json
+  publish-update.sh --dry-run --key dev-1.private.json --keyring keyring.json
+HELP
+}
+
+project=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
+# shellcheck source=scripts/release-functions.sh
+. "$project/scripts/release-functions.sh"
+
+channel=dev components='' version='' image='' expires_in='' notes='' executable='' out='' server='' dry_run=no
+key=${QX_SIGNING_KEY-} keyring=${QX_KEYRING-}
+
+while [ $# -gt 0 ]; do
+  case $1 in
+    --help | -h) usage && exit 0 ;;
+    --dry-run) dry_run=yes && shift && continue ;;
+    --channel | --component | --version | --image | --expires-in | --release-notes | --key | --keyring) ;;
+    --executable | --out | --server | --token) ;;
+    *) die "unknown option $1 (try --help)" 2 ;;
+  esac
+  [ -n "${2-}" ] || die "$1 needs a value (try --help)" 2
+  case $1 in
+    --channel) channel=$2 ;;
+    --component) components="$components $(plain_name "$2")" ;;
+    --version) version=$2 ;;
+    --image) image=$2 ;;
+    --expires-in) expires_in=$2 ;;
+    --release-notes) notes=$2 ;;
+    --key) key=$2 ;;
+    --keyring) keyring=$2 ;;
+    --executable) executable=$2 ;;
+    --out) out=$2 ;;
+    --server) server=$2 ;;
+    # From here on in the environment: the arguments of the programs below are open to everybody on this machine.
+    --token) QX_TOKEN=$2 && export QX_TOKEN ;;
+  esac
+  shift 2
+done
+
+: "${components:=qx-node qx-console host-ui}"
+: "${out:=$project/build/release}"
+case $channel in dev | beta | stable) ;; *) die "there is no channel $channel" 2 ;; esac
+for name in $components; do
+  case $name in qx-node | qx-console | host-ui) ;; *) die "$name is no component that is built here" 2 ;; esac
+done
+[ -n "$key" ] || die 'who signs? give --key FILE (qx-release keygen makes one)' 2
+[ -n "$keyring" ] || die 'which keys do hosts trust? give --keyring FILE' 2
+[ -f "$key" ] || die "there is no key $key"
+[ -f "$keyring" ] || die "there is no keyring $keyring"
+[ -z "$image" ] || [ -f "$image" ] || die "there is no image $image"
+
+next_dev_version() {
+  sed -n 's/^  "version": "\([0-9]*\)\.\([0-9]*\)\.\([0-9]*\)".*/\1 \2 \3/p' "$project/package.json" | {
+    read -r major minor patch
+    printf '%s.%s.%s-dev.%s\n' "$major" "$minor" "$((patch + 1))" "$(date -u +%Y%m%d%H%M%S)"
+  }
+}
+
+if [ -z "$version" ]; then
+  [ "$channel" = dev ] || die "which version? only dev makes one up; give --version V for $channel" 2
+  version=$(next_dev_version)
+fi
+
+# A host needs the executable that finds its own C library (dist/host); one that was named is taken as it is.
+build_executable() {
+  (cd "$project" && npm run --silent build -- --host --keyring "$1") >&2
+  executable=$project/dist/host/bin/qx-node
+}
+
+absolute() { printf '%s/%s\n' "$(CDPATH='' cd -- "$(dirname -- "$1")" && pwd)" "$(basename -- "$1")"; }
+
+source_of() {
+  case $1 in
+    qx-node) printf '%s\n' "$executable" ;;
+    qx-console) printf '%s\n' "$project/openrc/qx-console" ;;
+    host-ui) printf '%s\n' "$project/src/ui/host" ;;
+  esac
+}
+
+case " $components " in *' qx-node '*) [ -n "$executable" ] || build_executable "$(absolute "$keyring")" ;; esac
+
+# Only what this script itself puts there: a folder named by mistake must not lose anything else.
+mkdir -p "$out"
+rm -f "$out"/*.tar.zst "$out/manifest.json" "$out/manifest.signed.json"
+
+set -- manifest --version "$version" --channel "$channel" --out "$out/manifest.json"
+for name in $components; do
+  qx_release pack "$(source_of "$name")" --name "$name" --out "$out"
+  set -- "$@" --component "$name=$out/$name.tar.zst"
+done
+[ -z "$image" ] || set -- "$@" --image "$image"
+[ -z "$expires_in" ] || set -- "$@" --expires-in "$expires_in"
+[ -z "$notes" ] || set -- "$@" --release-notes "$notes"
+qx_release "$@"
+qx_release sign "$out/manifest.json" --key "$key" --keyring "$keyring"
+
+set -- publish "$out/manifest.signed.json" --keyring "$keyring" --channel "$channel" --version "$version"
+for name in $components; do set -- "$@" "$out/$name.tar.zst"; done
+[ -z "$image" ] || set -- "$@" "$image"
+[ -z "$server" ] || set -- "$@" --server "$server"
+[ "$dry_run" = no ] || set -- "$@" --dry-run
+qx_release "$@"
