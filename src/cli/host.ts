@@ -1,5 +1,71 @@
 import { rootCommand, runCommand } from './command.ts';
+import { apply } from './host/apply.ts';
+import { confirm, mark, rollback, slots } from './host/boot.ts';
+import { check, current, plan, status } from './host/look.ts';
+import type { HostTools } from './host/tools.ts';
+import { type Verb, verbCommand } from './host/verb.ts';
 
+/** The command line of a host: `qx-update VERB`, and the flag forms that older documents use. */
 export function main(args: readonly string[]): Promise<number> {
-  return runCommand(rootCommand('qx-update', 'Shows and controls the updates of this host.'), args);
+  return runHost(args, {
+    stdout: process.stdout,
+    stderr: process.stderr,
+    isRoot: process.getuid?.() === 0,
+    compose: async (root, log) => (await import('./serve.ts')).composeHost(root, { log }),
+    interrupted: () => {
+      const interrupt = new AbortController();
+      process.once('SIGINT', () => interrupt.abort());
+      return interrupt.signal;
+    },
+  });
+}
+
+const VERBS = [status, check, plan, apply, current, rollback, confirm, mark, slots] as const;
+
+const FLAG_FORMS: Readonly<Record<string, string>> = {
+  '--check': 'check',
+  '--status': 'status',
+  '--rollback': 'rollback',
+};
+
+const NOTES = `
+qx-update --check, --status and --rollback are the same as the verbs.
+
+Exit codes: 0 done, 2 usage, 3 nothing to do, 4 reboot required, 5 refused by policy, 6 busy, 7 verification failed,
+8 no space, 9 server unreachable, 10 agent not running, 1 anything else.
+
+With --json, stdout is one line: {"schema":"qx-update.VERB/1", ...}, or {"schema":"qx-update.error/1", "code": ...}.
+
+Examples:
+  qx-update check
+  qx-update apply
+  qx-update status --json
+  qx-update apply --help`;
+
+export async function runHost(args: readonly string[], tools: HostTools): Promise<number> {
+  const outcome = { exitCode: 0 };
+  const program = rootCommand('qx-update', 'Shows and controls the updates of this host.')
+    .option('--json', 'print one JSON document on one line; progress as JSON lines on stderr')
+    .option('--root <dir>', 'the host that lives in this folder, instead of this machine')
+    .option('--socket <path>', "the agent's socket, when it is not where it belongs")
+    .configureHelp({ showGlobalOptions: true })
+    .configureOutput({
+      writeOut: (text) => tools.stdout.write(text),
+      writeErr: (text) => tools.stderr.write(text),
+    })
+    .addHelpText('after', NOTES);
+  for (const verb of VERBS) {
+    const command = verbCommand(verb as Verb, tools, (exitCode) => void Object.assign(outcome, { exitCode }));
+    program.addCommand(command.copyInheritedSettings(program));
+  }
+  const exitCode = await runCommand(program, asVerbs(args));
+  return exitCode === 0 ? outcome.exitCode : exitCode;
+}
+
+/** `--status` as `status`, unless a verb came before it: then it is an option, or an argument, of that verb. */
+function asVerbs(args: readonly string[]): readonly string[] {
+  const at = args.findIndex((arg) => Object.hasOwn(FLAG_FORMS, arg));
+  const isVerb = (arg: string): boolean => VERBS.some(({ name }) => name === arg);
+  if (at < 0 || args.slice(0, at).some(isVerb)) return args;
+  return args.with(at, FLAG_FORMS[args[at] ?? ''] ?? '');
 }

@@ -1,0 +1,101 @@
+import { Argument } from 'commander';
+import { confirm as confirmBoot } from '../../agent/confirm.ts';
+import { type Mark, type MarkTarget, markSlot } from '../../agent/mark.ts';
+import { rollback as rollBack } from '../../agent/rollback.ts';
+import { type SlotInfo, slotTable } from '../../agent/slots.ts';
+import { EXIT } from '../../errors.ts';
+import { formatBytes, table } from '../render.ts';
+import { orThrow, type Verb } from './verb.ts';
+
+/** The verbs about what boots. They work on the host itself: its agent may be the very thing that is broken. */
+
+export const rollback: Verb<{ readonly reason?: string }> = {
+  name: 'rollback',
+  summary: 'Take the last update back: its components now, its system image with the next reboot',
+  notes: `Works without the agent. The release is remembered and not installed again by itself.
+Exit code 0 when it is done, 4 when a reboot finishes it, 3 when there is nothing to take back, 6 while an update runs.`,
+  examples: ['qx-update rollback', 'qx-update --rollback', "qx-update rollback --reason 'VMs lose their network'"],
+  arguments: (command) => command.option('--reason <text>', 'kept in the journal and in the log'),
+  run: async ({ onHost, result }, { reason = 'asked for by the operator' }) => {
+    const done = orThrow(await onHost((host) => rollBack(host, reason)));
+    const end = done.kind === 'rolled_back' ? '' : '; reboot to finish it';
+    result(done, `Rolled back from ${done.from} to ${done.to}${end}.\n`);
+    return done.kind === 'rolled_back' ? EXIT.done : EXIT.rebootRequired;
+  },
+};
+
+export const confirm: Verb = {
+  name: 'confirm',
+  summary: 'After a reboot into a new system image: keep it if the host is healthy, otherwise go back',
+  notes: `Run by the boot script of the image; works without the agent, though an agent that does not answer is not healthy.
+Exit code 0 confirmed, 3 nothing to confirm, 6 while an update runs, 1 not healthy: the host reboots into the old image.`,
+  examples: ['qx-update confirm', 'qx-update confirm --json'],
+  run: async ({ onHost, result, note, interrupted }) => {
+    const signal = interrupted();
+    const done = orThrow(await onHost((host) => confirmBoot(host, { signal })));
+    if (done.kind === 'confirmed') {
+      for (const { name, detail } of done.warnings) note(`warning: ${name}: ${detail}`);
+      result(done, `Version ${done.version} on slot ${done.slot} is confirmed.\n`);
+      return EXIT.done;
+    }
+    const failed = done.failed.map(({ name, detail }) => `  ${name}: ${detail}\n`).join('');
+    result(done, `Version ${done.version} is not healthy; the host reboots into the previous image.\n${failed}`);
+    return EXIT.other;
+  },
+};
+
+export const mark: Verb = {
+  name: 'mark',
+  summary: 'Say by hand whether a slot may boot',
+  notes: `Works without the agent. Never takes the last slot that can boot, and trusts no slot that nothing was written to.
+Exit code 0 when it is done, 4 when the running slot was marked bad and a reboot leaves it.`,
+  examples: ['qx-update mark good', 'qx-update mark bad other', 'qx-update mark good B'],
+  arguments: (command) =>
+    command
+      .addArgument(new Argument('<mark>', 'what the slot is').choices(['good', 'bad']))
+      .addArgument(new Argument('[slot]', 'which one').choices(['A', 'B', 'booted', 'other']).default('booted')),
+  run: async ({ onHost, result }, _options, [verdict, slot = 'booted']) => {
+    const done = orThrow(await onHost((host) => markSlot(host, verdict as Mark, slot as MarkTarget)));
+    const end = done.kind === 'reboot_required' ? '; reboot to leave it' : '';
+    result(done, `Slot ${done.slot} is marked ${done.mark}; slot ${done.next} boots next${end}.\n`);
+    return done.kind === 'reboot_required' ? EXIT.rebootRequired : EXIT.done;
+  },
+};
+
+export const slots: Verb = {
+  name: 'slots',
+  summary: 'Show both slots: what is on them, and which one boots next',
+  notes: 'Works without the agent, and changes nothing.',
+  examples: ['qx-update slots', "qx-update slots --json | jq -r '.slots[] | select(.next) | .slot'"],
+  run: async ({ onHost, result }) => {
+    const found = await onHost(slotTable);
+    result({ slots: found }, slotsText(found));
+    return EXIT.done;
+  },
+};
+
+const HEAD = ['SLOT', 'RUNS', 'NEXT', 'STATE', 'TRIES', 'VERSION', 'WRITTEN', 'SIZE', 'DEVICE'];
+
+const slotsText = (found: readonly SlotInfo[]): string => table([HEAD, ...found.map(slotRow)]);
+
+function slotRow(info: SlotInfo): string[] {
+  const { slot, running, next, tries, version, writtenAt, sizeBytes, device } = info;
+  const orNone = (value: string | number | null) => (value === null ? '-' : String(value));
+  return [
+    slot,
+    running ? 'yes' : 'no',
+    next ? 'yes' : 'no',
+    slotState(info),
+    orNone(tries),
+    orNone(version),
+    orNone(writtenAt),
+    sizeBytes === null ? '-' : formatBytes(sizeBytes),
+    orNone(device),
+  ];
+}
+
+function slotState({ ok, onTrial }: SlotInfo): string {
+  if (ok === null) return 'unknown';
+  if (ok) return 'good';
+  return onTrial ? 'on trial' : 'not bootable';
+}

@@ -1,0 +1,86 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { isCode, QxError } from '../../errors.ts';
+import { AGENT_ROUTES, type ProgressResponse } from '../../format/agent-routes.ts';
+import { knownCode } from '../client.ts';
+import type { VerbContext } from './verb.ts';
+
+/**
+ * Watches an update in the agent until it ends. An update may replace the agent itself: then its successor is waited for,
+ * which knows the outcome from the journal.
+ */
+
+export interface End {
+  readonly kind: 'complete' | 'reboot_required';
+  readonly message: string;
+}
+
+const POLL_MS = 200;
+const AGENT_BACK_WITHIN_MS = 60_000;
+
+type Follower = Pick<VerbContext, 'agent' | 'progress' | 'note' | 'interrupted'>;
+
+/** @throws QxError the reason why it was not installed; CANCELLED when interrupted, which does not stop the update */
+export async function follow(context: Follower): Promise<End> {
+  const signal = context.interrupted();
+  for (;;) {
+    const progress = await askProgress(context, signal);
+    // Gone, or back already and knowing of nothing that runs: another process than the one that took the order.
+    if (progress === null || (progress.result === undefined && !progress.busy)) return outcome(context, signal);
+    if (progress.result !== undefined) {
+      context.progress.end();
+      return endOf(progress.result);
+    }
+    const { phase, name, doneBytes, totalBytes } = progress;
+    context.progress.report({ label: `${phase} ${name}`, done: doneBytes, total: totalBytes });
+    await pause(signal);
+  }
+}
+
+async function askProgress({ agent }: Follower, signal: AbortSignal): Promise<ProgressResponse | null> {
+  try {
+    return await agent.call(AGENT_ROUTES.progress, { signal });
+  } catch (error) {
+    if (signal.aborted) throw interrupted();
+    if (isCode(error, 'AGENT_DOWN')) return null;
+    throw error;
+  }
+}
+
+const interrupted = (): QxError =>
+  new QxError('CANCELLED', 'no longer following the update', { next: 'qx-update status shows how it goes on' });
+
+async function pause(signal: AbortSignal): Promise<void> {
+  await sleep(POLL_MS, undefined, { signal }).catch(() => {
+    throw interrupted();
+  });
+}
+
+function endOf({ kind, version, refused }: NonNullable<ProgressResponse['result']>): End {
+  if (kind === 'complete') return { kind, message: `Updated to version ${version}.` };
+  if (kind === 'reboot_required') return { kind, message: `Version ${version} is installed; a reboot finishes it.` };
+  const { code, detail, next } = refused ?? { code: 'INTERNAL', detail: 'the agent does not say why' };
+  throw new QxError(knownCode(code), detail, next === undefined ? {} : { next });
+}
+
+/** What the successor of the agent that we followed makes of it, once it is there and has converged. */
+async function outcome(context: Follower, signal: AbortSignal): Promise<End> {
+  context.progress.end();
+  context.note('The agent restarts; waiting for it.');
+  const deadlineMs = performance.now() + AGENT_BACK_WITHIN_MS;
+  while (performance.now() < deadlineMs) {
+    const status = await context.agent.call(AGENT_ROUTES.status, { signal }).catch((error: unknown) => {
+      if (signal.aborted) throw interrupted();
+      if (isCode(error, 'AGENT_DOWN')) return null;
+      throw error;
+    });
+    const message = status?.message ?? '';
+    if (status?.status === 'complete' || status?.status === 'reboot_required') {
+      return { kind: status.status, message: `${message}.` };
+    }
+    if (status?.status === 'error') throw new QxError('INTERRUPTED', message);
+    await pause(signal);
+  }
+  throw new QxError('AGENT_DOWN', `the agent did not come back within ${AGENT_BACK_WITHIN_MS / 1000} s`, {
+    next: 'rc-service quantix-node status, then qx-update status',
+  });
+}

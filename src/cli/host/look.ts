@@ -1,0 +1,116 @@
+import { ERRORS, EXIT } from '../../errors.ts';
+import {
+  AGENT_ROUTES,
+  type InstalledVersions,
+  type PlanResponse,
+  type UpdateCheckResponse,
+  type UpdateStatus,
+  type VersionInfo,
+} from '../../format/agent-routes.ts';
+import { knownCode } from '../client.ts';
+import { formatBytes, table } from '../render.ts';
+import type { Verb } from './verb.ts';
+
+/** The verbs that only look: they ask the agent and change nothing. */
+
+/** The agent itself gives up on a server that does not answer much earlier. */
+const CHECK_TIMEOUT_MS = 180_000;
+
+export const status: Verb = {
+  name: 'status',
+  summary: 'Show what the agent is doing, and what it did last',
+  notes: 'Exit code 0 whatever the status is, since looking succeeded; 10 when the agent does not run.',
+  examples: ['qx-update status', 'qx-update --status', "qx-update status --json | jq -r '.status'"],
+  run: async ({ agent, result }) => {
+    const [now, version] = await Promise.all([agent.call(AGENT_ROUTES.status), agent.call(AGENT_ROUTES.version)]);
+    result({ ...now, ...version }, statusText(now, version));
+    return EXIT.done;
+  },
+};
+
+function statusText({ status: state, message, progress }: UpdateStatus, version: VersionInfo): string {
+  const { kind, from } = version.keyring;
+  const rows = [
+    ['Status', `${state.replaceAll('_', ' ')}${progress === undefined ? '' : ` ${progress} %`}`],
+    ...(message === undefined ? [] : [['', message]]),
+    ['Version', `${version.currentVersion} (channel ${version.channel})`],
+    ['Host', version.hostname],
+  ];
+  if (kind !== 'release' || from !== 'executable')
+    rows.push(['Keyring', `${keyringText(version)}, not for production`]);
+  return table(rows);
+}
+
+const keyringText = ({ keyring: { kind, from } }: VersionInfo): string => {
+  if (from === 'configuration') return `${kind}, taken from the configuration`;
+  return kind === 'none' ? 'none: no release can be verified' : kind;
+};
+
+export const check: Verb = {
+  name: 'check',
+  summary: 'Ask the update server what this host may install',
+  notes: 'Exit code 0 when there is something to install, 3 when there is nothing newer.',
+  examples: ['qx-update check', 'qx-update --check', 'qx-update check --json && qx-update apply'],
+  run: async ({ agent, result }) => {
+    const found = await agent.call(AGENT_ROUTES.check, { timeoutMs: CHECK_TIMEOUT_MS });
+    result(found, checkText(found));
+    return found.available ? EXIT.done : EXIT.nothing;
+  },
+};
+
+function checkText(found: UpdateCheckResponse): string {
+  const { available, availableVersion = '', channel, currentVersion, components, releaseNotes } = found;
+  if (!available) return `Nothing newer than ${currentVersion} on channel ${channel}.\n`;
+  const rows = components.map((c) => [
+    `  ${c.name}`,
+    `${c.currentVersion ?? 'not installed'} -> ${c.newVersion}`,
+    formatBytes(c.sizeBytes),
+  ]);
+  if (found.fullImageAvailable) rows.push(['  system image', `-> ${availableVersion}`, 'needs a reboot']);
+  const notes = releaseNotes === undefined ? '' : `\n${releaseNotes}\n`;
+  const total = formatBytes(found.totalDownloadSize);
+  return `${currentVersion} -> ${availableVersion} on channel ${channel}, ${total} to download\n${table(rows)}${notes}`;
+}
+
+export const plan: Verb = {
+  name: 'plan',
+  summary: 'Show, step by step, what apply would do now',
+  notes: 'Exit code 0 when there is a plan; otherwise that of the reason, such as 3 for nothing newer.',
+  examples: ['qx-update plan', "qx-update plan --json | jq -r '.steps[]'"],
+  run: async ({ agent, result }) => {
+    const planned = await agent.call(AGENT_ROUTES.plan, { timeoutMs: CHECK_TIMEOUT_MS });
+    result(planned, planText(planned));
+    return planned.refused === undefined ? EXIT.done : EXIT[ERRORS[knownCode(planned.refused.code)].exit];
+  },
+};
+
+function planText({ version, steps, downloadBytes, requiresReboot, refused }: PlanResponse): string {
+  if (refused !== undefined) {
+    return `${refused.detail} [${refused.code}]\n${refused.next === undefined ? '' : `  next: ${refused.next}\n`}`;
+  }
+  const list = steps.map((step, i) => `  ${i + 1}. ${step}\n`).join('');
+  const end = requiresReboot ? 'then a reboot' : 'no reboot';
+  return `Release ${version}: ${formatBytes(downloadBytes)} to download, ${end}\n${list}`;
+}
+
+export const current: Verb = {
+  name: 'current',
+  summary: 'Show the installed versions',
+  notes: 'A component that is not listed is not installed.',
+  examples: ['qx-update current', "qx-update current --json | jq -r '.qxNode'"],
+  run: async ({ agent, result }) => {
+    const versions = await agent.call(AGENT_ROUTES.current);
+    result(versions, currentText(versions));
+    return EXIT.done;
+  },
+};
+
+const NAMES = { osVersion: 'Quantix-OS', qxNode: 'qx-node', qxConsole: 'qx-console', hostUi: 'host-ui' } as const;
+
+const currentText = (versions: InstalledVersions): string =>
+  table(
+    Object.entries(NAMES).flatMap(([field, name]) => {
+      const version = versions[field as keyof InstalledVersions];
+      return version === undefined ? [] : [[name, version]];
+    }),
+  );

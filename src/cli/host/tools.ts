@@ -1,0 +1,14 @@
+import type { Log } from '../../ports.ts';
+import type { ComposedHost } from '../composed.ts';
+import type { Stream } from '../render.ts';
+
+/** What the verbs of qx-update reach the outside with; `cli/host.ts` fills it in from the real machine. */
+export interface HostTools {
+  readonly stdout: Stream;
+  readonly stderr: Stream;
+  readonly isRoot: boolean;
+  /** The host itself, for what has to work while its agent does not. */
+  compose(root: string, log: Log): Promise<ComposedHost>;
+  /** Aborted by Ctrl-C. */
+  interrupted(): AbortSignal;
+}
