@@ -74,14 +74,11 @@ const highestSeen = (memory: Memory, manifest: Manifest, epoch: number): number 
   return Object.hasOwn(memory.high_water, key) ? (memory.high_water[key] ?? 0) : 0;
 };
 
-/** Root named this very release and asked to go lower: then an older sequence is what was asked for, and no replay. */
-const isChosenDowngrade = ({ want, options }: TrustQuestion): boolean =>
-  want.version !== undefined && options.allowDowngrade && options.isRoot;
-
-function checkSequence(question: TrustQuestion): Refusal | null {
-  const { manifest, memory, keyringEpoch } = question;
+function checkSequence({ manifest, memory, keyringEpoch, want }: TrustQuestion): Refusal | null {
   const seen = highestSeen(memory, manifest, keyringEpoch);
-  if (seen === 0 || isChosenDowngrade(question)) return null;
+  // A version that was asked for by name is no replay: a host that is too old for the newest release goes by one between
+  // them. Whether it may go lower is for the version rules.
+  if (seen === 0 || want.version !== undefined) return null;
   if (manifest.sequence === undefined) {
     return refusal('SEQUENCE_MISSING', `this release has no sequence, though sequence ${seen} was seen before`);
   }
@@ -127,7 +124,7 @@ function checkVersion({ manifest, memory, host, options }: TrustQuestion): Refus
     return refusal(
       'TOO_OLD_TO_UPDATE',
       `release ${version} can be installed over ${min_version} or later; this host has ${host.installedVersion}`,
-      `install a release between ${host.installedVersion} and ${version} first`,
+      `qx-update apply --version with a release between ${host.installedVersion} and ${version} first`,
     );
   }
   if (compareVersions(version, host.installedVersion) >= 0) return null;

@@ -49,7 +49,7 @@ const FETCH_POLICY: RetryPolicy = {
 /** For the file system's own use, and for the journal of this very update. */
 const SPARE_BYTES = 16 << 20;
 
-export const stagedPath = (stagingDirectory: string, { artifact }: ArtifactRef): string =>
+export const stagedPath = (stagingDirectory: string, { artifact }: Pick<ArtifactRef, 'artifact'>): string =>
   `${stagingDirectory}/${artifact}`;
 
 const partOf = (directory: string, artifact: ArtifactRef): Part => ({

@@ -92,17 +92,22 @@ describe('T12 replay', () => {
     expect(ask(changes)).toBe(code);
   });
 
+  const root = { allowDowngrade: true, isRoot: true };
+
   test.each<[string, Changes, string | null]>([
-    ['root, by name', { want: { version: '0.9.0' }, options: { allowDowngrade: true, isRoot: true } }, null],
-    ['root, whatever the server offers', { options: { allowDowngrade: true, isRoot: true } }, 'SEQUENCE_REPLAYED'],
-    ['anybody, by name', { want: { version: '0.9.0' }, options: { allowDowngrade: true } }, 'SEQUENCE_REPLAYED'],
-    [
-      'root, by name, without the option',
-      { want: { version: '0.9.0' }, options: { isRoot: true } },
-      'SEQUENCE_REPLAYED',
-    ],
-  ])('an older sequence, asked for by %s', (_title, changes, code) => {
+    ['root, by name', { want: { version: '0.9.0' }, options: root }, null],
+    ['root, whatever the server offers', { options: root }, 'SEQUENCE_REPLAYED'],
+    ['anybody, by name', { want: { version: '0.9.0' }, options: { allowDowngrade: true } }, 'DOWNGRADE_NEEDS_ROOT'],
+    ['root, by name, without the option', { want: { version: '0.9.0' }, options: { isRoot: true } }, 'DOWNGRADE'],
+  ])('an older release, asked for by %s', (_title, changes, code) => {
     expect(ask({ memory, manifest: { sequence: 3, version: '0.9.0' }, ...changes })).toBe(code);
+  });
+
+  test('the release between, on the way to one that this host is too old for', () => {
+    expect(ask({ memory, manifest: { sequence: 7, version: '1.2.0', min_version: '1.1.0' } })).toBe(
+      'TOO_OLD_TO_UPDATE',
+    );
+    expect(ask({ memory, manifest: { sequence: 6, version: '1.1.0' }, want: { version: '1.1.0' } })).toBeNull();
   });
 });
 
