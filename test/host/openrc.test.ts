@@ -4,7 +4,7 @@ import { execa } from 'execa';
 import { expect, test } from 'vitest';
 import { block, trialB } from '../support/grub-block.ts';
 import { installer, isThere } from '../support/host-root.ts';
-import { kernelLog, type OpenrcRoot, openrcRequirements, withOpenrcRoot } from '../support/openrc.ts';
+import { bootOpenrcRoot, kernelLog, type OpenrcRoot, openrcRequirements, withOpenrcRoot } from '../support/openrc.ts';
 import { requires } from '../support/requires.ts';
 
 /** Stays up like the agent, and is the gate when it is called by that name. */
@@ -137,19 +137,19 @@ requires(openrcRequirements)('a host under OpenRC', () => {
       expect(await kernelLog(root.path)).toContain('trial trial0001 was not confirmed in 3 s: rebooting');
     }));
 
-  test('the console takes its terminal, and says which one is missing', () =>
-    withOpenrcRoot({ prepare: install }, async (root) => {
-      await put(root.path, 'etc/conf.d/quantix-console', 'QX_CONSOLE_TTY=/dev/tty99\n');
-      const missing = await root.run('rc-service', 'quantix-console', 'start');
-      expect(missing.exitCode).toBe(1);
-      expect(missing.output).toContain('There is no terminal /dev/tty99');
+  test('the console takes its terminal, and says which one is missing', async () => {
+    await using root = await bootOpenrcRoot({ prepare: install });
+    await put(root.path, 'etc/conf.d/quantix-console', 'QX_CONSOLE_TTY=/dev/tty99\n');
+    const missing = await root.run('rc-service', 'quantix-console', 'start');
+    expect(missing.exitCode).toBe(1);
+    expect(missing.output).toContain('There is no terminal /dev/tty99');
 
-      await put(root.path, 'etc/conf.d/quantix-console', 'QX_CONSOLE_TTY=/dev/null\n');
-      expect((await root.run('rc-service', 'quantix-console', 'start')).exitCode).toBe(0);
-      await expect.poll(() => root.run('ps', '-o', 'args').then(({ output }) => output)).toContain('bin/qx-console');
-      const { output } = await root.run('qx-console', '--once');
-      expect(output).toMatch(/quantix-node +started/);
-    }));
+    await put(root.path, 'etc/conf.d/quantix-console', 'QX_CONSOLE_TTY=/dev/null\n');
+    expect((await root.run('rc-service', 'quantix-console', 'start')).exitCode).toBe(0);
+    await expect.poll(() => root.run('ps', '-o', 'args').then(({ output }) => output)).toContain('bin/qx-console');
+    const { output } = await root.run('qx-console', '--once');
+    expect(output).toMatch(/quantix-node +started/);
+  });
 
   test('a service that hangs keeps no trial from its deadline', () =>
     expect(
