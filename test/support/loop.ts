@@ -8,10 +8,10 @@ const execute = promisify(execFile);
 export const LOOP_REQUIREMENTS = { root: true, commands: ['losetup'] } as const;
 
 /** A real block device over a new file; detached when the test is over, however it ends. */
-export async function loopDevice(backing: string, sizeBytes: number): Promise<string> {
+export async function loopDevice(backing: string, sizeBytes: number, sectorBytes = 512): Promise<string> {
   await writeFile(backing, '');
   await truncate(backing, sizeBytes);
-  const { stdout } = await execute('losetup', ['--find', '--show', backing]);
+  const { stdout } = await execute('losetup', ['--find', '--show', '--sector-size', String(sectorBytes), backing]);
   const device = stdout.trim();
   onTestFinished(async () => void (await execute('losetup', ['--detach', device])));
   return device;
