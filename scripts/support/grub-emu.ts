@@ -6,7 +6,8 @@ import { execa } from 'execa';
  * Runs a grub.cfg in the real GRUB (Debian's grub-emu) on disk images, without a virtual options.
  *
  * grub-emu has no `linux` and `initrd`. Functions of those names read their files, as the commands would, and write down on
- * a disk of their own what would have booted; terminal output is wrapped and cannot be trusted for that.
+ * a disk of their own what would have booted; terminal output is wrapped and cannot be trusted for that. The files are read
+ * by sha256sum, because GRUB's cmp runs for ever on a file that cannot be read.
  */
 
 export const GRUB_COMMANDS = ['grub-emu', 'mke2fs', 'debugfs'] as const;
@@ -25,6 +26,8 @@ export interface GrubOptions {
   readonly root: string;
   /** Id of the menu entry that a person picks; without it the default runs. */
   readonly entry?: string;
+  /** On `root`; /grub/grub.cfg where not given. */
+  readonly configPath?: string;
 }
 
 const BLOCK_BYTES = 4096;
@@ -97,10 +100,10 @@ async function grubEmu(folder: string): Promise<string> {
 
 const stub = (options: GrubOptions, recordDisk: string): string => `
 function linux {
-  if cmp "$1" "$1"; then set qxrec_linux="$*"; true; else false; fi
+  if sha256sum "$1"; then set qxrec_linux="$*"; true; else false; fi
 }
 function initrd {
-  if cmp "$1" "$1"; then
+  if sha256sum "$1"; then
     set qxrec_initrd="$*"
     save_env --file (${recordDisk})/record qxrec_linux qxrec_initrd
     exit
@@ -108,7 +111,7 @@ function initrd {
 }
 set root=${options.root}
 set prefix=(${options.root})/grub
-source (${options.root})/grub/grub.cfg
+source (${options.root})${options.configPath ?? '/grub/grub.cfg'}
 ${options.entry === undefined ? '' : `set default=${options.entry}`}
 set timeout=0
 `;

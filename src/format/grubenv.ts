@@ -141,6 +141,6 @@ const withoutEscapes = (text: string): string => text.replace(/\\([\s\S])/g, '$1
 const cString = (text: string): string => text.split('\0', 1)[0] ?? '';
 const isName = (name: string): boolean => /^[A-Za-z0-9_.-]{1,128}$/.test(name);
 const bit = (value: boolean): string => (value ? '1' : '0');
-const toText = (bytes: Uint8Array): string => Array.from(bytes, (byte) => String.fromCharCode(byte)).join('');
+const toText = (bytes: Uint8Array): string => bytes.reduce((text, byte) => text + String.fromCharCode(byte), '');
 const toBytes = (text: string): Uint8Array => Uint8Array.from(text, (character) => character.charCodeAt(0));
 const invalid = (why: string): QxError => new QxError('BOOT_ENV_INVALID', `the GRUB environment block ${why}`);
