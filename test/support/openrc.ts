@@ -1,8 +1,9 @@
-import { chmod, cp, mkdir, mkdtemp, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
+import { BOOTED_MARK, makeOpenrcTree, TREE_COMMANDS } from '../../scripts/support/openrc-tree.ts';
 
 /**
  * A host in a folder: BusyBox and the machine's own OpenRC, booted by BusyBox init in private mount, pid, uts and ipc
@@ -31,7 +32,7 @@ export interface OpenrcOptions {
 /** What `requires()` has to be asked for before `withOpenrcRoot` is used. */
 export const openrcRequirements = {
   root: true,
-  commands: ['busybox', 'openrc', 'openrc-run', 'rc-service', 'supervise-daemon', 'unshare', 'nsenter', 'ldd', 'pgrep'],
+  commands: [...TREE_COMMANDS, 'unshare', 'nsenter', 'pgrep'],
 } as const;
 
 export async function withOpenrcRoot<T>(options: OpenrcOptions, use: (root: OpenrcRoot) => Promise<T>): Promise<T> {
@@ -39,12 +40,12 @@ export async function withOpenrcRoot<T>(options: OpenrcOptions, use: (root: Open
   return await use(root);
 }
 
-const bootedMark = 'run/booted';
 const bootTimeoutMs = 30_000;
 
 export async function bootOpenrcRoot({ prepare, cmdline = '' }: OpenrcOptions): Promise<OpenrcRoot> {
   const path = await mkdtemp(join(tmpdir(), 'quantix-openrc-'));
-  await makeTree(path, cmdline);
+  await makeOpenrcTree(path);
+  await writeFile(join(path, 'harness/cmdline'), `${cmdline}\n`);
   await prepare?.(path);
   const host = execa('unshare', [...namespaceFlags, '/bin/sh', '-euc', assemble, 'assemble', path], {
     stdin: 'ignore',
@@ -60,7 +61,7 @@ export async function bootOpenrcRoot({ prepare, cmdline = '' }: OpenrcOptions): 
   }
   try {
     const diedFirst = ended.then(() => Promise.reject(new Error('it ended while booting')));
-    await Promise.race([untilThere(join(path, bootedMark), bootTimeoutMs), diedFirst]);
+    await Promise.race([untilThere(join(path, BOOTED_MARK), bootTimeoutMs), diedFirst]);
     diedFirst.catch(() => undefined);
     const { output } = await root.run('cat', '/proc/cmdline');
     if (output !== cmdline) throw new Error(`/proc is not covered: its cmdline says ${output}`);
@@ -112,76 +113,6 @@ async function untilThere(path: string, timeoutMs: number): Promise<void> {
     if (performance.now() > endMs) throw new Error(`${path} did not appear in ${timeoutMs} ms`);
     await sleep(50);
   }
-}
-
-const folders =
-  'usr/bin usr/sbin usr/lib usr/lib64 etc/init.d etc/local.d etc/conf.d proc dev run tmp var/log harness etc/insserv.conf.d'
-    .concat(' etc/runlevels/sysinit etc/runlevels/boot etc/runlevels/default etc/runlevels/shutdown')
-    .split(' ');
-const programs = ['openrc', 'openrc-run', 'rc-service', 'rc-update', 'rc-status', 'supervise-daemon', 'busybox'];
-
-async function makeTree(path: string, cmdline: string): Promise<void> {
-  for (const folder of folders) await mkdir(join(path, folder), { recursive: true });
-  for (const name of ['bin', 'sbin', 'lib', 'lib64']) await symlink(`usr/${name}`, join(path, name));
-  const binaries = await Promise.all(programs.map(locate));
-  for (const binary of binaries) await copyTo(path, binary, `/usr/bin/${binary.slice(binary.lastIndexOf('/') + 1)}`);
-  await cp('/lib/rc', join(path, 'usr/lib/rc'), { recursive: true });
-  const helpers = ['/lib/rc/bin/checkpath', '/lib/rc/sbin/mark_service_started'];
-  for (const library of await librariesOf([...binaries, ...helpers])) await copyTo(path, library, library);
-  await execa('chroot', [path, '/bin/busybox', '--install', '-s', '/usr/bin']);
-  // OpenRC names these two by their place in /sbin.
-  for (const name of ['openrc', 'openrc-run']) await symlink(`../bin/${name}`, join(path, 'usr/sbin', name));
-  for (const [file, text] of Object.entries(files)) await writeFile(join(path, file), text);
-  await writeFile(join(path, 'harness/cmdline'), `${cmdline}\n`);
-  await chmod(join(path, 'etc/init.d/local'), 0o755);
-}
-
-const files = {
-  'etc/inittab': [
-    '::sysinit:/sbin/openrc sysinit',
-    '::sysinit:/sbin/openrc boot',
-    '::wait:/sbin/openrc default',
-    `::once:/bin/touch /${bootedMark}`,
-    '::shutdown:/sbin/openrc shutdown',
-    '',
-  ].join('\n'),
-  'etc/rc.conf': 'rc_controller_cgroups="NO"\nrc_tty_number=0\n',
-  'etc/passwd': 'root:x:0:0::/:/bin/sh\n',
-  'etc/group': 'root:x:0:\nuucp:x:14:\n',
-  // Debian's OpenRC complains about each service without it.
-  'etc/insserv.conf': '',
-  // Debian's BusyBox shell runs md5sum in its own process, which makes OpenRC believe that /proc is not mounted. A second
-  // proc would uncover the two files, so what it mounts is the first one again.
-  'etc/fstab': '/proc /proc none rbind 0 0\n',
-  'dev/kmsg': '',
-  'dev/console': '',
-  'harness/sysrq': '',
-  // Debian's package leaves this service out. OpenRC's own does the same: all executable *.start files in their order.
-  'etc/init.d/local': `#!/sbin/openrc-run
-depend() { after *; keyword -timeout; }
-start() {
-  ebegin "Starting local"
-  for file in /etc/local.d/*.start; do [ ! -x "$file" ] || "$file" || ewarn "$file failed"; done
-  eend 0
-}
-`,
-};
-
-async function locate(name: string): Promise<string> {
-  for (const folder of ['/usr/sbin', '/usr/bin', '/sbin', '/bin']) {
-    if (await stat(join(folder, name)).catch(() => null)) return join(folder, name);
-  }
-  throw new Error(`no program ${name} on this machine`);
-}
-
-async function copyTo(root: string, from: string, to: string): Promise<void> {
-  await mkdir(dirname(join(root, to)), { recursive: true });
-  await cp(from, join(root, to), { dereference: true });
-}
-
-async function librariesOf(binaries: readonly string[]): Promise<ReadonlySet<string>> {
-  const { stdout } = await execa('ldd', binaries, { reject: false });
-  return new Set([...stdout.matchAll(/(\/\S+\.so\S*) \(0x/g)].flatMap(([, path]) => path ?? []));
 }
 
 /** What the scripts wrote to the kernel's log. */

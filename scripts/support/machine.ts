@@ -1,0 +1,239 @@
+import { mkdir, truncate, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { execa } from 'execa';
+import { GRUB_COMMANDS, type GrubRun, grubMachine } from './grub-emu.ts';
+import { BOOTED_MARK, TREE_COMMANDS } from './openrc-tree.ts';
+
+/**
+ * A machine whose only missing part is the kernel: a disk image with a real partition table, the real GRUB deciding on it,
+ * and the image of the slot that it chose started as a whole system, OpenRC and all, in namespaces of its own.
+ */
+
+export const MACHINE_COMMANDS = [
+  ...TREE_COMMANDS,
+  ...GRUB_COMMANDS,
+  'sfdisk',
+  'losetup',
+  'unshare',
+  'nsenter',
+  'pgrep',
+  'dd',
+] as const;
+
+const MIB = 1 << 20;
+
+export interface Partition {
+  readonly label: string;
+  readonly startMib: number;
+  readonly sizeMib: number;
+}
+
+export interface MachineOptions {
+  /** An existing folder for the disk and all that belongs to it. */
+  readonly folder: string;
+  /** A squashfs image, written to slot A as the installer of the system would. */
+  readonly image: string;
+  /** What the boot partition holds: the folder `grub` that install-host.sh made. */
+  readonly bootFolder: string;
+  readonly slotMib: number;
+  readonly dataMib: number;
+}
+
+export interface Machine {
+  readonly disk: string;
+  readonly partitions: Readonly<Record<'boot' | 'A' | 'B' | 'config' | 'data', Partition>>;
+  /** Power on, up to where GRUB hands over to a kernel: it reads and counts on the disk. */
+  grub(): Promise<GrubRun>;
+  /** Power on, all the way: GRUB, then the system of the slot that it chose. */
+  boot(): Promise<Running>;
+}
+
+export interface Running extends AsyncDisposable {
+  readonly slot: 'A' | 'B';
+  readonly cmdline: string;
+  /** Runs a command on the host, as root; never throws for its exit code. */
+  run(command: string, ...args: string[]): Promise<{ exitCode: number; output: string }>;
+  /** Runs a command on the host whose output goes straight to ours. */
+  show(command: string, ...args: string[]): Promise<number>;
+  /** Settles when the host went down by itself. */
+  readonly ended: Promise<void>;
+  /** Power off at once. */
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+export async function makeMachine(options: MachineOptions): Promise<Machine> {
+  const disk = join(options.folder, 'disk.img');
+  const partitions = layOut(options);
+  await writeFile(disk, '');
+  await truncate(disk, endOf(partitions.data) * MIB + MIB);
+  await execa('sfdisk', ['--quiet', disk], { input: partitionTable(Object.values(partitions)) });
+  await makeFileSystem(disk, partitions.boot, options.bootFolder);
+  const empty = join(options.folder, 'empty');
+  await mkdir(empty);
+  await makeFileSystem(disk, partitions.config, empty);
+  await makeFileSystem(disk, partitions.data, empty);
+  const seek = `seek=${partitions.A.startMib}`;
+  await execa('dd', [`if=${options.image}`, `of=${disk}`, 'bs=1M', seek, 'conv=notrunc,sparse', 'status=none']);
+  const grubFolder = join(options.folder, 'grub-emu');
+  await mkdir(grubFolder);
+  const runGrub = await grubMachine(grubFolder);
+  const grub = () => runGrub({ disks: [disk], root: 'hd0,gpt1' });
+  return { disk, partitions, grub, boot: async () => powerOn(options.folder, disk, partitions, await grub()) };
+}
+
+const endOf = ({ startMib, sizeMib }: Partition): number => startMib + sizeMib;
+
+function layOut({ slotMib, dataMib }: MachineOptions): Machine['partitions'] {
+  const boot = { label: 'QUANTIX-BOOT', startMib: 1, sizeMib: 32 };
+  const A = { label: 'QUANTIX-A', startMib: endOf(boot), sizeMib: slotMib };
+  const B = { label: 'QUANTIX-B', startMib: endOf(A), sizeMib: slotMib };
+  const config = { label: 'QUANTIX-CFG', startMib: endOf(B), sizeMib: 16 };
+  return { boot, A, B, config, data: { label: 'QUANTIX-DATA', startMib: endOf(config), sizeMib: dataMib } };
+}
+
+const partitionTable = (partitions: readonly Partition[]): string =>
+  ['label: gpt', ...partitions.map((p) => `start=${p.startMib}MiB, size=${p.sizeMib}MiB, name=${p.label}`), ''].join(
+    '\n',
+  );
+
+async function makeFileSystem(disk: string, { label, startMib, sizeMib }: Partition, folder: string): Promise<void> {
+  const options = ['-q', '-F', '-t', 'ext4', '-b', '4096', '-m', '0', '-L', label, '-d', folder];
+  await execa('mke2fs', [...options, '-E', `offset=${startMib * MIB}`, disk, `${sizeMib}M`]);
+}
+
+/** Loop devices over the partitions: this kernel scans no partition tables. Attached for one boot, so that nothing is cached over GRUB's writes. */
+async function attach(disk: string, { startMib, sizeMib }: Partition): Promise<string> {
+  const range = ['--offset', String(startMib * MIB), '--sizelimit', String(sizeMib * MIB)];
+  const { stdout } = await execa('losetup', ['--find', '--show', ...range, disk]);
+  return stdout.trim();
+}
+
+async function powerOn(
+  folder: string,
+  disk: string,
+  partitions: Machine['partitions'],
+  { kernel, output }: GrubRun,
+): Promise<Running> {
+  if (kernel === null) throw new Error(`GRUB booted nothing:\n${output}`);
+  const slot = /quantix\.slot=([AB])/.exec(kernel.cmdline)?.[1] as 'A' | 'B' | undefined;
+  if (slot === undefined) throw new Error(`GRUB named no slot: ${kernel.cmdline}`);
+  const work = join(folder, 'work');
+  await mkdir(work, { recursive: true });
+  await writeFile(join(folder, 'cmdline'), `BOOT_IMAGE=${kernel.path} ${kernel.cmdline}\n`);
+  const loops: string[] = [];
+  for (const name of ['boot', 'A', 'B', 'config', 'data'] as const) loops.push(await attach(disk, partitions[name]));
+  const args = [work, join(folder, 'cmdline'), slot, ...loops];
+  const host = execa('unshare', [...namespaces, '/bin/sh', '-euc', assemble, 'assemble', ...args], {
+    stdin: 'ignore',
+    reject: false,
+    all: true,
+  });
+  const ended = host.then(() => undefined);
+  const powerOff = async (): Promise<void> => {
+    host.kill('SIGKILL');
+    await ended;
+    for (const loop of loops) await detach(loop);
+  };
+  const running = { slot, cmdline: kernel.cmdline, ended, ...entering(host.pid), [Symbol.asyncDispose]: powerOff };
+  const diedFirst = host.then((result) => Promise.reject(new Error(`it ended while starting:\n${result.all}`)));
+  try {
+    await Promise.race([untilBooted(running), diedFirst]);
+  } catch (error) {
+    await powerOff();
+    throw error;
+  } finally {
+    diedFirst.catch(() => undefined);
+  }
+  return running;
+}
+
+/** A device may still be held for a moment by mounts of the namespace that just ended. */
+async function detach(loop: string): Promise<void> {
+  for (let attempt = 0; ; attempt++) {
+    await execa('losetup', ['--detach', loop]);
+    const { stdout } = await execa('losetup', ['--list', '--noheadings', '--output', 'NAME', loop], { reject: false });
+    if (stdout.trim() === '') return;
+    if (attempt === 50) throw new Error(`${loop} stays busy`);
+    await sleep(100);
+  }
+}
+
+// kill-child: when this process dies, so does everything inside.
+const namespaces = ['--mount', '--pid', '--uts', '--ipc', '--fork', '--kill-child'];
+
+/**
+ * What an initramfs does: the slot's squashfs (in it, or in the ext4 that an older layout has there), a tmpfs over it, the
+ * other partitions, and init. The kernel's sysrq-trigger is covered, because a script under test may write to it and the
+ * machine that we run on would be gone.
+ */
+const assemble = `
+  work=$1 cmdline=$2 slot=$3 boot=$4 a=$5 b=$6 config=$7 data=$8
+  mount --make-rprivate /
+  mount -t tmpfs -o mode=755 quantix "$work"
+  mkdir "$work/slot" "$work/system" "$work/upper" "$work/lower" "$work/root"
+  if [ "$slot" = A ]; then mount -o ro "$a" "$work/slot"; else mount -o ro "$b" "$work/slot"; fi
+  if [ -f "$work/slot/quantix/system.squashfs" ]; then
+    mount -t squashfs -o ro,loop "$work/slot/quantix/system.squashfs" "$work/system"
+  else
+    mount --bind "$work/slot" "$work/system"
+  fi
+  root=$work/root
+  mount -t overlay -o "lowerdir=$work/system,upperdir=$work/upper,workdir=$work/lower" overlay "$root"
+  mkdir -p "$root/boot" "$root/quantix" "$root/data" "$root/dev" "$root/proc" "$root/run" "$root/tmp"
+  mount "$boot" "$root/boot"; mount "$config" "$root/quantix"; mount "$data" "$root/data"
+  mount -t proc proc "$root/proc"
+  : >"$work/sysrq"
+  if [ -e "$root/proc/sysrq-trigger" ]; then mount --bind "$work/sysrq" "$root/proc/sysrq-trigger"; fi
+  mount --bind "$cmdline" "$root/proc/cmdline"
+  mount -t tmpfs -o mode=755 run "$root/run"
+  mount -t tmpfs -o mode=755 dev "$root/dev"
+  for node in null zero full random urandom "\${a#/dev/}" "\${b#/dev/}"; do : >"$root/dev/$node"; mount --bind "/dev/$node" "$root/dev/$node"; done
+  mkdir -p "$root/dev/disk/by-partlabel" "$root/dev/shm"
+  : >"$root/dev/kmsg"; : >"$root/dev/console"
+  ln -s "$a" "$root/dev/disk/by-partlabel/QUANTIX-A"; ln -s "$b" "$root/dev/disk/by-partlabel/QUANTIX-B"
+  ip link set lo up 2>/dev/null || :
+  exec chroot "$root" /bin/busybox env -i PATH=/usr/sbin:/usr/bin /bin/busybox init
+`;
+
+function entering(unsharePid: number | undefined): Pick<Running, 'run' | 'show'> {
+  const enter = async (): Promise<string[]> => {
+    const { stdout } = await execa('pgrep', ['-P', String(unsharePid)], { reject: false });
+    return ['--target', stdout.trim(), '--mount', '--pid', '--uts', '--ipc', '--root', '--wd'];
+  };
+  const environment = {
+    env: { PATH: '/usr/sbin:/usr/bin', TERM: process.env.TERM ?? 'dumb' },
+    extendEnv: false,
+  } as const;
+  return {
+    run: async (command, ...args) => {
+      const options = { ...environment, stdin: 'ignore', reject: false, all: true, timeout: 300_000 } as const;
+      const { exitCode, all } = await execa('nsenter', [...(await enter()), command, ...args], options);
+      return { exitCode: exitCode ?? 1, output: all };
+    },
+    show: async (command, ...args) => {
+      const options = { ...environment, stdin: 'ignore', stdout: 'inherit', stderr: 'inherit', reject: false } as const;
+      const { exitCode } = await execa('nsenter', [...(await enter()), command, ...args], options);
+      return exitCode ?? 1;
+    },
+  };
+}
+
+const BOOT_TIMEOUT_MS = 60_000;
+
+async function untilBooted(running: Pick<Running, 'run'>): Promise<void> {
+  const endMs = performance.now() + BOOT_TIMEOUT_MS;
+  for (;;) {
+    const { exitCode } = await running.run('test', '-e', `/${BOOTED_MARK}`).catch(() => ({ exitCode: 1 }));
+    if (exitCode === 0) return;
+    if (performance.now() > endMs) throw new Error(`the host did not come up in ${BOOT_TIMEOUT_MS} ms`);
+    await sleep(100);
+  }
+}
+
+/** The bytes of a partition from its start, as the disk has them. */
+export async function copyOut(machine: Machine, partition: Partition, sizeBytes: number, to: string): Promise<void> {
+  const skip = `skip=${partition.startMib * MIB}`;
+  const flags = ['iflag=skip_bytes,count_bytes', `count=${sizeBytes}`, 'bs=1M', 'status=none'];
+  await execa('dd', [`if=${machine.disk}`, `of=${to}`, skip, ...flags]);
+}
