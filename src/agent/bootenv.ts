@@ -13,7 +13,7 @@ interface Machine {
   readonly boot: Boot;
 }
 
-export interface BootEnv {
+interface BootEnv {
   readonly booted: Booted;
   /** Null when neither copy is valid. */
   readonly state: BootState | null;
@@ -24,7 +24,7 @@ export interface BootEnv {
 
 const otherCopy = (copy: EnvCopy): EnvCopy => (copy === 'grubenv' ? 'grubenv.bak' : 'grubenv');
 
-export async function loadBootEnv({ boot }: Machine): Promise<BootEnv> {
+async function loadBootEnv({ boot }: Machine): Promise<BootEnv> {
   const booted = await boot.booted();
   const bytes = { grubenv: await boot.read('grubenv'), 'grubenv.bak': await boot.read('grubenv.bak') };
   const valid = (copy: EnvCopy): BootState | null => (bytes[copy] === null ? null : decodeBoot(bytes[copy]));

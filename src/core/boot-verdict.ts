@@ -31,7 +31,6 @@ export type BootPhase = (typeof BOOT_PHASES)[number];
 export const TRIALS = ['none', 'ours', 'foreign'] as const;
 /** The target slot in the environment; `failed` when our trial was given up, whatever else it says. */
 export const TARGETS = ['ok', 'trying', 'out', 'failed'] as const;
-export const BOOTED = ['target', 'other', 'unknown'] as const;
 
 export type EnvKind = 'lost' | `${(typeof TRIALS)[number]} ${(typeof TARGETS)[number]}`;
 type Columns = readonly [target: Verdict, other: Verdict, unknown: Verdict];
@@ -113,7 +112,7 @@ export function bootVerdict(journal: PendingSlot, env: BootState | null, booted:
   return booted.slot === journal.target ? columns[0] : columns[1];
 }
 
-export function envKind(journal: PendingSlot, env: BootState | null, gaveUp: string): EnvKind {
+function envKind(journal: PendingSlot, env: BootState | null, gaveUp: string): EnvKind {
   if (env === null) return 'lost';
   const ours = journal.phase === 'none' ? '' : journal.trial;
   const isOurs = (id: string): boolean => id !== '' && id === ours;

@@ -1,6 +1,6 @@
 import { type BootState, type Slot, type SlotState, sealOf } from '../format/grubenv.ts';
 
-export type { BootState, Slot, SlotState } from '../format/grubenv.ts';
+export type { BootState, Slot } from '../format/grubenv.ts';
 
 /**
  * Which slot boots, and every change that we make to that. Pure values; `agent/bootenv.ts` puts them on disk.
@@ -8,7 +8,7 @@ export type { BootState, Slot, SlotState } from '../format/grubenv.ts';
  * `decideBoot` says what grub.cfg does. The two are compared over all states by running the real GRUB.
  */
 
-export const TRIES = 3;
+const TRIES = 3;
 
 const OUT: SlotState = { ok: false, tries: 0 };
 

@@ -5,7 +5,7 @@ import { basename, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { makeExt4 } from '../../scripts/support/grub-emu.ts';
 import { armTrial, type BootState, decideBoot, freshState, HEALTHY_WORLD, invalidate } from '../../src/core/boot.ts';
-import { decodeBoot, ENV_BYTES, encodeBoot } from '../../src/format/grubenv.ts';
+import { decodeBoot, ENV_BYTES, encodeBoot, SEAL_PATTERN } from '../../src/format/grubenv.ts';
 import { TRIAL } from '../support/boot-states.ts';
 import {
   type Bench,
@@ -102,6 +102,10 @@ requires({ commands: COMMANDS })('the real GRUB with a damaged boot environment'
     const started = await bench.start({ copies: LEAKING });
     expect(observed(started)).toMatchObject({ slot: 'A', isLoud: true });
     expect(started.kernel?.cmdline).not.toContain('trial');
+  });
+
+  test('both judge a seal by the same expression', async () => {
+    expect(await readFile(REAL_GRUB_CFG, 'utf8')).toContain(`regexp '${SEAL_PATTERN}' "$qx_seal"`);
   });
 
   test('agent and GRUB agree about every damaged copy, whatever the damage', async () => {

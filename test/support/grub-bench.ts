@@ -2,7 +2,14 @@ import { createHash } from 'node:crypto';
 import { mkdir, mkdtemp, readFile, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
-import { type BlockFile, blockFile, type GrubRun, grubMachine, makeExt4 } from '../../scripts/support/grub-emu.ts';
+import {
+  type BlockFile,
+  blockFile,
+  GRUB_COMMANDS,
+  type GrubRun,
+  grubMachine,
+  makeExt4,
+} from '../../scripts/support/grub-emu.ts';
 import { addToLayout, slotOf } from '../../scripts/support/grub-host.ts';
 import type { BootDecision, BootState, BootWorld, Slot } from '../../src/core/boot.ts';
 import { decodeBoot, encodeBoot } from '../../src/format/grubenv.ts';
@@ -11,7 +18,7 @@ import type { EnvCopy } from '../../src/ports.ts';
 /** Disks for the real grub.cfg in the real GRUB, made once and started many times. */
 
 export const REAL_GRUB_CFG = new URL('../../grub/grub.cfg', import.meta.url);
-export const COMMANDS = ['grub-emu', 'mke2fs', 'debugfs', 'mksquashfs'] as const;
+export const COMMANDS = [...GRUB_COMMANDS, 'mksquashfs'] as const;
 
 export type Copies = Readonly<Record<EnvCopy, Uint8Array>>;
 
@@ -37,7 +44,7 @@ export interface Bench {
 
 export const bothCopies = (bytes: Uint8Array): Copies => ({ grubenv: bytes, 'grubenv.bak': bytes });
 export const stateOnBoth = (state: BootState): Copies => bothCopies(encodeBoot(state));
-export const ALL_READABLE = { A: true, B: true } as const;
+const ALL_READABLE = { A: true, B: true } as const;
 
 export async function makeBench(folder: string, grubCfg?: string): Promise<Bench> {
   const bootDisk = join(folder, 'boot.img');
