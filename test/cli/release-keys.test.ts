@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { readKeyring } from '../../src/format/keyring.ts';
+import { keyringOf, signedManifest, testKey, trusted } from '../support/keys.ts';
 import { document, release } from '../support/release-tools.ts';
 
 const place = { dir: '' };
@@ -146,5 +147,38 @@ describe('trust', () => {
     expect(ran.exitCode).toBe(7);
     expect(document(ran)).toMatchObject({ schema: 'qx-release.error/1', code: 'KEY_UNSAFE', exit_code: 7 });
     expect(await readdir(place.dir)).toEqual([]);
+    const { envelope } = await signedManifest();
+    await writeFile(at('manifest.signed.json'), envelope);
+    const unsafe = trusted(await testKey('test-key'), { public_key: key });
+    await writeFile(at('keyring.json'), JSON.stringify(keyringOf([unsafe])));
+    const verified = await release(['verify', at('manifest.signed.json'), '--keyring', at('keyring.json'), '--json']);
+    expect(document(verified)).toMatchObject({ code: 'KEY_UNSAFE', exit_code: 7 });
   });
+});
+
+describe('help', () => {
+  const verbs = ['keygen', 'trust', 'pack', 'manifest', 'sign', 'verify', 'refresh', 'promote', 'publish'];
+
+  test('the overview names every verb', async () => {
+    const { exitCode, stdout } = await release(['--help']);
+    expect(exitCode).toBe(0);
+    for (const verb of verbs) expect(stdout).toContain(`  ${verb} `);
+  });
+
+  test.each(verbs)('%s explains itself by examples', async (verb) => {
+    const { exitCode, stdout, stderr } = await release([verb, '--help']);
+    expect([exitCode, stderr]).toEqual([0, '']);
+    expect(stdout).toContain('Examples:');
+    expect(stdout).toMatch(new RegExp(`qx-release ${verb} `));
+    expect(stdout.replace(/\s+/g, ' ')).toContain(`schema qx-release.${verb}/1`);
+  });
+
+  test.each([[[]], [['frobnicate']], [['verify']], [['publish', 'x', '--frobnicate']]])(
+    '%j is a usage error',
+    async (args) => {
+      const ran = await release(args);
+      expect(ran).toMatchObject({ exitCode: 2, stdout: '' });
+      expect(ran.stderr).not.toBe('');
+    },
+  );
 });

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { splitCommand } from '../../src/cli/release/signer.ts';
 import type { ReleaseTools } from '../../src/cli/release/tools.ts';
 import { writeSigningKey } from '../../src/format/signing-key.ts';
 import { keyringOf, manifestOf, type TestKey, testKey, trusted } from '../support/keys.ts';
@@ -184,6 +185,19 @@ openssl pkeyutl -sign -rawin -inkey "$1" -in "$2/message" | base64 -w0
     expect(ran).toMatchObject({ exitCode: 0 });
     expect(await readdir(place.dir)).not.toContain('owned');
   });
+});
+
+test.each([
+  ['sign', ['sign']],
+  ['  vault  -k "my key" ', ['vault', '-k', 'my key']],
+  ['vault \'a "b"\' $HOME;ls', ['vault', 'a "b"', '$HOME;ls']],
+  ['vault ""', ['vault', '']],
+])('the command %j has the words %j', (command, words) => {
+  expect(splitCommand(command)).toEqual(words);
+});
+
+test('no command is no signer', () => {
+  expect(() => splitCommand('  ')).toThrow(expect.objectContaining({ code: 'USAGE' }));
 });
 
 describe('verify', () => {

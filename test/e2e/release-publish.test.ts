@@ -2,11 +2,14 @@ import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
+import { execa } from 'execa';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { ReleaseTools } from '../../src/cli/release/tools.ts';
 import { document, type Ran, release } from '../support/release-tools.ts';
 import { temporaryFolder } from '../support/temp.ts';
 import { startServer, TOKEN } from '../support/update-server.ts';
+
+const main = join(import.meta.dirname, '../../src/main.ts');
 
 /** What a release engineer's machine and a server of two channels look like, made by the tool itself. */
 async function desk() {
@@ -159,6 +162,37 @@ describe('publish', () => {
     refused(ran, code, exitCode);
     expect((await served('manifest/signed?channel=dev')).status).toBe(404);
     if (token !== '') expect(ran.stdout + ran.stderr + server.output()).not.toContain(token);
+  });
+
+  test('as a program, over TLS, with a CA that only the operator knows', async () => {
+    const made = await desk();
+    const { at } = made;
+    const subject = ['-subj', '/CN=updates', '-addext', 'subjectAltName=IP:127.0.0.1', '-days', '2'];
+    const files = ['-keyout', at('tls.key'), '-out', at('tls.crt')];
+    const kind = ['req', '-x509', '-nodes', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256'];
+    await execa('openssl', [...kind, ...subject, ...files]);
+    const tls = { TLS_CERT: at('tls.crt'), TLS_KEY: at('tls.key') };
+    const server = await startServer({ RELEASE_DIR: at('served'), KEYRING: at('keyring.json'), ...tls });
+    const publish = (more: Record<string, string>) =>
+      execa(process.execPath, [main, 'qx-release', 'publish', at('build'), '--server', server.url, '--json'], {
+        env: { PATH: process.env.PATH ?? '', QX_KEYRING: at('keyring.json'), PUBLISH_TOKEN: TOKEN, ...more },
+        extendEnv: false,
+        reject: false,
+      });
+    const unknown = await publish({ NODE_TLS_REJECT_UNAUTHORIZED: '0' });
+    expect(unknown).toMatchObject({ exitCode: 9 });
+    expect(JSON.parse(unknown.stdout)).toMatchObject({ code: 'SERVER_UNREACHABLE' });
+    const known = await publish({ NODE_EXTRA_CA_CERTS: at('tls.crt') });
+    expect(known).toMatchObject({ exitCode: 0 });
+    expect(JSON.parse(known.stdout)).toMatchObject({ status: 'published' });
+  });
+
+  test('a release that has expired', async () => {
+    const made = await desk();
+    const { run } = await serving(made);
+    const later = { nowMs: () => Date.now() + 31 * 86_400_000, monotonicMs: () => 0, isSynchronised: async () => true };
+    const ran = await run(['publish', made.at('build'), '--json'], { clock: { ...later, sleep: async () => {} } });
+    refused(ran, 'EXPIRED', 7);
   });
 
   test('the token may lie in a file', async () => {

@@ -6,7 +6,7 @@ import { isVersion } from '../../format/version.ts';
 import { ENVELOPE_NAME } from './bundle.ts';
 import { loadKeyring, manifestInside, pretty } from './documents.ts';
 import { asDurationMs, asSequence, channelOption, instantOf, productOption } from './options.ts';
-import { nextSequence, reissued } from './reissue.ts';
+import { nextSequence, refuseExpired, reissued } from './reissue.ts';
 import {
   fetchEnvelope,
   fetchLatest,
@@ -82,7 +82,7 @@ async function promote(tools: ReleaseTools, output: Output, options: PromoteOpti
   const nowMs = tools.clock.nowMs();
   const sequence = options.sequence ?? nextSequence([manifest.sequence, seen], nowMs);
   const expiresAt = options.expiresIn === undefined ? undefined : instantOf(nowMs + options.expiresIn);
-  refuseExpired(expiresAt ?? manifest.expires_at, nowMs);
+  refuseExpired(expiresAt ?? manifest.expires_at, nowMs, 'give it a new expiry: --expires-in 90d');
   const next = reissued(manifestInside(source).value, { channel: to, sequence, ...(expiresAt && { expiresAt }) });
   const sealed = await seal(tools, output, options, pretty(next));
   const part = { name: 'manifest', fileName: ENVELOPE_NAME, sizeBytes: sealed.bytes.length, content: sealed.bytes };
@@ -92,11 +92,4 @@ async function promote(tools: ReleaseTools, output: Output, options: PromoteOpti
     { status, product, version, from, to, sequence, key_ids: sealed.keyIds, server: server.href },
     `${product} ${version}: ${from} -> ${to}, sequence ${sequence}, signed by ${sealed.keyIds.join(', ')}${status === 'dry-run' ? ' (dry run: not published)' : ''}\n`,
   );
-}
-
-function refuseExpired(expiresAt: string | undefined, nowMs: number): void {
-  if (expiresAt === undefined || Date.parse(expiresAt) > nowMs) return;
-  throw new QxError('EXPIRED', `this release expired at ${expiresAt}: no host would install it`, {
-    next: 'give it a new expiry: --expires-in 90d',
-  });
 }

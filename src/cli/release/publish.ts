@@ -6,6 +6,7 @@ import { formatBytes, table } from '../render.ts';
 import { type CheckedArtifact, checkArtifacts, ENVELOPE_NAME, readBundle } from './bundle.ts';
 import { KEYRING_HELP, KEYRING_OPTION, loadKeyring } from './documents.ts';
 import { asVersion, channelOption } from './options.ts';
+import { refuseExpired } from './reissue.ts';
 import { publishParts, publishToken, type ServerOptions, serverUrl, withToken } from './server.ts';
 import type { ReleaseTools } from './tools.ts';
 import { examples, type Output, type ReleaseContext, runs } from './verb.ts';
@@ -36,6 +37,7 @@ export function addPublish(program: Command, context: ReleaseContext): void {
         'QX_TOKEN=... qx-release publish build/release --server https://updates.example.org:9000',
         'qx-release publish build/release --channel beta --dry-run',
         'qx-release publish manifest.signed.json qx-node.tar.zst --token-file token --json',
+        'NODE_EXTRA_CA_CERTS=ca.pem qx-release publish build --server https://updates.internal:9000   (a CA of your own)',
       ),
     );
   runs<PublishOptions>(command, context, (output, options, sources) =>
@@ -52,6 +54,11 @@ async function publish(
   const keyring = await loadKeyring(tools, options.keyring);
   const { envelope, signed, files } = await readBundle(tools, sources, keyring);
   expectRelease(signed.manifest, options);
+  refuseExpired(
+    signed.manifest.expires_at,
+    tools.clock.nowMs(),
+    'qx-release refresh signs it again with a later expiry',
+  );
   const artifacts = await checkArtifacts(tools, signed.manifest, files);
   const server = serverUrl(tools, options);
   const { product, version, channel } = signed.manifest;

@@ -37,3 +37,9 @@ export function reissued(manifest: Fields, { channel, sequence, expiresAt }: Rei
 /** Higher than any that was seen, and in step with the clock, so that it also is when somebody else counts from the clock. */
 export const nextSequence = (seen: readonly (number | undefined)[], nowMs: number): number =>
   Math.max(Math.floor(nowMs / 1000), ...seen.map((sequence) => (sequence ?? 0) + 1));
+
+/** @throws QxError EXPIRED */
+export function refuseExpired(expiresAt: string | undefined, nowMs: number, next: string): void {
+  if (expiresAt === undefined || Date.parse(expiresAt) > nowMs) return;
+  throw new QxError('EXPIRED', `this release expired at ${expiresAt}: no host would install it`, { next });
+}

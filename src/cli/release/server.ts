@@ -17,7 +17,7 @@ export interface ServerOptions {
   readonly tokenFile?: string;
 }
 
-export const withServer = (command: Command): Command =>
+const withServer = (command: Command): Command =>
   command.option('--server <url>', 'update server (default: $QX_SERVER, else http://127.0.0.1:9000)');
 
 export const withToken = (command: Command): Command =>
