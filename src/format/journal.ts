@@ -44,7 +44,12 @@ export const ComponentEntry = Type.Object({
   unpacked_size_bytes: nullable(Type.Integer()),
   /** Where the replaced file, or the tree that install_path pointed at, is kept; null when there was none. */
   backup: nullable(Type.String()),
-  state: Type.Enum(['pending', 'swapping', 'swapped', 'done', 'undone']),
+  /** False when the backup goes once the update is settled. */
+  keep_backup: Type.Optional(Type.Boolean()),
+  /** The unpacked tree of a directory, which install_path points at once it is swapped. */
+  tree: Type.Optional(Type.String()),
+  /** `final`: its backup is gone, there is no way back. */
+  state: Type.Enum(['pending', 'swapping', 'swapped', 'done', 'undone', 'final']),
 });
 export type ComponentEntry = Static<typeof ComponentEntry>;
 

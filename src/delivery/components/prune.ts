@@ -1,0 +1,22 @@
+import { posix } from 'node:path';
+import type { ComponentEntry } from '../../format/journal.ts';
+import type { Files } from '../../ports.ts';
+import type { UndoContext } from './context.ts';
+import { isStamped, placesOf, treeAt } from './places.ts';
+
+/** Keeps the newest backups of a component, and always those that this update may still go back to. */
+export async function prune(entry: ComponentEntry, context: UndoContext): Promise<void> {
+  const { files, paths, maxBackups } = context;
+  const own = entry.backup === null ? [] : [entry.backup, posix.dirname(entry.backup)];
+  await keepNewest(files, `${paths.backup}/${entry.name}`, maxBackups, own);
+  if (entry.tree === undefined) return;
+  const { path, trees } = placesOf(entry);
+  const inUse = (await treeAt(files, path)) ?? entry.tree;
+  // One more: the tree in use is no backup.
+  await keepNewest(files, trees, maxBackups + 1, [...own, entry.tree, inUse]);
+}
+
+async function keepNewest(files: Files, folder: string, count: number, needed: readonly string[]): Promise<void> {
+  const all = (await files.list(folder)).filter(isStamped).map((name) => `${folder}/${name}`);
+  for (const path of all.slice(0, -count)) if (!needed.includes(path)) await files.remove(path);
+}

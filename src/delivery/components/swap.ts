@@ -1,0 +1,105 @@
+import { posix } from 'node:path';
+import { QxError } from '../../errors.ts';
+import type { ComponentEntry } from '../../format/journal.ts';
+import type { ExtractedArchive, Files } from '../../ports.ts';
+import type { ComponentContext, Entries } from './context.ts';
+import { linkTarget, placesOf, stampedName, treeAt } from './places.ts';
+import { writeInstalled } from './versions.ts';
+
+/** One component: unpacked beside what it replaces, then put in its place. */
+
+const MAX_ENTRIES = 100_000;
+/** For a manifest that does not say how large an archive unpacks. */
+const MAX_UNPACKED_BYTES = 2 ** 32;
+/** A component has no use for setuid. */
+const PERMISSION_BITS = 0o777;
+
+/** Touches nothing that is installed. The archive is hashed as it is unpacked: what was swapped in staging never gets here. */
+export async function unpack(
+  entry: ComponentEntry,
+  entries: Entries,
+  context: ComponentContext,
+): Promise<ComponentEntry> {
+  const { files, archive } = context;
+  const { parent, fresh } = placesOf(entry);
+  await files.makeDirectory(parent);
+  // Left by an attempt that was cut off.
+  await files.remove(fresh);
+  const limits = { maxBytes: entry.unpacked_size_bytes ?? MAX_UNPACKED_BYTES, maxEntries: MAX_ENTRIES };
+  const unpacked = await archive.extract(context.artifact(entry), fresh, limits, context.signal);
+  const kind = kindOf(entry, unpacked);
+  await checkTarget(entry, kind, files);
+  if (kind === 'file') {
+    await files.setMode(`${fresh}/${unpacked.entries[0]}`, Number.parseInt(entry.permissions, 8) & PERMISSION_BITS);
+  }
+  return entries.change(entry.name, { kind });
+}
+
+function kindOf({ name, kind }: ComponentEntry, { entries }: ExtractedArchive): 'file' | 'directory' {
+  const isOneFile = entries.length === 1 && entries[0]?.endsWith('/') === false;
+  if (kind !== 'file') return kind ?? (isOneFile ? 'file' : 'directory');
+  if (isOneFile) return 'file';
+  throw new QxError('ARCHIVE_UNSAFE', `component ${name} is one file, and its archive holds ${entries.length} entries`);
+}
+
+/** What is there must be of the kind that comes: anything else was put there by somebody else, and is not ours to replace. */
+async function checkTarget(entry: ComponentEntry, kind: 'file' | 'directory', files: Files): Promise<void> {
+  const { path } = placesOf(entry);
+  const there = await files.info(path);
+  const fitting = kind === 'file' ? ['file'] : ['directory', 'symlink'];
+  if (there === null || fitting.includes(there.kind)) return;
+  throw new QxError('PATH_NOT_ALLOWED', `component ${entry.name} is a ${kind}, and ${path} is a ${there.kind}`);
+}
+
+export async function swap(
+  entry: ComponentEntry,
+  entries: Entries,
+  context: ComponentContext,
+): Promise<ComponentEntry> {
+  const swapped = entry.kind === 'file' ? swapFile : swapTree;
+  await swapped(entry, entries, context);
+  await writeInstalled(context.files, context.paths.versions, entry.name, entry.version);
+  return entries.change(entry.name, { state: 'swapped' });
+}
+
+async function swapFile(entry: ComponentEntry, entries: Entries, context: ComponentContext): Promise<void> {
+  const { files } = context;
+  const { path, fresh } = placesOf(entry);
+  const backup = await backUpFile(entry, context);
+  await entries.change(entry.name, { state: 'swapping', backup });
+  const [member] = await files.list(fresh);
+  await files.rename(`${fresh}/${member}`, path);
+  await files.remove(fresh);
+}
+
+/** Complete and on disk before it has its name: node-run takes any folder of that form for a backup. */
+async function backUpFile(entry: ComponentEntry, { files, clock, paths }: ComponentContext): Promise<string | null> {
+  const { path } = placesOf(entry);
+  if ((await files.info(path)) === null) return null;
+  const folder = `${paths.backup}/${entry.name}`;
+  const unfinished = `${folder}/.unfinished`;
+  const file = posix.basename(path);
+  await files.remove(unfinished);
+  await files.makeDirectory(unfinished, 0o700);
+  await files.duplicate(path, `${unfinished}/${file}`);
+  const name = stampedName(await files.list(folder), clock.nowMs(), entry.previous_version);
+  await files.rename(unfinished, `${folder}/${name}`);
+  return `${folder}/${name}/${file}`;
+}
+
+async function swapTree(entry: ComponentEntry, entries: Entries, context: ComponentContext): Promise<void> {
+  const { files, clock } = context;
+  const { path, fresh, trees } = placesOf(entry);
+  await files.makeDirectory(trees);
+  const there = await files.info(path);
+  const names = await files.list(trees);
+  // A folder that came with the host becomes the first tree.
+  const moved = there?.kind === 'directory' ? stampedName(names, clock.nowMs(), entry.previous_version) : null;
+  const backup = moved === null ? await treeAt(files, path) : `${trees}/${moved}`;
+  const tree = `${trees}/${stampedName(moved === null ? names : [...names, moved], clock.nowMs(), entry.version)}`;
+  await entries.change(entry.name, { state: 'swapping', backup, tree });
+  await files.rename(fresh, tree);
+  // From here until the symlink has its name there is neither: undone by the journal, which names the folder already.
+  if (moved !== null) await files.rename(path, `${trees}/${moved}`);
+  await files.linkAtomic(linkTarget(path, tree), path);
+}

@@ -1,0 +1,127 @@
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { cp, mkdir } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { applyComponents, settleComponents, undoComponents } from '../../src/delivery/components.ts';
+import type { ArchiveRef } from '../../src/ports.ts';
+import {
+  type ComponentHost,
+  componentHost,
+  ENTRIES,
+  freshPorts,
+  NEW,
+  OLD,
+  packAll,
+  readTree,
+  type Tree,
+  writeTree,
+} from '../support/component-host.ts';
+import { cutAfter } from '../support/powercut.ts';
+
+// Thousands of fsyncs, of which nothing is to be learned here: in memory they cost nothing.
+const scratch = existsSync('/dev/shm') ? '/dev/shm' : tmpdir();
+const packed = mkdtempSync(join(scratch, 'quantix-test-packed-'));
+let refs: ReadonlyMap<string, ArchiveRef>;
+beforeAll(async () => {
+  refs = await packAll(packed);
+  await writeTree(join(packed, 'plain/data'), OLD);
+  await mkdir(join(packed, 'plain/quantix'));
+  // The same host, once its folder is a symlink to a tree.
+  await cp(join(packed, 'plain'), join(packed, 'linked'), { recursive: true });
+  const linked = componentHost(join(packed, 'linked'), refs);
+  await linked.files.rename('/data/share/ui', '/data/share/.first');
+  await linked.files.makeDirectory('/data/share/.ui.trees');
+  await linked.files.rename('/data/share/.first', '/data/share/.ui.trees/20260101T000000Z-1.0.0');
+  await linked.files.linkAtomic('.ui.trees/20260101T000000Z-1.0.0', '/data/share/ui');
+});
+afterAll(() => rmSync(packed, { recursive: true }));
+
+interface Attempt {
+  readonly root: string;
+  readonly host: ComponentHost;
+  readonly effects: readonly string[];
+  readonly wasCut: boolean;
+}
+
+/** Lets `work` run on a copy of the host until the power goes, and hands over what is left of it, with power again. */
+async function attempt(
+  start: string,
+  count: number,
+  work: (host: ComponentHost) => Promise<unknown>,
+): Promise<Attempt> {
+  const root = mkdtempSync(join(scratch, 'quantix-test-'));
+  await cp(join(packed, start), root, { recursive: true, verbatimSymlinks: true });
+  const { ports, effects, isOff } = cutAfter(freshPorts(root), count);
+  await work(componentHost(root, refs, ports)).catch((error: unknown) => {
+    if (!isOff() && !String(error).includes('was put back')) throw error;
+  });
+  return { root, host: componentHost(root, refs), effects, wasCut: isOff() };
+}
+
+const dataOf = async (root: string): Promise<Tree> =>
+  Object.fromEntries(
+    Object.entries(await readTree(join(root, 'data'))).filter(([path]) => !path.startsWith('updates/')),
+  );
+
+/** What the agent does when it starts and finds this journal. */
+async function recover(host: ComponentHost): Promise<Tree> {
+  const entries = (await host.journal()) ?? ENTRIES;
+  if (entries.every(({ state }) => state === 'done' || state === 'final')) return NEW;
+  const undone = await undoComponents(entries, host.context());
+  expect(undone.every(({ state }) => state === 'undone')).toBe(true);
+  return OLD;
+}
+
+async function cutEverywhere(start: string, work: (host: ComponentHost) => Promise<unknown>): Promise<number> {
+  for (let count = 0; ; count++) {
+    const { root, host, wasCut } = await attempt(start, count, work);
+    const expected = await recover(host);
+    expect(await dataOf(root), `cut after effect ${count}`).toEqual(expected);
+    // Recovery again is nothing new, and the update then goes through.
+    await recover(host);
+    expect(await dataOf(root)).toEqual(expected);
+    await applyComponents(ENTRIES, host.context());
+    expect(await dataOf(root)).toEqual(NEW);
+    rmSync(root, { recursive: true });
+    if (!wasCut) return count;
+  }
+}
+
+const update = (host: ComponentHost) => applyComponents(ENTRIES, host.context());
+const failedUpdate = (host: ComponentHost) => {
+  host.services.states.set('quantix-console', ['crashed']);
+  return applyComponents(ENTRIES, host.context());
+};
+const unkept = async (host: ComponentHost) => {
+  const entries = ENTRIES.map((entry) => ({ ...entry, keep_backup: false }));
+  await settleComponents(await applyComponents(entries, host.context()), host.context());
+};
+
+describe.each(['plain', 'linked'])('T33 the power goes, on a host whose folder is %s', (start) => {
+  test('after each effect of an update: old or new, never neither, and the second run converges', async () => {
+    expect(await cutEverywhere(start, update)).toBeGreaterThan(50);
+  }, 240_000);
+
+  test('after each effect of an update that fails and is undone: old', async () => {
+    const effects = await cutEverywhere(start, failedUpdate);
+    expect(effects).toBeGreaterThan(60);
+  }, 240_000);
+});
+
+test('T33 the power goes while an update is settled whose backups are not kept', async () => {
+  expect(await cutEverywhere('plain', unkept)).toBeGreaterThan(50);
+}, 240_000);
+
+test('T33 the power goes again and again while undoing', async () => {
+  const { root, host } = await attempt('plain', 1000, update);
+  const done = (await host.journal()) ?? [];
+  for (let count = 0; ; count++) {
+    const { ports, isOff } = cutAfter(freshPorts(root), count);
+    const cut = componentHost(root, refs, ports);
+    await undoComponents(done, cut.context()).catch(() => undefined);
+    if (!isOff()) break;
+  }
+  expect(await dataOf(root)).toEqual(OLD);
+  rmSync(root, { recursive: true });
+});

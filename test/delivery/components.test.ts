@@ -1,0 +1,370 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { chmod, copyFile, mkdir, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { execa } from 'execa';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { readInstalled } from '../../src/delivery/components/versions.ts';
+import { applyComponents, settleComponents, undoComponents } from '../../src/delivery/components.ts';
+import { QxError } from '../../src/errors.ts';
+import type { ComponentEntry } from '../../src/format/journal.ts';
+import type { ArchiveRef } from '../../src/ports.ts';
+import { packArchive } from '../../src/system/archive/pack.ts';
+import {
+  type ComponentHost,
+  componentHost,
+  ENTRIES,
+  linkAt,
+  NEW,
+  OLD,
+  packAll,
+  readTree,
+  writeTree,
+} from '../support/component-host.ts';
+import { recordedLog } from '../support/fakes.ts';
+import { temporaryFolder } from '../support/temp.ts';
+
+const packed = mkdtempSync(join(tmpdir(), 'quantix-test-packed-'));
+let refs: ReadonlyMap<string, ArchiveRef>;
+beforeAll(async () => {
+  refs = await packAll(packed);
+});
+afterAll(() => rmSync(packed, { recursive: true }));
+
+let root: string;
+let host: ComponentHost;
+beforeEach(async () => {
+  root = await temporaryFolder();
+  await writeTree(join(root, 'data'), OLD);
+  await mkdir(join(root, 'quantix'));
+  host = componentHost(root, refs);
+});
+
+const data = () => readTree(join(root, 'data')).then(withoutBackups);
+const withoutBackups = (tree: Readonly<Record<string, string>>) =>
+  Object.fromEntries(Object.entries(tree).filter(([path]) => !path.startsWith('updates/')));
+const only = (...names: string[]) => ENTRIES.filter(({ name }) => names.includes(name));
+const states = (entries: readonly ComponentEntry[] | null) => entries?.map(({ state }) => state);
+
+describe('a whole update', () => {
+  test('swaps files and folders, writes the versions, and keeps a way back', async () => {
+    const entries = await applyComponents(ENTRIES, host.context());
+    expect(await data()).toEqual(NEW);
+    expect(states(entries)).toEqual(['done', 'done', 'done', 'done']);
+    expect(await host.journal()).toEqual(entries);
+    expect(entries.map(({ kind }) => kind)).toEqual(['directory', 'file', 'file', 'file']);
+    expect(entries[1]?.backup).toBe('/data/updates/backup/qx-console/20261110T120000Z-1.0.0/qx-console');
+    expect(await linkAt(root, 'data/share/ui')).toBe('.ui.trees/20261110T120001Z-2.0.0');
+    expect((await readdir(join(root, 'data/bin'))).sort()).toEqual(['qx-console', 'qx-extra', 'qx-node']);
+    expect((await stat(join(root, 'data/bin/qx-extra'))).mode & 0o777).toBe(0o755);
+  });
+
+  test('and back again, more than once', async () => {
+    const done = await applyComponents(ENTRIES, host.context());
+    const undone = await undoComponents(done, host.context());
+    expect(await data()).toEqual(OLD);
+    expect(states(undone)).toEqual(['undone', 'undone', 'undone', 'undone']);
+    expect(host.services.running.get('quantix-console')).toBe('console 1');
+    await undoComponents(undone, host.context());
+    await undoComponents(done, host.context());
+    expect(await data()).toEqual(OLD);
+  });
+
+  test('of a folder that is a symlink already swaps it in one rename and leaves both trees', async () => {
+    await applyComponents(only('ui'), host.context());
+    const again = only('ui').map((entry) => ({ ...entry, version: '2.0.1', previous_version: '2.0.0' }));
+    const entries = await applyComponents(again, host.context());
+    expect(entries[0]?.backup).toBe('/data/share/.ui.trees/20261110T120001Z-2.0.0');
+    expect(await linkAt(root, 'data/share/ui')).toBe('.ui.trees/20261110T120002Z-2.0.1');
+    await undoComponents(entries, host.context());
+    expect(await linkAt(root, 'data/share/ui')).toBe('.ui.trees/20261110T120001Z-2.0.0');
+    expect(await readdir(join(root, 'data/share/.ui.trees'))).toHaveLength(2);
+  });
+
+  test('restarts each service once, after all its files, and never the agent', async () => {
+    const seen: string[] = [];
+    const { services } = host;
+    const restart = services.restart;
+    const watching = {
+      ...services,
+      restart: async (name: string) => {
+        seen.push(
+          `${name}: ${(await data())['bin/qx-console']}, ${(await data())['bin/qx-extra']}, ${(await data())['bin/qx-node']}`,
+        );
+        await restart(name);
+      },
+    };
+    await applyComponents(ENTRIES, host.context({ services: watching }));
+    expect(seen).toEqual(['quantix-console: console 2, extra 2, node 1']);
+  });
+
+  test('defect 12: the agent is swapped last and goes on to report, instead of ending in the middle', async () => {
+    const order: string[] = [];
+    const entries = await applyComponents(
+      [...ENTRIES].reverse(),
+      host.context({ progress: ({ name }) => order.push(name) }),
+    );
+    expect(order.at(-1)).toBe('qx-node');
+    expect(states(entries)).toEqual(['done', 'done', 'done', 'done']);
+    expect(host.services.restarts).not.toContain('quantix-node');
+  });
+});
+
+describe('defect 11: a failure undoes every component of the update, and says so', () => {
+  const failures: readonly [string, (host: ComponentHost) => Parameters<ComponentHost['context']>[0], string][] = [
+    ['a service does not restart', ({ services }) => void services.failing.add('quantix-console'), 'SERVICE_FAILED'],
+    [
+      'a service stops a little later',
+      ({ services }) => void services.states.set('quantix-console', ['started', 'stopped']),
+      'PROBE_FAILED',
+    ],
+    [
+      'a service crashes at once',
+      ({ services }) => void services.states.set('quantix-console', ['crashed']),
+      'PROBE_FAILED',
+    ],
+    [
+      'a service never gets started',
+      ({ services }) => void services.states.set('quantix-console', Array(99).fill('unknown')),
+      'PROBE_FAILED',
+    ],
+    [
+      'a service dies over and over under its supervisor',
+      ({ services }) => void services.looping.add('quantix-console'),
+      'PROBE_FAILED',
+    ],
+    [
+      'a component says that it is not well',
+      () => ({
+        probe: async ({ name }) => {
+          if (name === 'qx-extra') throw new QxError('PROBE_FAILED', 'not well');
+        },
+      }),
+      'PROBE_FAILED',
+    ],
+  ];
+
+  test.each(failures)('%s', async (_what, arrange, code) => {
+    const overrides = arrange(host);
+    const failed = applyComponents(ENTRIES, host.context(overrides));
+    await expect(failed).rejects.toMatchObject({ code, message: expect.stringContaining('was put back') });
+    expect(await data()).toEqual(OLD);
+    expect(states(await host.journal())).toEqual(['undone', 'undone', 'undone', 'undone']);
+    expect(host.services.running.get('quantix-console')).toBe('console 1');
+  });
+
+  test('a service that takes its time to start is waited for', async () => {
+    host.services.states.set('quantix-console', ['unknown', 'unknown', 'started']);
+    await applyComponents(ENTRIES, host.context());
+    expect(await data()).toEqual(NEW);
+  });
+
+  test('an undo that fails is told, and does not keep the others from being undone', async () => {
+    const { services } = host;
+    services.states.set('quantix-console', ['crashed']);
+    const restart = async (name: string) => {
+      const isSecond = services.restarts.length > 0;
+      await services.restart(name);
+      if (isSecond) throw new QxError('SERVICE_FAILED', 'gone for good');
+    };
+    const failed = applyComponents(ENTRIES, host.context({ services: { ...services, restart } }));
+    await expect(failed).rejects.toMatchObject({
+      code: 'PROBE_FAILED',
+      message: expect.stringContaining('gone for good'),
+    });
+    expect(await data()).toEqual(OLD);
+  });
+
+  test('a backup that is gone is told, and the new file stays rather than none', async () => {
+    const done = await applyComponents(ENTRIES, host.context());
+    await rm(join(root, 'data/updates/backup/qx-console'), { recursive: true });
+    await expect(undoComponents(done, host.context())).rejects.toMatchObject({ code: 'NOT_FOUND' });
+    expect(await data()).toEqual({ ...OLD, 'bin/qx-console': 'console 2', 'versions/qx-console.version': '2.0.0\n' });
+  });
+});
+
+describe('bad bytes are found before anything is touched', () => {
+  const withRef = (name: string, ref: Partial<ArchiveRef>) =>
+    componentHost(root, new Map([...refs, [name, { ...(refs.get(name) as ArchiveRef), ...ref }]]));
+
+  async function expectUntouched(failing: ComponentHost, code: string, entries = ENTRIES): Promise<void> {
+    await expect(applyComponents(entries, failing.context())).rejects.toMatchObject({ code });
+    expect(await readTree(join(root, 'data'))).toEqual(OLD);
+    expect(failing.services.restarts).toEqual([]);
+    expect((await readdir(join(root, 'data/bin'))).sort()).toEqual(['qx-console', 'qx-node']);
+  }
+
+  test('T31 a staged archive that was swapped after it was verified', async () => {
+    const other = join(root, 'other');
+    await writeFile(other, 'evil');
+    const path = join(root, 'staged.tar.zst');
+    const evil = await packArchive(other, path);
+    expect(evil.kind).toBe('file');
+    await expectUntouched(withRef('qx-extra', { path }), 'SIZE_MISMATCH');
+    const { sizeBytes } = evil;
+    await expectUntouched(withRef('qx-extra', { path, sizeBytes }), 'HASH_MISMATCH');
+  });
+
+  test('T31 a staged archive that is a symlink by now', async () => {
+    const path = join(root, 'staged.tar.zst');
+    await symlink((refs.get('qx-node') as ArchiveRef).path, path);
+    await expect(applyComponents(ENTRIES, withRef('qx-node', { path }).context())).rejects.toThrow('ELOOP');
+    expect(await data()).toEqual(OLD);
+  });
+
+  test('an archive of the wrong kind', async () => {
+    const entries = ENTRIES.map((entry) => (entry.name === 'ui' ? { ...entry, kind: 'file' as const } : entry));
+    await expectUntouched(host, 'ARCHIVE_UNSAFE', entries);
+  });
+
+  test('an archive that unpacks to more than was signed', async () => {
+    const entries = ENTRIES.map((entry) => (entry.name === 'qx-node' ? { ...entry, unpacked_size_bytes: 3 } : entry));
+    await expectUntouched(host, 'ARCHIVE_TOO_LARGE', entries);
+  });
+
+  test('an update that is cancelled', async () => {
+    const cancelled = applyComponents(ENTRIES, host.context({ signal: AbortSignal.abort() }));
+    await expect(cancelled).rejects.toMatchObject({ code: 'CANCELLED' });
+    expect(await data()).toEqual(OLD);
+  });
+});
+
+describe('what is in the way', () => {
+  test('T32 a symlink in the place of a file is not followed, and the update refused', async () => {
+    await rm(join(root, 'data/bin/qx-console'));
+    await writeFile(join(root, 'secret'), 'untouched');
+    await symlink(join(root, 'secret'), join(root, 'data/bin/qx-console'));
+    await expect(applyComponents(ENTRIES, host.context())).rejects.toMatchObject({ code: 'PATH_NOT_ALLOWED' });
+    expect(await readFile(join(root, 'secret'), 'utf8')).toBe('untouched');
+  });
+
+  test('T32 planted symlinks at the names that we use while working are not followed', async () => {
+    await mkdir(join(root, 'victim'));
+    for (const name of ['bin/.qx-console.new', 'bin/.qx-console.restore', 'share/.ui.new', 'share/.ui.trees']) {
+      await symlink(join(root, 'victim'), join(root, 'data', name));
+    }
+    await expect(applyComponents(ENTRIES, host.context())).rejects.toMatchObject({ code: 'IO' });
+    expect(await readdir(join(root, 'victim'))).toEqual([]);
+    expect(await data()).toEqual(OLD);
+  });
+
+  test('left-overs of an attempt that was cut off do not get into the next', async () => {
+    await writeTree(join(root, 'data'), {
+      'bin/.qx-console.new/stale': 'x',
+      'share/.ui.new/stale.js': 'x',
+      'bin/.qx-node.restore': 'x',
+      'updates/backup/qx-console/.unfinished/qx-console': 'half',
+    });
+    await applyComponents(ENTRIES, host.context());
+    expect(await data()).toEqual(NEW);
+  });
+
+  test('defect 13: nothing of the old folder is left in the new one, and no moment mixes both', async () => {
+    await applyComponents(only('ui'), host.context());
+    expect(Object.keys(await data()).filter((path) => path.startsWith('share/'))).toEqual([
+      'share/ui/index.html',
+      'share/ui/new/only-in-2.js',
+    ]);
+  });
+
+  test('defect 14: the member of the archive may have another name, and only it is installed', async () => {
+    const folder = join(root, 'limiquantix-node');
+    await writeFile(folder, 'node 2');
+    const path = join(root, 'qx-node.tar.zst');
+    const ref = { path, ...(await packArchive(folder, path)) };
+    const other = componentHost(root, new Map([...refs, ['qx-node', ref]]));
+    await applyComponents(ENTRIES, other.context());
+    expect(await data()).toEqual(NEW);
+  });
+
+  test('ETXTBSY: a program that runs is replaced and put back', async () => {
+    await rm(join(root, 'data/bin/qx-console'));
+    await copyFile('/bin/sleep', join(root, 'data/bin/qx-console'));
+    await chmod(join(root, 'data/bin/qx-console'), 0o755);
+    const before = await readFile(join(root, 'data/bin/qx-console'));
+    const running = execa(join(root, 'data/bin/qx-console'), ['600'], { reject: false });
+    try {
+      await expect(writeFile(join(root, 'data/bin/qx-console'), 'x')).rejects.toMatchObject({ code: 'ETXTBSY' });
+      const done = await applyComponents(only('qx-console'), host.context());
+      expect((await data())['bin/qx-console']).toBe('console 2');
+      await undoComponents(done, host.context());
+      expect(await readFile(join(root, 'data/bin/qx-console'))).toEqual(before);
+    } finally {
+      running.kill('SIGKILL');
+      await running;
+    }
+  });
+
+  test('a host without services says so and swaps all the same', async () => {
+    const log = recordedLog();
+    const services = { ...host.services, standIn: 'the folder holds no OpenRC' };
+    await applyComponents(ENTRIES, host.context({ services, log }));
+    expect(await data()).toEqual(NEW);
+    expect(log.lines).toContainEqual({
+      level: 'info',
+      event: 'service_not_restarted',
+      fields: { service: 'quantix-console', reason: 'the folder holds no OpenRC' },
+    });
+    expect(host.services.restarts).toEqual([]);
+  });
+});
+
+describe('backups', () => {
+  const update = async (minor: number, maxBackups: number, fields: Partial<ComponentEntry> = {}) => {
+    const entries = only('qx-console', 'ui').map((entry) => ({
+      ...entry,
+      version: `2.${minor}.0`,
+      previous_version: minor === 0 ? '1.0.0' : `2.${minor - 1}.0`,
+      ...fields,
+    }));
+    return applyComponents(entries, host.context({ maxBackups }));
+  };
+
+  test('defect 16: as many as configured, the newest, each component for itself, never what is in use', async () => {
+    await writeTree(join(root, 'data/updates/backup'), {
+      'qx-console-extra/20200101T000000Z-1.0.0/qx-console-extra': 'other',
+    });
+    for (const minor of [0, 1, 2, 3]) await update(minor, 2);
+    const kept = await readdir(join(root, 'data/updates/backup/qx-console'));
+    expect(kept).toEqual(['20261110T120002Z-2.1.0', '20261110T120003Z-2.2.0']);
+    expect(await readdir(join(root, 'data/updates/backup/qx-console-extra'))).toHaveLength(1);
+    const trees = (await readdir(join(root, 'data/share/.ui.trees'))).map((name) => name.replace(/^.*-/, ''));
+    expect(trees).toEqual(['2.1.0', '2.2.0', '2.3.0']);
+    expect(await linkAt(root, 'data/share/ui')).toMatch(/-2\.3\.0$/);
+  });
+
+  test("one that was not wanted is there until the update is settled, and never the agent's", async () => {
+    const entries = ENTRIES.map((entry) => ({ ...entry, keep_backup: false }));
+    const done = await applyComponents(entries, host.context());
+    await undoComponents(done, host.context());
+    expect(await data()).toEqual(OLD);
+
+    const settled = await settleComponents(await applyComponents(entries, host.context()), host.context());
+    expect(states(settled)).toEqual(['final', 'final', 'final', 'done']);
+    expect(await readdir(join(root, 'data/share/.ui.trees'))).toHaveLength(1);
+    expect(await readdir(join(root, 'data/updates/backup/qx-node'))).not.toEqual([]);
+    const log = recordedLog();
+    await undoComponents(settled, host.context({ log }));
+    expect(await data()).toMatchObject({ 'bin/qx-console': 'console 2', 'bin/qx-node': 'node 1' });
+    expect(log.lines.filter(({ event }) => event === 'undo_without_backup')).toHaveLength(3);
+  });
+});
+
+describe('installed versions', () => {
+  test('defect 18: are read from the disk each time, and what is no version counts as missing', async () => {
+    await writeTree(join(root, 'data/versions'), {
+      'guest-agent.version': '3.1.0-rc.1',
+      'bad.version': '5-beta\n',
+      'qx-node.bad': '1.0.0\n',
+    });
+    const read = () => readInstalled(host.files, '/data/versions').then((found) => Object.fromEntries(found));
+    expect(await read()).toEqual({
+      'guest-agent': '3.1.0-rc.1',
+      'qx-console': '1.0.0',
+      'qx-node': '1.0.0',
+      ui: '1.0.0',
+    });
+    await applyComponents(ENTRIES, host.context());
+    expect(await read()).toMatchObject({ 'qx-node': '2.0.0', ui: '2.0.0', 'qx-extra': '2.0.0' });
+  });
+});
