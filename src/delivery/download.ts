@@ -1,4 +1,4 @@
-import { asQxError, ERRORS, QxError } from '../errors.ts';
+import { asQxError, type Code, ERRORS, QxError } from '../errors.ts';
 import type { ArtifactRef } from '../format/manifest.ts';
 import type { Clock, Files, Http, HttpResponse, OpenFile } from '../ports.ts';
 import { type Attempt, done, later, never } from './attempts.ts';
@@ -53,7 +53,7 @@ export async function transfer(ports: DownloadPorts, request: Transfer): Promise
       await discard(response);
     }
   } catch (error) {
-    return failed(asQxError(error), false);
+    return failed(error, false);
   }
 }
 
@@ -138,7 +138,7 @@ async function receive(
   try {
     await append(file, request, response, progress);
   } catch (error) {
-    return failed(asQxError(error), progress.atBytes - fromBytes >= GAIN_BYTES);
+    return failed(error, progress.atBytes - fromBytes >= GAIN_BYTES);
   } finally {
     await file.close();
   }
@@ -183,9 +183,12 @@ async function append(
   }
 }
 
+const OURS: ReadonlySet<Code> = new Set<Code>(['CANCELLED', 'NO_SPACE', 'IO']);
+
 /** What is wrong on this side (disk full, cancelled) ends everything; what is wrong over there is that server's matter. */
-function failed(error: QxError, hasGained: boolean): TransferResult {
-  const isOurs = error.code === 'CANCELLED' || ERRORS[error.code].exit === 'noSpace' || error.code === 'IO';
-  if (isOurs || error.code === 'INTERNAL') throw error;
+function failed(thrown: unknown, hasGained: boolean): TransferResult {
+  const error = asQxError(thrown);
+  if (error.code === 'INTERNAL') throw thrown;
+  if (OURS.has(error.code)) throw error;
   return ERRORS[error.code].retry ? later(error, null, hasGained) : never(error);
 }

@@ -130,6 +130,11 @@ async function fetchOne(ports: FetchPorts, request: FetchRequest, artifact: Arti
   const { partPath, etagPath } = partOf(request.stagingDirectory, artifact);
   await ports.files.rename(partPath, stagedPath(request.stagingDirectory, artifact));
   await ports.files.remove(etagPath);
+  request.onProgress?.({
+    artifact: artifact.artifact,
+    doneBytes: artifact.size_bytes,
+    totalBytes: artifact.size_bytes,
+  });
 }
 
 interface From {
