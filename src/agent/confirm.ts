@@ -31,7 +31,8 @@ export async function confirm(host: Host, watch: Watch = {}): Promise<Confirmati
     const before = await loadJournal(host);
     const verdict = await recover(host);
     const journal = await loadJournal(host);
-    if (verdict === 'already-good' && before?.phase !== 'complete' && journal !== null) return confirmed(journal, []);
+    if (verdict === 'already-good' && before?.phase !== 'complete' && journal !== null)
+      return await confirmed(host, journal, []);
     if (verdict !== 'trial' || journal === null) return refusal('NOTHING_TO_CONFIRM', 'this boot is not on trial');
     return await decide(host, await onTrial(host, journal), watch);
   } finally {
@@ -44,7 +45,7 @@ async function decide(host: Host, journal: Journal, watch: Watch): Promise<Confi
   if (health.verdict === 'unhealthy') return giveUp(host, journal, health.failed);
   // The environment first: it is what boots. The journal is finished from it, now or after a crash.
   await changeBoot(host, (state) => markGood(state, journal.target_slot as Slot));
-  return confirmed(await finishGood(host, journal), health.warnings);
+  return confirmed(host, await finishGood(host, journal), health.warnings);
 }
 
 async function onTrial(host: Host, journal: Journal): Promise<Journal> {
@@ -52,18 +53,19 @@ async function onTrial(host: Host, journal: Journal): Promise<Journal> {
   return advance(host, journal, 'boot', { boot_attempts: journal.boot_attempts + 1 });
 }
 
-const confirmed = (journal: Journal, warnings: readonly ProbeResult[]): Confirmation => ({
-  kind: 'confirmed',
-  version: journal.target_version,
-  slot: journal.target_slot as Slot,
-  warnings,
-});
+/** The deadline that the boot script armed ends when it finds this. */
+export const CONFIRMED = `${PATHS.run}/confirmed`;
+
+async function confirmed(host: Host, journal: Journal, warnings: readonly ProbeResult[]): Promise<Confirmation> {
+  await host.files.writeAtomic(CONFIRMED, new TextEncoder().encode(`${journal.id}\n`), 0o644);
+  return { kind: 'confirmed', version: journal.target_version, slot: journal.target_slot as Slot, warnings };
+}
 
 /** The old slot finishes this: there the components that came with the image are undone and the release is remembered. */
 async function giveUp(host: Host, journal: Journal, failed: readonly ProbeResult[]): Promise<Confirmation> {
   const detail = failed.map((p) => `${p.name}: ${p.detail}`).join('; ');
   await saveJournal(host, { ...journal, error: { code: 'UNHEALTHY', detail } });
-  await changeBoot(host, markFailed);
+  await changeBoot(host, (state) => markFailed(state, journal.target_slot as Slot, journal.id));
   host.log.warn('slot_unhealthy', { id: journal.id, version: journal.target_version, detail });
   await host.boot.reboot();
   return { kind: 'rolling_back', version: journal.target_version, failed };

@@ -1,7 +1,7 @@
 import type { BootState, Slot } from '../core/boot.ts';
 import type { HostFacts } from '../core/plan.ts';
 import { isSettled } from '../core/update.ts';
-import { readInstalled } from '../delivery/components.ts';
+import { readInstalled } from '../delivery/components/versions.ts';
 import type { Journal, Memory } from '../format/journal.ts';
 import { isNewer, isVersion } from '../format/version.ts';
 import type { Files } from '../ports.ts';

@@ -6,7 +6,7 @@ import type { Journal } from '../format/journal.ts';
 import type { FullImage } from '../format/manifest.ts';
 import { changeBoot } from './bootenv.ts';
 import { makePlan, releaseOf } from './check.ts';
-import { newEntries, restartsAgent, swapComponents } from './components.ts';
+import { newEntries, restartsAgent, settle, swapComponents } from './components.ts';
 import { type Host, instant, PATHS, type Watch } from './host.ts';
 import { tell, undoComponentsOf, withdraw } from './outcome.ts';
 import { recover } from './recover.ts';
@@ -46,7 +46,7 @@ async function carryOut(host: Host, plan: Plan, watch: Watch): Promise<InstallRe
     // Every byte of every artifact is here and verified before the first file of the host is touched.
     await fetchAll(host, plan, watch);
     if (plan.image !== null) journal = await writeImage(host, journal, plan.image, watch);
-    if (plan.components.length > 0) journal = await applyComponents(host, journal, watch);
+    if (plan.components.length > 0) journal = await applyComponents(host, journal, plan, watch);
     journal = plan.image === null ? await finish(host, journal, plan) : await arm(host, journal);
   } catch (error) {
     await abandon(host, error);
@@ -102,18 +102,21 @@ const imageOf = ({ artifact, sha256, size_bytes, requires_reboot }: FullImage) =
 async function writeImage(host: Host, journal: Journal, image: FullImage, watch: Watch): Promise<Journal> {
   const slot = journal.target_slot as Slot;
   const writing = await advance(host, journal, 'writeSlot');
-  await saveMemory(host, withSlot(await loadMemory(host), slot, null));
   // Both copies say "not ok" on disk before the first byte: a half-written slot is never a choice of GRUB's.
-  await changeBoot(host, (state) => invalidate(state, slot));
-  await writeSlotFrom(host, { slot, image, version: journal.target_version, path: staged(host, image), watch });
+  const invalidateSlot = async (): Promise<void> => {
+    await saveMemory(host, withSlot(await loadMemory(host), slot, null));
+    await changeBoot(host, (state) => invalidate(state, slot));
+  };
+  const path = staged(host, image);
+  await writeSlotFrom(host, { slot, image, version: journal.target_version, path, invalidate: invalidateSlot, watch });
   const content = { version: journal.target_version, sha256: image.sha256, written_at: instant(host.clock) };
   await saveMemory(host, withSlot(await loadMemory(host), slot, content));
   return writing;
 }
 
-async function applyComponents(host: Host, journal: Journal, watch: Watch): Promise<Journal> {
+async function applyComponents(host: Host, journal: Journal, plan: Plan, watch: Watch): Promise<Journal> {
   const applying = await advance(host, journal, 'applyComponents');
-  return swapComponents(host, applying, watch);
+  return swapComponents(host, applying, plan, watch);
 }
 
 /** The journal first: a trial that the journal does not know could not be told from somebody else's. */
@@ -129,7 +132,7 @@ async function finish(host: Host, journal: Journal, plan: Plan): Promise<Journal
   if (plan.isWhole) {
     await saveMemory(host, withCommitted(await loadMemory(host), { ...journal, version: journal.target_version }));
   }
-  const complete = await advance(host, journal, 'finish');
+  const complete = await advance(host, await settle(host, journal), 'finish');
   await tell(host, complete, 'complete');
   return complete;
 }

@@ -1,10 +1,9 @@
 import { type BootState, invalidate, previous, rollBack, type Slot } from '../core/boot.ts';
 import { withBad, withCommitted } from '../core/memory.ts';
-import { undoComponents } from '../delivery/components.ts';
 import type { Journal } from '../format/journal.ts';
 import type { Outcome } from '../ports.ts';
 import { changeBoot } from './bootenv.ts';
-import { componentContext } from './components.ts';
+import { putBack, settle } from './components.ts';
 import { type Host, instant } from './host.ts';
 import { advance, loadMemory, saveMemory } from './store.ts';
 
@@ -14,7 +13,8 @@ import { advance, loadMemory, saveMemory } from './store.ts';
 export async function finishGood(host: Host, journal: Journal): Promise<Journal> {
   const trial = journal.phase === 'armed' ? await advance(host, journal, 'boot') : journal;
   await saveMemory(host, withCommitted(await loadMemory(host), { ...trial, version: trial.target_version }));
-  const complete = await advance(host, trial, 'confirm', { pending: false, error: null });
+  const settled = await settle(host, trial);
+  const complete = await advance(host, settled, 'confirm', { pending: false, error: null });
   await tell(host, complete, 'complete');
   return complete;
 }
@@ -22,7 +22,7 @@ export async function finishGood(host: Host, journal: Journal): Promise<Journal>
 /** From `rollingBack`: the previous slot boots, the components that came with the image go, the release is remembered. */
 export async function finishRollBack(host: Host, journal: Journal): Promise<Journal> {
   if (journal.image !== null) await preferPrevious(host, journal);
-  await undo(host, journal);
+  const undone = await putBack(host, journal);
   const bad = {
     version: journal.target_version,
     release_digest: journal.release_digest,
@@ -30,7 +30,7 @@ export async function finishRollBack(host: Host, journal: Journal): Promise<Jour
     reason: journal.error?.detail ?? 'rolled back',
   };
   await saveMemory(host, withBad(await loadMemory(host), bad));
-  const rolledBack = await advance(host, journal, 'undone', { pending: false });
+  const rolledBack = await advance(host, undone, 'undone', { pending: false });
   await tell(host, rolledBack, 'rolled_back');
   return rolledBack;
 }
@@ -53,15 +53,8 @@ export const disarm = (host: Host, { id, target_slot }: Journal): Promise<BootSt
   changeBoot(host, (state) => (state.trial === id ? invalidate(state, target_slot as Slot) : state));
 
 /** From `undoing` to `failed`. */
-export async function undoComponentsOf(host: Host, journal: Journal): Promise<Journal> {
-  return advance(host, await undo(host, journal), 'undone');
-}
-
-async function undo(host: Host, journal: Journal): Promise<Journal> {
-  const context = componentContext(host, journal);
-  await undoComponents(journal.components, context);
-  return context.journal();
-}
+export const undoComponentsOf = async (host: Host, journal: Journal): Promise<Journal> =>
+  advance(host, await putBack(host, journal), 'undone');
 
 /** Whoever is told is never a reason to fail: the update is over, whatever the other end makes of it. */
 export async function tell(host: Host, journal: Journal, result: Outcome['result']): Promise<void> {

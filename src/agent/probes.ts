@@ -1,10 +1,10 @@
 import { type Health, judgeHealth, type ProbeResult } from '../core/health.ts';
 import type { Host } from './host.ts';
+import { AGENT_SERVICE } from './self.ts';
 
 /** Asks the host how it is, until it is well or the time is up. */
 
 const ROUND_MS = 2000;
-export const AGENT_SERVICE = 'quantix-node';
 
 export async function healthGate(host: Host, signal?: AbortSignal): Promise<Exclude<Health, { verdict: 'waiting' }>> {
   const deadlineMs = host.clock.monotonicMs() + host.config.healthTimeoutMs;

@@ -5,6 +5,7 @@ import { loadJournal, loadMemory, saveMemory } from './store.ts';
 /** The agent's side of the agreement with `node-run`, which starts it, counts its starts and takes a bad one back. */
 
 export const SELF = 'qx-node';
+export const AGENT_SERVICE = 'quantix-node';
 const STARTED_OK = `${PATHS.run}/started-ok`;
 const STARTS = '/data/updates/node-starts';
 const BAD_VERSIONS = `${PATHS.versions}/${SELF}.bad`;

@@ -1,7 +1,8 @@
-import type { Code } from '../errors.ts';
+import { type Code, QxError } from '../errors.ts';
 import type { Component, FullImage, Manifest } from '../format/manifest.ts';
 import { compareVersions, isNewer } from '../format/version.ts';
 import { other, type Slot } from './boot.ts';
+import { orderComponents } from './components.ts';
 
 /**
  * What a trusted release would change on this host: the components and the image that are newer than what is there, in the
@@ -44,7 +45,7 @@ export interface Plan {
   readonly manifest: Manifest;
   readonly digest: string;
   readonly installedVersion: string;
-  /** In the order of the manifest; the transaction orders them by their dependencies. */
+  /** In the order in which they are swapped. */
   readonly components: readonly Component[];
   readonly image: FullImage | null;
   readonly targetSlot: Slot | null;
@@ -85,7 +86,11 @@ export function planUpdate(
       `qx-update apply --version ${manifest.version} tries it once more`,
     );
   }
-  const components = manifest.components.filter((c) => isWanted(c, facts, request));
+  const components = inOrder(
+    manifest.components.filter((c) => isWanted(c, facts, request)),
+    facts,
+  );
+  if ('code' in components) return components;
   const image = wantedImage(manifest, facts, request);
   if (components.length === 0 && image === null) return nothingToDo(manifest, request);
   const targetSlot = image === null ? null : chooseSlot(image, facts);
@@ -109,6 +114,15 @@ export function planUpdate(
     requiresReboot: image !== null,
     isWhole: request.components === undefined,
   };
+}
+
+function inOrder(components: readonly Component[], facts: HostFacts): readonly Component[] | Refusal {
+  try {
+    return orderComponents(components, facts.components);
+  } catch (error) {
+    if (error instanceof QxError) return refusal(error.code, error.message, error.next);
+    throw error;
+  }
 }
 
 function isWanted(component: Component, facts: HostFacts, request: InstallRequest): boolean {

@@ -53,7 +53,7 @@ describe('what is installed', () => {
     ['B', 'A', 'B'],
     ['A', 'B', 'A'],
   ] as const)('an image for %s while %s runs goes to %s', (target_slot, runningSlot, targetSlot) => {
-    const full = { update_type: 'full', components: [], full_image: { ...image, target_slot } } as const;
+    const full: Partial<Manifest> = { update_type: 'full', components: [], full_image: { ...image, target_slot } };
     expect(plan(full, { runningSlot })).toMatchObject({ kind: 'plan', targetSlot, requiresReboot: true });
   });
 
@@ -76,7 +76,7 @@ describe('what is installed', () => {
 });
 
 describe('refusals', () => {
-  const full = { update_type: 'full', components: [], full_image: image } as const;
+  const full: Partial<Manifest> = { update_type: 'full', components: [], full_image: image };
   test.each([
     ['nothing is newer', {}, { components: new Map([['qx-node', '1.1.0']]) }, {}, 'NOTHING_NEWER'],
     ['the slot that runs is named', { ...full, full_image: { ...image, target_slot: 'A' } }, {}, {}, 'SLOT_RUNNING'],

@@ -41,6 +41,7 @@ export async function writeMedium(machine: Machine, write: MediumWrite): Promise
     const first = await blocks.next();
     const head = first.done === true ? new Uint8Array(0) : first.value.bytes.slice();
     write.admit(head);
+    checkSignal(write.signal);
     const device = await machine.disk.openForWriting(write.slot);
     try {
       await write.invalidate();
