@@ -15,15 +15,14 @@ const ofRelease = Type.Object({ product: ProductName, version });
 const ofArtifact = Type.Object({ product: ProductName, version, artifact });
 const inChannel = Type.Object({ channel: Type.Optional(Type.Enum(ChannelName.enum, { default: 'dev' })) });
 
-export const ReleaseSummary = Type.Object({
+const ReleaseSummary = Type.Object({
   version,
   channel: ChannelName,
   release_date: Type.String({ pattern: INSTANT_PATTERN }),
   update_type: Type.Enum(['component', 'full']),
 });
-export type ReleaseSummary = Static<typeof ReleaseSummary>;
 
-export const Published = Type.Object({
+const Published = Type.Object({
   status: Type.Literal('published'),
   product: ProductName,
   version,
@@ -32,20 +31,20 @@ export const Published = Type.Object({
 });
 export type Published = Static<typeof Published>;
 
-export const Deleted = Type.Object({
+const Deleted = Type.Object({
   status: Type.Literal('deleted'),
   product: ProductName,
   version,
   channel: ChannelName,
 });
 
-export const PublicKey = Type.Object({
+const PublicKey = Type.Object({
   public_key: Type.String({ description: 'base64 of 32 bytes' }),
   key_id: Type.String(),
   algorithm: Type.Literal('ed25519'),
 });
 
-export const GeneratedKeys = Type.Object({
+const GeneratedKeys = Type.Object({
   status: Type.Literal('generated'),
   private_key: Type.String({ description: 'path on the server' }),
   public_key: Type.String({ description: 'path on the server' }),

@@ -3,19 +3,19 @@ import type { Caller, Headers, Reply } from '../ports/serving.ts';
 
 /** Conditional and range requests of RFC 9110, for bytes that have a strong validator. */
 
-export interface Representation {
+interface Representation {
   /** SHA-256 of the whole, lower-case hex. */
   readonly sha256: string;
   readonly sizeBytes: number;
 }
 
-export type Selection =
+type Selection =
   | { readonly kind: 'unchanged' | 'whole' | 'unsatisfiable' }
   | { readonly kind: 'part'; readonly start: number; readonly end: number };
 
 type RequestHeaders = Caller['headers'];
 
-export const etagOf = ({ sha256 }: Representation): string => `"${sha256}"`;
+const etagOf = ({ sha256 }: Representation): string => `"${sha256}"`;
 
 /** What of the representation is asked for. An unusable Range is ignored, as the RFC wants it; the whole is never wrong. */
 export function select(headers: RequestHeaders, representation: Representation): Selection {
@@ -46,7 +46,7 @@ function parseRange(text: string, sizeBytes: number): Selection {
 const part = (start: number, end: number, sizeBytes: number): Selection =>
   start < sizeBytes && start < end ? { kind: 'part', start, end } : { kind: 'unsatisfiable' };
 
-export interface Described extends Representation {
+interface Described extends Representation {
   readonly type: string;
   readonly headers: Headers;
 }

@@ -1,5 +1,5 @@
 import { reissueOf } from '../core/reissue.ts';
-import { isCode, QxError } from '../errors.ts';
+import { asQxError, QxError } from '../errors.ts';
 import { openEnvelope } from '../format/envelope.ts';
 import type { Keyring } from '../format/keyring.ts';
 import { type ArtifactRef, artifactsOf, CHANNELS, type Product } from '../format/manifest.ts';
@@ -46,6 +46,10 @@ export async function publish(publisher: Publisher, product: Product, parts: Asy
     const sent = judge(release.manifest, staged);
     // Two publishes of one release must not both find that it is not there yet.
     return await publisher.exclusive(folderOf(store, release.manifest), () => settle(store, release, sent, incoming));
+  } catch (error) {
+    const { code, message } = asQxError(error);
+    store.log.warn('publish refused', { product, code, detail: message });
+    throw error;
   } finally {
     await store.files.remove(incoming);
   }
@@ -70,6 +74,8 @@ async function receive(
     if (part.name === 'manifest') {
       if (release !== null) throw new QxError('BAD_REQUEST', 'the part manifest was sent twice');
       release = await trust(publisher, product, await readWhole('manifest', part.bytes, ENVELOPE_MAX_BYTES));
+      // Said before gigabytes are sent for nothing; asked again when it counts.
+      await standing(publisher.store, release);
     } else {
       const ref = release && listedAs(release.manifest, part.name);
       if (ref !== null) await needSpace(publisher.store, ref);
@@ -102,6 +108,7 @@ async function needSpace({ files, directory }: Store, { artifact, size_bytes }: 
   throw new QxError('NO_SPACE', `${artifact} has ${size_bytes} bytes, the server has ${free} left`);
 }
 
+/** The moment of truth, alone with this release: whatever came before could have been overtaken. */
 async function settle(
   store: Store,
   release: Release,
@@ -110,37 +117,44 @@ async function settle(
 ): Promise<Published> {
   const { manifest } = release;
   const folder = folderOf(store, manifest);
-  const existing = await readRelease(store, manifest);
-  if (existing !== null) {
-    await reissue(store, existing, release);
-  } else {
-    if ((await store.files.info(folder)) !== null) throw unreadable(manifest);
-    await assemble(store, release, sent, `${incoming}/release`);
-    await store.files.makeDirectory(folder.slice(0, folder.lastIndexOf('/')));
-    await store.files.rename(`${incoming}/release`, folder);
-    store.log.info('release published', { ...refOf(release) });
+  switch (await standing(store, release)) {
+    case 'new':
+      await assemble(store, release, sent, `${incoming}/release`);
+      await store.files.makeDirectory(folder.slice(0, folder.lastIndexOf('/')));
+      await store.files.rename(`${incoming}/release`, folder);
+      store.log.info('release published', { ...refOf(release) });
+      break;
+    case 'refresh':
+      await writeManifest(store, folder, release);
+      store.log.info('release refreshed', { ...refOf(release), sequence: manifest.sequence });
+      break;
+    case 'same':
+      // A client that lost the answer asks again.
+      break;
   }
   return { status: 'published', ...refOf(release), artifacts: artifactsOf(manifest).map((ref) => ref.artifact) };
 }
 
-/** The same once more is fine: a client that lost the answer asks again. The same with a higher sequence is a refresh. */
-async function reissue(store: Store, existing: Release, release: Release): Promise<void> {
-  const relation = reissueOf(existing.manifest, release.manifest);
-  if (relation === 'same') return;
-  if (relation === 'different') {
-    const { product, version, channel } = release.manifest;
-    throw new QxError('REFUSED_OVERWRITE', `${product} ${version} is published in ${channel}, with another manifest`, {
-      next: 'publish under a new version; only sequence (higher) and expires_at may change: qx-release refresh',
-    });
+/** How the release stands to what is published under its version. @throws QxError REFUSED_OVERWRITE */
+async function standing(store: Store, release: Release): Promise<'new' | 'same' | 'refresh'> {
+  const { product, version, channel } = release.manifest;
+  const existing = await readRelease(store, release.manifest);
+  if (existing === null) {
+    if ((await store.files.info(folderOf(store, release.manifest))) === null) return 'new';
+    throw new QxError(
+      'REFUSED_OVERWRITE',
+      `there is something that cannot be read as a release at ${channel}/${version}`,
+      {
+        next: 'look at it on the server, then DELETE the release',
+      },
+    );
   }
-  await writeManifest(store, folderOf(store, release.manifest), release);
-  store.log.info('release refreshed', { ...refOf(release), sequence: release.manifest.sequence });
-}
-
-const unreadable = ({ version, channel }: ReleaseRef) =>
-  new QxError('REFUSED_OVERWRITE', `there is something that cannot be read as a release at ${channel}/${version}`, {
-    next: 'look at it on the server, then DELETE the release',
+  const relation = reissueOf(existing.manifest, release.manifest);
+  if (relation !== 'different') return relation;
+  throw new QxError('REFUSED_OVERWRITE', `${product} ${version} is published in ${channel}, with another manifest`, {
+    next: 'publish under a new version; only sequence (higher) and expires_at may change: qx-release refresh',
   });
+}
 
 /** The whole release in one folder, on disk, before anybody can see it. */
 async function assemble(
@@ -167,8 +181,8 @@ async function findElsewhere(store: Store, { manifest }: Release, { artifact, sh
     if (!same) continue;
     const path = `${folderOf(store, { ...manifest, channel })}/${same.artifact}`;
     // Hashed again: a disk that lost a bit since would otherwise spread it.
-    const found = await store.files.hash(path).catch((error) => (isCode(error, 'IO') ? null : Promise.reject(error)));
-    if (found?.sha256 === sha256) return path;
+    if ((await store.files.info(path))?.kind === 'file' && (await store.files.hash(path)).sha256 === sha256)
+      return path;
   }
   throw new QxError(
     'ARTIFACT_MISSING',

@@ -37,7 +37,7 @@ export async function listenTcp<T extends RouteTable>(
   { host, port, tls }: TcpEndpoint,
 ): Promise<Listening> {
   const app = createApp(service, 'tcp', (handler) =>
-    bounded(tls ? tlsServer(tls, handler) : createServer(JOINED, handler)),
+    bounded(tls ? tlsServer(tls, handler) : createServer(JOINED, handler), handler),
   );
   await start(app, { host, port });
   return listening(app, (app.server.address() as AddressInfo).port);
@@ -45,7 +45,7 @@ export async function listenTcp<T extends RouteTable>(
 
 /** Serves a route table on a Unix socket that only its owner can open. */
 export async function listenUnix<T extends RouteTable>(service: Service<T>, path: string): Promise<Listening> {
-  const app = createApp(service, 'unix', (handler) => bounded(createServer(JOINED, handler)));
+  const app = createApp(service, 'unix', (handler) => bounded(createServer(JOINED, handler), handler));
   // Bound inside a folder that nobody else can enter, then moved: there is no moment at which others could connect, and a
   // socket that a dead process left is replaced.
   const shelter = join(dirname(path), `.${randomBytes(4).toString('hex')}`);
@@ -75,7 +75,9 @@ function tlsServer(tls: NonNullable<TcpEndpoint['tls']>, handler: Requests): Ser
   }
 }
 
-function bounded(server: Server): Server {
+function bounded(server: Server, handler: Requests): Server {
+  // Without this listener Node itself says "100 Continue", to everybody, before anybody has looked at the token.
+  server.on('checkContinue', handler);
   server.headersTimeout = HEADERS_TIMEOUT_MS;
   server.requestTimeout = 0;
   server.timeout = IDLE_TIMEOUT_MS;

@@ -77,6 +77,16 @@ describe('T37, T38: the token', () => {
     expect(await snapshot(join(site.folder, 'releases'))).toEqual({ '.lock': expect.any(String) });
   });
 
+  test('is looked at before a client that asks first is told to send', async () => {
+    await site.writeRelease();
+    const asking = ['-v', '-H', 'Expect: 100-continue', '--expect100-timeout', '30'];
+    const refused = await curl('-X', 'POST', `${site.api}/quantix-os/publish`, ...asking, ...site.allFields());
+    expect(refused.status).toBe(401);
+    const startMs = performance.now();
+    expect((await site.publish(...asking, ...site.allFields())).status).toBe(201);
+    expect(performance.now() - startMs).toBeLessThan(20_000);
+  });
+
   test('is refused in the address, taken bare, and never logged', async () => {
     await site.writeRelease();
     expect(

@@ -15,7 +15,7 @@ import type { Route, RouteTable } from '../../format/route.ts';
 import type { Admit, Call, Caller, Handler, Handlers, Reply } from '../../ports/serving.ts';
 import type { Log } from '../../ports.ts';
 import { isMultipart, JSON_BODY_MAX_BYTES, partsOf, readBodies } from './body.ts';
-import { MULTIPART_BODY, SECURITY_SCHEMES, schemaOf } from './openapi.ts';
+import { MULTIPART_BODY, schemaOf, securitySchemes } from './openapi.ts';
 import { asRefused, drain, isUnforeseen, sendProblem } from './problems.ts';
 
 export interface Service<T extends RouteTable> {
@@ -76,10 +76,9 @@ function complaint(error: FastifySchemaValidationError | undefined): string {
   return `${where} ${error?.message ?? 'is not acceptable'}`;
 }
 
-function document<T extends RouteTable>(app: FastifyInstance, { title, version }: Service<T>): void {
-  app.register(swagger, {
-    openapi: { openapi: '3.1.0', info: { title, version }, components: { securitySchemes: SECURITY_SCHEMES } },
-  });
+function document<T extends RouteTable>(app: FastifyInstance, { title, version, routes }: Service<T>): void {
+  const components = { securitySchemes: securitySchemes(routes) };
+  app.register(swagger, { openapi: { openapi: '3.1.0', info: { title, version }, components } });
 }
 
 function watch(app: FastifyInstance, log: Log, via: Caller['via']): void {
@@ -94,6 +93,8 @@ function watch(app: FastifyInstance, log: Log, via: Caller['via']): void {
     drain(request);
     return sendProblem(reply, { refused: new QxError('NOT_FOUND', `there is nothing at ${pathOf(request)}`) });
   });
+  // What a publisher named .html must not run as a page of this server.
+  app.addHook('onRequest', async (_request, reply) => void reply.header('x-content-type-options', 'nosniff'));
   app.addHook('onResponse', async (request, reply) => {
     log.info('request', {
       method: request.method,
@@ -145,9 +146,10 @@ function addRoute(
         drain(request);
         return sendProblem(reply, refusal);
       }
-      if (isMultipart(request) !== (route.body === 'multipart') && request.headers['content-type'] !== undefined) {
-        if (route.body === 'multipart' || isMultipart(request)) throw wrongBody(route);
-      }
+      const isExpected = isMultipart(request) === (route.body === 'multipart');
+      if (request.headers['content-type'] !== undefined && !isExpected) throw wrongBody(route);
+      // Only now is a client that asked first told to send its body.
+      if (request.headers.expect !== undefined) reply.raw.writeContinue();
     },
     handler: async (request: FastifyRequest, reply: FastifyReply) => {
       const answer = await handler(callOf(request, reply, via));

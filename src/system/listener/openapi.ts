@@ -1,14 +1,20 @@
 import type { FastifySchema } from 'fastify';
 import { type TSchema, Type } from 'typebox';
-import { Problem, type Route } from '../../format/route.ts';
+import { Problem, type Route, type RouteTable } from '../../format/route.ts';
 
 /** A row of the route table as the schema by which fastify validates and from which @fastify/swagger documents. */
 
-export const SECURITY_SCHEMES = {
+const SCHEMES = {
   publisher: { type: 'http', scheme: 'bearer', description: 'the publish token' },
   'host-admin': { type: 'http', scheme: 'bearer', description: "the host's API token; not needed on the Unix socket" },
   local: { type: 'http', scheme: 'bearer', description: 'the Unix socket of the host' },
 } as const;
+
+/** Of the routes that there are, and no others. */
+export const securitySchemes = (routes: RouteTable): Partial<typeof SCHEMES> => {
+  const used = new Set<string>(Object.values(routes).map(({ who }) => who));
+  return Object.fromEntries(Object.entries(SCHEMES).filter(([name]) => used.has(name)));
+};
 
 const binary = Type.Unsafe<unknown>({ type: 'string', format: 'binary' });
 /** For the document only: a streamed body is not there yet when requests are validated. */
