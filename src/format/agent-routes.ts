@@ -8,7 +8,7 @@ import { VERSION_MAX_LENGTH, VERSION_PATTERN } from './version.ts';
 
 const optionalVersion = (description: string) => Type.Optional(Type.String({ description }));
 
-export const ComponentInfo = Type.Object({
+const ComponentInfo = Type.Object({
   name: Type.String(),
   currentVersion: optionalVersion('absent: not installed'),
   newVersion: Type.String(),
@@ -36,7 +36,7 @@ export const InstalledVersions = Type.Object({
 });
 export type InstalledVersions = Static<typeof InstalledVersions>;
 
-export const UPDATE_STATES = [
+const UPDATE_STATES = [
   'idle',
   'checking',
   'up_to_date',
@@ -78,10 +78,10 @@ export const ApplyRequest = Type.Object(
 );
 export type ApplyRequest = Static<typeof ApplyRequest>;
 
-export const ApplyResponse = Type.Object({ status: Type.String(), message: Type.String() });
+const ApplyResponse = Type.Object({ status: Type.String(), message: Type.String() });
 export type ApplyResponse = Static<typeof ApplyResponse>;
 
-export const UpdateConfig = Type.Object({
+const UpdateConfig = Type.Object({
   serverUrl: Type.String(),
   channel: ChannelName,
   autoCheck: Type.Boolean(),
