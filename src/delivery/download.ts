@@ -151,8 +151,7 @@ async function receive(
 
 async function openPart(files: Files, part: Part, response: HttpResponse, fromBytes: number): Promise<OpenFile> {
   if (fromBytes > 0) return files.openPart(part.partPath, fromBytes);
-  // Whatever lies there under this name, a link that somebody planted too, makes way for a new file.
-  await files.remove(part.partPath);
+  // Before the part is cut to nothing: an ETag must never stand beside bytes of another file.
   await files.remove(part.etagPath);
   const etag = strongEtag(response.headers.etag);
   if (etag !== null) await files.writeAtomic(part.etagPath, new TextEncoder().encode(etag), 0o600);
