@@ -2,8 +2,7 @@ import type { Host } from '../agent/host.ts';
 import type { ChosenKeyring } from '../agent/keyring.ts';
 
 /** What `cli/serve.ts` makes of a machine for the daemon and for the commands that work without it. */
-export interface ComposedHost extends Host {
-  readonly keyringFrom: ChosenKeyring['keyringFrom'];
+export interface ComposedHost extends Host, ChosenKeyring {
   close(): Promise<void>;
 }
 

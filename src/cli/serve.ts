@@ -43,7 +43,7 @@ export async function composeHost(root: string, options: HostOptions): Promise<C
   const daemon = agentClient(`${root}${AGENT_SOCKET}`);
   return {
     config,
-    ...(await chooseKeyring(bakedKeyring(), config, { files, log })),
+    ...(await chooseKeyring(bakedKeyring(), config, files)),
     buildDateMs: buildDateMs(),
     isRoot: process.getuid?.() === 0,
     files,
@@ -104,6 +104,7 @@ async function serveAgent({ root = '', config: path }: AgentOptions): Promise<vo
   if (unlock === null) {
     throw new QxError('BUSY', 'another qx-node runs for this host', { next: `see who holds ${root}${AGENT_LOCK}` });
   }
+  if (host.keyringNote !== null) host.log.warn('keyring', { detail: host.keyringNote });
   const { runDaemon } = await import('./daemon.ts');
   const { listenTcp, listenUnix } = await import('../system/listener.ts');
   const { givenCertificate, ownCertificate } = await import('../system/tls.ts');

@@ -1,13 +1,14 @@
 import { Argument } from 'commander';
-import { confirm as confirmBoot } from '../../agent/confirm.ts';
-import { type Mark, type MarkTarget, markSlot } from '../../agent/mark.ts';
-import { rollback as rollBack } from '../../agent/rollback.ts';
-import { type SlotInfo, slotTable } from '../../agent/slots.ts';
+import type { Mark, MarkTarget } from '../../agent/mark.ts';
+import type { SlotInfo } from '../../agent/slots.ts';
 import { EXIT } from '../../errors.ts';
 import { formatBytes, table } from '../render.ts';
 import { orThrow, type Verb } from './verb.ts';
 
-/** The verbs about what boots. They work on the host itself: its agent may be the very thing that is broken. */
+/**
+ * The verbs about what boots. They work on the host itself: its agent may be the very thing that is broken. What they need of
+ * it is loaded when they run, because the other verbs need none of it.
+ */
 
 export const rollback: Verb<{ readonly reason?: string }> = {
   name: 'rollback',
@@ -17,7 +18,8 @@ Exit code 0 when it is done, 4 when a reboot finishes it, 3 when there is nothin
   examples: ['qx-update rollback', 'qx-update --rollback', "qx-update rollback --reason 'VMs lose their network'"],
   arguments: (command) => command.option('--reason <text>', 'kept in the journal and in the log'),
   run: async ({ onHost, result }, { reason = 'asked for by the operator' }) => {
-    const done = orThrow(await onHost((host) => rollBack(host, reason)));
+    const journey = await import('../../agent/rollback.ts');
+    const done = orThrow(await onHost((host) => journey.rollback(host, reason)));
     const end = done.kind === 'rolled_back' ? '' : '; reboot to finish it';
     result(done, `Rolled back from ${done.from} to ${done.to}${end}.\n`);
     return done.kind === 'rolled_back' ? EXIT.done : EXIT.rebootRequired;
@@ -31,8 +33,9 @@ export const confirm: Verb = {
 Exit code 0 confirmed, 3 nothing to confirm, 6 while an update runs, 1 not healthy: the host reboots into the old image.`,
   examples: ['qx-update confirm', 'qx-update confirm --json'],
   run: async ({ onHost, result, note, interrupted }) => {
+    const journey = await import('../../agent/confirm.ts');
     const signal = interrupted();
-    const done = orThrow(await onHost((host) => confirmBoot(host, { signal })));
+    const done = orThrow(await onHost((host) => journey.confirm(host, { signal })));
     if (done.kind === 'confirmed') {
       for (const { name, detail } of done.warnings) note(`warning: ${name}: ${detail}`);
       result(done, `Version ${done.version} on slot ${done.slot} is confirmed.\n`);
@@ -55,6 +58,7 @@ Exit code 0 when it is done, 4 when the running slot was marked bad and a reboot
       .addArgument(new Argument('<mark>', 'what the slot is').choices(['good', 'bad']))
       .addArgument(new Argument('[slot]', 'which one').choices(['A', 'B', 'booted', 'other']).default('booted')),
   run: async ({ onHost, result }, _options, [verdict, slot = 'booted']) => {
+    const { markSlot } = await import('../../agent/mark.ts');
     const done = orThrow(await onHost((host) => markSlot(host, verdict as Mark, slot as MarkTarget)));
     const end = done.kind === 'reboot_required' ? '; reboot to leave it' : '';
     result(done, `Slot ${done.slot} is marked ${done.mark}; slot ${done.next} boots next${end}.\n`);
@@ -68,6 +72,7 @@ export const slots: Verb = {
   notes: 'Works without the agent, and changes nothing.',
   examples: ['qx-update slots', "qx-update slots --json | jq -r '.slots[] | select(.next) | .slot'"],
   run: async ({ onHost, result }) => {
+    const { slotTable } = await import('../../agent/slots.ts');
     const found = await onHost(slotTable);
     result({ slots: found }, slotsText(found));
     return EXIT.done;
