@@ -20,6 +20,7 @@ export interface TarEntry {
 }
 
 export const BLOCK_BYTES = 512;
+const LARGEST_OCTAL_SIZE = 8 ** 11;
 const MAX_EXTENSION_BYTES = 16 * 1024;
 /** tar fills its last record with zeros: 10 KiB by default, 1 MiB with the largest blocking factor that anybody uses. */
 const MAX_PADDING_BYTES = 1 << 20;
@@ -89,6 +90,8 @@ function kindOf(header: Header): 'file' | 'directory' {
 
 function sizeOf({ header, extension, rawSize }: Found, kind: 'file' | 'directory'): number {
   const sizeBytes = extension.sizeBytes ?? header.size ?? -1;
+  // Between two sizes, two readers find two different sets of files. Only what does not fit into the field is said elsewhere.
+  if (sizeBytes !== header.size && sizeBytes < LARGEST_OCTAL_SIZE) malformed('an entry has two sizes');
   if (sizeBytes < 0) malformed('an entry has no size, or a negative one');
   // Header itself takes the size of a directory for 0, whatever it says: its content would then be taken for headers.
   if (kind === 'directory' && (sizeBytes !== 0 || !/^[0 \0]*$/.test(rawSize))) unsafe('a directory has content');
