@@ -11,7 +11,7 @@ export interface ComponentRules {
   readonly self: { readonly name: string; readonly path: string };
 }
 
-export const HOST_RULES: ComponentRules = {
+const HOST_RULES: ComponentRules = {
   roots: ['/data/bin/', '/data/share/'],
   self: { name: 'qx-node', path: '/data/bin/qx-node' },
 };

@@ -50,7 +50,7 @@ async function attempt(
   count: number,
   work: (host: ComponentHost) => Promise<unknown>,
 ): Promise<Attempt> {
-  const root = mkdtempSync(join(scratch, 'quantix-test-'));
+  const root = mkdtempSync(join(packed, 'host-'));
   await cp(join(packed, start), root, { recursive: true, verbatimSymlinks: true });
   const { ports, effects, isOff } = cutAfter(freshPorts(root), count);
   await work(componentHost(root, refs, ports)).catch((error: unknown) => {

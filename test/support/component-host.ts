@@ -106,7 +106,7 @@ export interface FakeServices extends Services {
   readonly looping: Set<string>;
 }
 
-export function fakeServices(files: Files): FakeServices {
+function fakeServices(files: Files): FakeServices {
   const running = new Map<string, string>();
   const restarts: string[] = [];
   const failing = new Set<string>();
@@ -131,7 +131,7 @@ export function fakeServices(files: Files): FakeServices {
   };
 }
 
-export const JOURNAL = '/quantix/components.json';
+const JOURNAL = '/quantix/components.json';
 
 export interface ComponentHost {
   readonly files: Files;

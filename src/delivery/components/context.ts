@@ -1,8 +1,6 @@
 import type { ComponentEntry } from '../../format/journal.ts';
 import type { Archive, ArchiveRef, Clock, Files, Log, Services } from '../../ports.ts';
 
-export type State = ComponentEntry['state'];
-
 /** What taking components back needs, which is all that there is after a crash. */
 export interface UndoContext {
   readonly files: Files;
