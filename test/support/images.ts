@@ -1,9 +1,11 @@
 import { execFile } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { cp, mkdir, stat, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { afterAll } from 'vitest';
 
 const execute = promisify(execFile);
 
@@ -43,6 +45,19 @@ export async function makeImage(folder: string, name: string, options: ImageOpti
   const path = join(folder, `${name}.squashfs`);
   await execute('mksquashfs', [tree, path, '-comp', compressor, '-noappend', '-quiet', '-no-progress', '-all-root']);
   return { path, ...(await hashOf(path)), kernel, initramfs };
+}
+
+/** Images that the tests of one file share, each made when it is first asked for; they only read them. */
+export function sharedImages(): (options?: ImageOptions) => Promise<TestImage> {
+  const made = new Map<string, Promise<TestImage>>();
+  const folder = mkdtemp(join(tmpdir(), 'quantix-images-'));
+  afterAll(async () => rm(await folder, { recursive: true, force: true }));
+  return async (options = {}) => {
+    const key = JSON.stringify(options);
+    const image = made.get(key) ?? makeImage(await folder, `os${made.size}`, options);
+    made.set(key, image);
+    return image;
+  };
 }
 
 async function addBootFiles(
