@@ -32,7 +32,7 @@ export async function runAgent(host: Host, agent: Agent, signal: AbortSignal): P
       isReported = true;
     }
     if (host.clock.nowMs() >= nextCheckMs) {
-      nextCheckMs = (await quietly(host, 'check', () => look(host, agent))) ?? afterInterval(host);
+      nextCheckMs = (await quietly(host, 'check', () => look(host, agent, signal))) ?? afterInterval(host);
     }
     await quietly(host, 'reboot', () => rebootWhenAllowed(host, agent));
     await host.clock.sleep(Math.min(TICK_MS, Math.max(1000, nextCheckMs - host.clock.nowMs())), signal).catch(() => {});
@@ -62,10 +62,10 @@ async function quietly<T>(host: Host, step: string, act: () => Promise<T>): Prom
 }
 
 /** Looks for an update and, where the operator wants that, installs it. Answers when to look next. */
-async function look(host: Host, agent: Agent): Promise<number> {
+async function look(host: Host, agent: Agent, signal: AbortSignal): Promise<number> {
   const { enabled, autoCheck, autoApply, autoReboot, windows } = host.config;
   if (!enabled || !autoCheck) return afterInterval(host);
-  const plan = await agent.check();
+  const plan = await agent.check(signal);
   if (plan.kind === 'refusal' || !autoApply) return afterInterval(host);
   const nowMs = host.clock.nowMs();
   if (!isOpen(windows, nowMs)) return Math.min(afterInterval(host), nextOpeningMs(windows, nowMs));

@@ -1,0 +1,82 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { connect } from 'node:tls';
+import { expect, test } from 'vitest';
+import { hostFolder, startAgent } from '../support/agent.ts';
+import { curl } from '../support/update-server.ts';
+
+/** A page in the administrator's browser can make it send requests here, under any name that leads to this host. */
+
+async function open() {
+  const host = await hostFolder();
+  const agent = await startAgent(host.path);
+  const token = (await readFile(join(host.path, 'quantix/limiquantix/api-token'), 'utf8')).trim();
+  const base = `https://127.0.0.1:${agent.port}`;
+  const statusOf = async (...args: readonly string[]) => (await curl('-k', ...args)).status;
+  return { host, agent, token, base, statusOf, api: `${base}/api/v1/updates` };
+}
+
+test('requests under foreign names and from foreign pages are refused', async () => {
+  const { base, api, token, statusOf } = await open();
+  const bearer = ['-H', `Authorization: Bearer ${token}`];
+  for (const name of ['evil.example', '127.0.0.1.nip.io', 'localhost.evil.example', 'evil.example@localhost', '']) {
+    expect([name, await statusOf('-H', `Host: ${name}`, `${api}/status`)]).toEqual([name, 403]);
+  }
+  for (const origin of ['https://evil.example', 'null', 'http://127.0.0.1', `${base}.evil.example`]) {
+    const asked = ['-X', 'POST', ...bearer, '-H', `Origin: ${origin}`, `${api}/apply`];
+    expect([origin, await statusOf(...asked)]).toEqual([origin, 403]);
+  }
+  for (const site of ['cross-site', 'same-site']) {
+    expect(await statusOf('-H', `Sec-Fetch-Site: ${site}`, '-H', 'Sec-Fetch-Mode: no-cors', `${api}/check`)).toBe(403);
+  }
+  expect(await statusOf('-H', `Origin: ${base}`, '-H', 'Sec-Fetch-Site: same-origin', `${api}/status`)).toBe(200);
+  expect(await statusOf('-H', 'Host: localhost', `${api}/status`)).toBe(200);
+});
+
+test('a preflight is answered without leave', async () => {
+  const { api } = await open();
+  const asked = ['-H', 'Origin: https://evil.example', '-H', 'Access-Control-Request-Method: POST', `${api}/apply`];
+  const { status, headers } = await curl('-k', '-X', 'OPTIONS', ...asked);
+  expect(status).toBeGreaterThanOrEqual(400);
+  expect(Object.keys(headers).filter((name) => name.startsWith('access-control'))).toEqual([]);
+});
+
+test('a second Host header and a target of another host are refused', async () => {
+  const { agent } = await open();
+  const raw = (head: string): Promise<string> =>
+    new Promise((resolve, reject) => {
+      const socket = connect({ port: agent.port, host: '127.0.0.1', rejectUnauthorized: false });
+      const chunks: Buffer[] = [];
+      socket.on('data', (chunk: Buffer) => chunks.push(chunk));
+      socket.on('end', () => resolve(Buffer.concat(chunks).toString().split('\r\n')[0] ?? ''));
+      socket.on('error', reject);
+      socket.write(`${head}\r\nConnection: close\r\n\r\n`);
+    });
+  const path = '/api/v1/updates/status';
+  expect(await raw(`GET ${path} HTTP/1.1\r\nHost: localhost`)).toContain(' 200 ');
+  expect(await raw(`GET ${path} HTTP/1.1\r\nHost: localhost\r\nHost: evil.example`)).toContain(' 403 ');
+  expect(await raw(`GET https://evil.example${path} HTTP/1.1\r\nHost: localhost`)).toContain(' 403 ');
+});
+
+test('the page comes with a strict policy, and nothing outside its folder is handed out', async () => {
+  const { host, base } = await open();
+  expect((await curl('-k', `${base}/`)).status).toBe(404);
+  await host.write('data/share/quantix-host-ui/index.html', '<!doctype html><title>Updates</title>');
+  await host.write('data/share/quantix-host-ui/assets/app.js', 'export {};');
+  const page = await curl('-k', `${base}/`);
+  expect(page.text).toContain('<title>Updates</title>');
+  expect(page.headers['content-type']).toBe('text/html; charset=utf-8');
+  expect(page.headers['content-security-policy']).toContain("default-src 'none'");
+  expect((await curl('-k', `${base}/assets/app.js`)).headers['content-type']).toBe('text/javascript; charset=utf-8');
+  const outside = [
+    '/..%2f..%2f..%2fetc%2fquantix-version',
+    '/assets/..%2findex.html',
+    '/.hidden',
+    '/%00',
+    '/nothing.js',
+  ];
+  for (const path of outside) {
+    const { status } = await curl('-k', '--path-as-is', `${base}${path}`);
+    expect([path, status >= 400]).toEqual([path, true]);
+  }
+});
