@@ -133,7 +133,7 @@ async function powerOn(
   const powerOff = async (): Promise<void> => {
     host.kill('SIGKILL');
     await ended;
-    for (const loop of loops) await detach(loop);
+    for (const loop of loops) await detach(disk, loop);
   };
   const running = { slot, cmdline: kernel.cmdline, ended, ...entering(host.pid), [Symbol.asyncDispose]: powerOff };
   const diedFirst = host.then((result) => Promise.reject(new Error(`it ended while starting:\n${result.all}`)));
@@ -148,16 +148,21 @@ async function powerOn(
   return running;
 }
 
-/** A device may still be held for a moment by mounts of the namespace that just ended. */
-async function detach(loop: string): Promise<void> {
+/**
+ * Mounts of the namespace that just ended may hold it for a moment; the kernel then lets go of it by itself. Asked only once,
+ * because by the second time the device may already be somebody else's.
+ */
+async function detach(disk: string, loop: string): Promise<void> {
+  await execa('losetup', ['--detach', loop], { reject: false });
   for (let attempt = 0; ; attempt++) {
-    await execa('losetup', ['--detach', loop]);
-    const { stdout } = await execa('losetup', ['--list', '--noheadings', '--output', 'NAME', loop], { reject: false });
-    if (stdout.trim() === '') return;
-    if (attempt === 50) throw new Error(`${loop} stays busy`);
+    const { stdout } = await execa('losetup', ['--associated', disk, '--noheadings', '--list', '--output', 'NAME']);
+    if (!stdout.split('\n').some((name) => name.trim() === loop)) return;
+    if (attempt === DETACH_ATTEMPTS) throw new Error(`${loop} stays busy`);
     await sleep(100);
   }
 }
+
+const DETACH_ATTEMPTS = 100;
 
 // kill-child: when this process dies, so does everything inside.
 const namespaces = ['--mount', '--pid', '--uts', '--ipc', '--fork', '--kill-child'];
@@ -180,9 +185,10 @@ const assemble = `
   fi
   root=$work/root
   mount -t overlay -o "lowerdir=$work/system,upperdir=$work/upper,workdir=$work/lower" overlay "$root"
-  mkdir -p "$root/boot" "$root/quantix" "$root/data" "$root/dev" "$root/proc" "$root/run" "$root/tmp"
+  mkdir -p "$root/boot" "$root/quantix" "$root/data" "$root/dev" "$root/proc" "$root/sys" "$root/run" "$root/tmp"
   mount "$boot" "$root/boot"; mount "$config" "$root/quantix"; mount "$data" "$root/data"
   mount -t proc proc "$root/proc"
+  mount -t sysfs -o ro sysfs "$root/sys"
   : >"$work/sysrq"
   if [ -e "$root/proc/sysrq-trigger" ]; then mount --bind "$work/sysrq" "$root/proc/sysrq-trigger"; fi
   mount --bind "$cmdline" "$root/proc/cmdline"
@@ -190,9 +196,8 @@ const assemble = `
   mount -t tmpfs -o mode=755 dev "$root/dev"
   for node in null zero full random urandom "\${a#/dev/}" "\${b#/dev/}"; do : >"$root/dev/$node"; mount --bind "/dev/$node" "$root/dev/$node"; done
   mkdir -p "$root/dev/disk/by-partlabel" "$root/dev/shm"
-  : >"$root/dev/kmsg"; : >"$root/dev/console"
+  : >"$root/dev/kmsg"; : >"$root/dev/console"; : >"$root/dev/tty1"; mount --bind /dev/null "$root/dev/tty1"
   ln -s "$a" "$root/dev/disk/by-partlabel/QUANTIX-A"; ln -s "$b" "$root/dev/disk/by-partlabel/QUANTIX-B"
-  ip link set lo up 2>/dev/null || :
   exec chroot "$root" /bin/busybox env -i PATH=/usr/sbin:/usr/bin /bin/busybox init
 `;
 

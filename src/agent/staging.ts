@@ -23,8 +23,8 @@ export async function fetchAll(host: Host, plan: Plan, { signal, progress }: Wat
   });
 }
 
-export const staged = (host: Host, artifact: { readonly artifact: string }): string =>
-  stagedPath(host.config.stagingDirectory, artifact as ArtifactRef);
+export const staged = (host: Host, artifact: Pick<ArtifactRef, 'artifact'>): string =>
+  stagedPath(host.config.stagingDirectory, artifact);
 
 /** Once an update is in place its downloads are only in the way. */
 export async function clearStaging(host: Host, plan: Plan): Promise<void> {

@@ -1,0 +1,52 @@
+import { randomBytes } from 'node:crypto';
+import { chmod, cp, mkdir, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { execa } from 'execa';
+import { makeOpenrcTree } from './openrc-tree.ts';
+
+/** A small but whole Quantix-OS image: BusyBox, OpenRC, what install-host.sh puts there, and a stand-in for the kernel. */
+export interface HostImageOptions {
+  /** An existing folder to work in. */
+  readonly folder: string;
+  readonly version: string;
+  /** Made by `npm run build -- --host`. */
+  readonly executable: string;
+  readonly rt: string;
+  /** Files below /etc/limiquantix/node.d. */
+  readonly settings: string;
+  /** A folder that makes it as large as a real one. */
+  readonly ballast?: string;
+}
+
+export interface HostImage {
+  readonly image: string;
+  /** What belongs on the boot partition: the folder `grub`. */
+  readonly bootFolder: string;
+}
+
+/** Programs beyond BusyBox that the agent calls. */
+const TOOLS = ['blockdev', 'mke2fs', 'debugfs', 'unsquashfs'];
+export const IMAGE_COMMANDS = [...TOOLS, 'mksquashfs'] as const;
+
+export async function makeHostImage(options: HostImageOptions): Promise<HostImage> {
+  const { folder, version, executable, rt, settings, ballast } = options;
+  const tree = join(folder, `tree-${version}`);
+  const bootFolder = join(folder, `boot-${version}`);
+  await mkdir(tree);
+  await makeOpenrcTree(tree, TOOLS);
+  const paths = ['--root', tree, '--boot-dir', join(bootFolder, 'grub'), '--executable', executable, '--rt', rt];
+  await execa('scripts/install-host.sh', [...paths, '--version', version]);
+  await mkdir(join(tree, 'etc/limiquantix/node.d'));
+  await writeFile(join(tree, 'etc/limiquantix/node.d/10-server.yaml'), settings);
+  await writeFile(join(tree, 'etc/hosts'), '127.0.0.1 localhost\n');
+  await mkdir(join(tree, 'boot'), { recursive: true });
+  // GRUB reads both to their last byte, and this machine starts neither.
+  await writeFile(join(tree, 'boot/vmlinuz'), randomBytes(2_000_000));
+  await writeFile(join(tree, 'boot/initramfs'), randomBytes(1_000_000));
+  if (ballast !== undefined) await cp(ballast, join(tree, 'usr/share/ballast'), { recursive: true });
+  await chmod(tree, 0o755);
+  const image = join(folder, `system-${version}.squashfs`);
+  await execa('mksquashfs', [tree, image, '-comp', 'xz', '-noappend', '-quiet', '-no-progress', '-all-root']);
+  await rm(tree, { recursive: true });
+  return { image, bootFolder };
+}
