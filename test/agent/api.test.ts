@@ -61,7 +61,7 @@ test('current returns the versions of all components', async () => {
 });
 
 test('status reflects what the agent does, apply starts in the background, and a second one is refused with 409', async () => {
-  const { api, host, server, token } = await running();
+  const { api, server, token } = await running();
   expect((await ask(`${api}/status`)).json).toEqual({ status: 'idle' });
   await ask(`${api}/check`);
   expect((await ask(`${api}/status`)).json).toEqual({ status: 'available', message: 'Version 1.1.0 available' });

@@ -1,0 +1,125 @@
+import { mkdir, readFile, stat, symlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { hostFolder, qxUpdate, releaseServer, runAgentProcess, startAgent } from '../support/agent.ts';
+import { temporaryFolder } from '../support/temp.ts';
+import { curl } from '../support/update-server.ts';
+
+/** The agent's process: what it refuses to start with, what it keeps, and how it ends. */
+
+test.each([
+  ['an unknown key', 'updates:\n  auto_aply: true\n', 'auto_aply'],
+  ['a wrong value', 'updates:\n  channel: nightly\n', 'channel'],
+  ['no YAML', 'updates: [\n', 'node.yaml'],
+])('%s in the settings is refused by file and key before anything listens', async (_what, text, key) => {
+  const host = await hostFolder();
+  await host.write('quantix/limiquantix/node.yaml', text);
+  const { exitCode, all } = await runAgentProcess(host.path);
+  expect(exitCode).toBe(2);
+  expect(all).toContain('/quantix/limiquantix/node.yaml');
+  expect(all).toContain(key);
+  expect(all).toContain('[CONFIG_INVALID]');
+  expect(all).not.toContain('"listening"');
+  expect(await stat(join(host.path, 'run/quantix/node.sock')).catch(() => null)).toBeNull();
+});
+
+test('later settings win: drop-ins in the order of their names, and last what was changed on the host', async () => {
+  const host = await hostFolder(['channel: dev']);
+  await host.write('etc/limiquantix/node.d/20-second.yaml', 'updates:\n  channel: stable\n  check_interval: 3h\n');
+  await host.write('etc/limiquantix/node.d/10-first.yaml', 'updates:\n  channel: beta\n  check_interval: 2h\n');
+  await host.write('quantix/limiquantix/node.yaml', 'updates:\n  check_interval: 4h\n');
+  const agent = await startAgent(host.path);
+  const answer = await curl('-k', `https://127.0.0.1:${agent.port}/api/v1/updates/config`);
+  expect(JSON.parse(answer.text)).toMatchObject({ channel: 'stable', checkIntervalSecs: 4 * 3600, autoCheck: false });
+});
+
+test('a second agent on one host is refused, and leaves the first one alone', async () => {
+  const host = await hostFolder();
+  await startAgent(host.path);
+  const { exitCode, all } = await runAgentProcess(host.path);
+  expect(exitCode).toBe(6);
+  expect(all).toContain('[BUSY]');
+  expect((await qxUpdate(host.path, 'status')).exitCode).toBe(0);
+});
+
+test('it stops cleanly, and starts again with the same token and the same certificate', async () => {
+  const host = await hostFolder();
+  const read = (name: string) => readFile(join(host.path, 'quantix/limiquantix', name), 'utf8');
+  const first = await startAgent(host.path);
+  const kept = [await read('tls.crt'), await read('tls.key'), await read('api-token')];
+  expect((await stat(join(host.path, 'quantix/limiquantix/tls.key'))).mode & 0o777).toBe(0o600);
+  first.kill('SIGTERM');
+  expect(await first.ended).toEqual({ exitCode: 0 });
+  expect(await stat(join(host.path, 'run/quantix/node.sock')).catch(() => null)).toBeNull();
+
+  const second = await startAgent(host.path);
+  expect([await read('tls.crt'), await read('tls.key'), await read('api-token')]).toEqual(kept);
+  const verified = ['--cacert', join(host.path, 'quantix/limiquantix/tls.crt')];
+  expect((await curl(...verified, `https://localhost:${second.port}/health`)).status).toBe(200);
+});
+
+test('after a crash the next agent takes over its socket and its lock', async () => {
+  const host = await hostFolder();
+  const first = await startAgent(host.path);
+  first.kill('SIGKILL');
+  await first.ended;
+  await startAgent(host.path);
+  expect((await qxUpdate(host.path, 'status')).exitCode).toBe(0);
+});
+
+test('a token that is too short to be one is refused', async () => {
+  const host = await hostFolder();
+  await host.write('quantix/limiquantix/api-token', 'changeme\n', 0o600);
+  const { exitCode, all } = await runAgentProcess(host.path);
+  expect(exitCode).toBe(2);
+  expect(all).toContain('[INSECURE_TOKEN]');
+  expect(all).not.toContain('changeme');
+});
+
+test('a certificate of the operator that cannot be used is refused by its setting', async () => {
+  const host = await hostFolder(['tls_cert: /etc/tls.crt', 'tls_key: /etc/tls.key']);
+  expect((await runAgentProcess(host.path)).all).toContain('updates.tls_cert: there is no file /etc/tls.crt');
+  await host.write('etc/tls.crt', 'no certificate\n');
+  await host.write('etc/tls.key', 'no key\n');
+  const { exitCode, all } = await runAgentProcess(host.path);
+  expect(exitCode).toBe(2);
+  expect(all).toContain('updates.tls_cert');
+});
+
+test('a planted symlink in the place of the socket, the token or the key is replaced or refused, never followed', async () => {
+  const host = await hostFolder();
+  const victim = join(host.path, 'victim');
+  await host.write('victim', 'untouched\n');
+  await mkdir(join(host.path, 'run/quantix'), { recursive: true });
+  await mkdir(join(host.path, 'quantix/limiquantix'), { recursive: true });
+  for (const name of ['run/quantix/node.sock', 'quantix/limiquantix/api-token', 'quantix/limiquantix/tls.key']) {
+    await symlink(victim, join(host.path, name));
+  }
+  await startAgent(host.path);
+  expect(await readFile(victim, 'utf8')).toBe('untouched\n');
+  expect((await qxUpdate(host.path, 'status')).exitCode).toBe(0);
+});
+
+test('a host in a folder with a long name is reached too', async () => {
+  const root = join(await temporaryFolder(), 'x'.repeat(100), 'y'.repeat(100));
+  const host = await hostFolder([], root);
+  const agent = await startAgent(host.path);
+  expect((await qxUpdate(host.path, 'status')).exitCode).toBe(0);
+  agent.kill('SIGTERM');
+  expect(await agent.ended).toEqual({ exitCode: 0 });
+  expect((await qxUpdate(host.path, 'status')).exitCode).toBe(10);
+});
+
+test('an update that replaces the agent ends it, after whoever follows has read how it went', async () => {
+  const server = await releaseServer({ 'qx-node': '#!/bin/sh\necho the new agent\n' });
+  const host = await hostFolder(server.settings);
+  await server.trustIn(host);
+  await host.write('data/bin/qx-node', 'the old agent\n', 0o755);
+  await host.write('data/versions/qx-node.version', '1.0.0\n');
+  const agent = await startAgent(host.path);
+  expect(await qxUpdate(host.path, 'apply')).toMatchObject({ exitCode: 0, stdout: 'Updated to version 1.1.0.' });
+  const finishedMs = performance.now();
+  expect(await agent.ended).toEqual({ exitCode: 0 });
+  expect(performance.now() - finishedMs).toBeLessThan(5000);
+  expect(await readFile(join(host.path, 'data/bin/qx-node'), 'utf8')).toContain('the new agent');
+});
