@@ -2,6 +2,7 @@ import type { Plan } from '../core/plan.ts';
 import type { UndoContext } from '../delivery/components/context.ts';
 import { readInstalled } from '../delivery/components/versions.ts';
 import { applyComponents, settleComponents, undoComponents } from '../delivery/components.ts';
+import { QxError } from '../errors.ts';
 import type { ComponentEntry, Journal } from '../format/journal.ts';
 import type { Component } from '../format/manifest.ts';
 import { type Host, PATHS, type Watch } from './host.ts';
@@ -53,11 +54,20 @@ export async function swapComponents(host: Host, journal: Journal, plan: Plan, w
   return tracked.journal();
 }
 
-/** Takes back what was begun; safe in every state, and twice. */
+/**
+ * Takes back what was begun; safe in every state, and twice. What cannot be put back is in the log and the journal, and is
+ * not tried for ever: the host must stay able to take the update that repairs it.
+ */
 export async function putBack(host: Host, journal: Journal): Promise<Journal> {
   if (journal.components.length === 0) return journal;
   const tracked = track(host, journal);
-  await undoComponents(journal.components, tracked.context);
+  try {
+    await undoComponents(journal.components, tracked.context);
+  } catch (error) {
+    if (!(error instanceof QxError)) throw error;
+    const detail = [journal.error?.detail, error.message].filter((text) => text !== undefined).join('; ');
+    return { ...tracked.journal(), error: { code: error.code, detail } };
+  }
   await chooseAgain(host);
   return tracked.journal();
 }

@@ -18,25 +18,29 @@ const FIRST_CHECK_WITHIN_MS = 60_000;
 const STARTED_AFTER_MS = 15_000;
 
 export async function runAgent(host: Host, agent: Agent, signal: AbortSignal): Promise<void> {
-  await withLock(host, async () => {
-    await noticeReplacedSelf(host);
-    await recover(host);
-  });
-  const startedMs = host.clock.monotonicMs() + STARTED_AFTER_MS;
-  let nextCheckMs =
-    host.clock.nowMs() + host.random.unit() * Math.min(FIRST_CHECK_WITHIN_MS, host.config.checkIntervalMs);
+  await quietly(host, 'recover', () => withLock(host, () => converge(host)));
+  // Counted on a clock that never steps: one that is set back must not put off the next check by years.
+  const { monotonicMs } = host.clock;
+  const startedMs = monotonicMs() + STARTED_AFTER_MS;
+  let nextCheckMs = monotonicMs() + host.random.unit() * Math.min(FIRST_CHECK_WITHIN_MS, host.config.checkIntervalMs);
   let isReported = false;
   while (!signal.aborted) {
-    if (!isReported && host.clock.monotonicMs() >= startedMs) {
+    if (!isReported && monotonicMs() >= startedMs) {
       await quietly(host, 'report_started', () => reportStarted(host));
       isReported = true;
     }
-    if (host.clock.nowMs() >= nextCheckMs) {
-      nextCheckMs = (await quietly(host, 'check', () => look(host, agent, signal))) ?? afterInterval(host);
+    if (monotonicMs() >= nextCheckMs) {
+      const pauseMs = await quietly(host, 'check', () => look(host, agent, signal));
+      nextCheckMs = monotonicMs() + (pauseMs ?? intervalMs(host));
     }
     await quietly(host, 'reboot', () => rebootWhenAllowed(host, agent));
-    await host.clock.sleep(Math.min(TICK_MS, Math.max(1000, nextCheckMs - host.clock.nowMs())), signal).catch(() => {});
+    await host.clock.sleep(Math.min(TICK_MS, Math.max(1000, nextCheckMs - monotonicMs())), signal).catch(() => {});
   }
+}
+
+async function converge(host: Host): Promise<void> {
+  await noticeReplacedSelf(host);
+  await recover(host);
 }
 
 /** The health gate may hold the lock at this moment; it converges the same things. */
@@ -61,21 +65,20 @@ async function quietly<T>(host: Host, step: string, act: () => Promise<T>): Prom
   }
 }
 
-/** Looks for an update and, where the operator wants that, installs it. Answers when to look next. */
+/** Looks for an update and, where the operator wants that, installs it. Answers how long to wait before the next look. */
 async function look(host: Host, agent: Agent, signal: AbortSignal): Promise<number> {
   const { enabled, autoCheck, autoApply, autoReboot, windows } = host.config;
-  if (!enabled || !autoCheck) return afterInterval(host);
+  if (!enabled || !autoCheck) return intervalMs(host);
   const plan = await agent.check(signal);
-  if (plan.kind === 'refusal' || !autoApply) return afterInterval(host);
+  if (plan.kind === 'refusal' || !autoApply) return intervalMs(host);
   const nowMs = host.clock.nowMs();
-  if (!isOpen(windows, nowMs)) return Math.min(afterInterval(host), nextOpeningMs(windows, nowMs));
+  if (!isOpen(windows, nowMs)) return Math.min(intervalMs(host), nextOpeningMs(windows, nowMs) - nowMs);
   await agent.start({ request: {}, reboot: autoReboot });
-  return afterInterval(host);
+  return intervalMs(host);
 }
 
 /** A tenth more or less, so that hosts which started together drift apart. */
-const afterInterval = (host: Host): number =>
-  host.clock.nowMs() + host.config.checkIntervalMs * (0.9 + 0.2 * host.random.unit());
+const intervalMs = (host: Host): number => host.config.checkIntervalMs * (0.9 + 0.2 * host.random.unit());
 
 async function rebootWhenAllowed(host: Host, agent: Agent): Promise<void> {
   if (!agent.wantsReboot()) return;

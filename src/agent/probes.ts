@@ -9,22 +9,28 @@ const ROUND_MS = 2000;
 export async function healthGate(host: Host, signal?: AbortSignal): Promise<Exclude<Health, { verdict: 'waiting' }>> {
   const deadlineMs = host.clock.monotonicMs() + host.config.healthTimeoutMs;
   const rounds: (readonly ProbeResult[])[] = [];
+  const probeService = serviceProbe(host);
   for (;;) {
-    rounds.push(await probeAll(host));
+    rounds.push(await Promise.all([probeService(), probeAgent(host), probeTime(host)]));
     const health = judgeHealth(rounds, host.clock.monotonicMs() >= deadlineMs);
     if (health.verdict !== 'waiting') return health;
     await host.clock.sleep(ROUND_MS, signal);
   }
 }
 
-const probeAll = (host: Host): Promise<readonly ProbeResult[]> =>
-  Promise.all([probeService(host), probeAgent(host), probeTime(host)]);
-
-async function probeService({ services }: Host): Promise<ProbeResult> {
-  if (services.standIn !== null)
-    return { name: 'service', ok: true, fatal: true, detail: `not asked: ${services.standIn}` };
-  const state = await services.state(AGENT_SERVICE);
-  return { name: 'service', ok: state === 'started', fatal: true, detail: `${AGENT_SERVICE} is ${state}` };
+/** A supervisor calls a service started that dies and comes back all the time: it has to be the same one as last round. */
+function serviceProbe({ services }: Host): () => Promise<ProbeResult> {
+  const seen = { instance: '' };
+  return async () => {
+    const result = { name: 'service', fatal: true };
+    if (services.standIn !== null) return { ...result, ok: true, detail: `not asked: ${services.standIn}` };
+    const state = await services.state(AGENT_SERVICE);
+    const instance = await services.instance(AGENT_SERVICE);
+    const isSame = seen.instance === '' || instance === seen.instance;
+    seen.instance = instance;
+    const detail = `${AGENT_SERVICE} is ${state}${isSame ? '' : ', but was started again'}`;
+    return { ...result, ok: state === 'started' && isSame, detail };
+  };
 }
 
 async function probeAgent({ agent }: Host): Promise<ProbeResult> {
