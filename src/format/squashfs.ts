@@ -2,7 +2,7 @@ import { QxError } from '../errors.ts';
 
 /** The superblock of a squashfs 4.0 image: its first 96 bytes, little-endian. */
 
-export const SQUASHFS_SUPERBLOCK_BYTES = 96;
+const SQUASHFS_SUPERBLOCK_BYTES = 96;
 const MAGIC = 0x73717368;
 const COMPRESSORS = { 1: 'gzip', 2: 'lzma', 3: 'lzo', 4: 'xz', 5: 'lz4', 6: 'zstd' } as const;
 
