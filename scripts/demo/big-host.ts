@@ -71,8 +71,7 @@ export async function bigHost(folder: string, serverUrl: string, signal: AbortSi
     servicePids: async () => {
       const pids: Record<string, string> = {};
       for (const service of ['quantix-node', 'quantix-console']) {
-        const { output } = await run('sh', '-c', `pgrep -P "$(cat /run/${service}.pid)" | head -n 1`);
-        pids[service] = output.trim();
+        pids[service] = (await run('sh', '-c', childOf(`/run/${service}.pid`))).output.trim();
       }
       return pids;
     },
@@ -95,6 +94,13 @@ export async function bigHost(folder: string, serverUrl: string, signal: AbortSi
     [Symbol.asyncDispose]: powerOff,
   };
 }
+
+/** Shell for: the process that the supervisor in this pid file runs now. */
+const childOf = (pidFile: string): string => `
+  for process in /proc/[0-9]*; do
+    set -- $(sed 's/.*) //' $process/stat 2>/dev/null)
+    if [ "$2" = "$(cat ${pidFile})" ]; then echo "\${process#/proc/}"; fi
+  done`;
 
 const CONFIRM_TIMEOUT_MS = 120_000;
 /** Makes the image as large as a real one. */

@@ -1,5 +1,6 @@
 import { copyFile, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
 import { bigHost } from './big-host.ts';
 import type { DemoHost } from './host.ts';
@@ -65,14 +66,21 @@ async function install(host: DemoHost, release: Published): Promise<void> {
     'slot B holds the image, byte for byte',
     (await host.slotSha256('B', release.image)) === (await sha256Of(release.image)),
   );
-  const servicesAfter = await host.servicePids();
   for (const [service, pid] of Object.entries(servicesBefore)) {
-    proven(
-      `${service} was restarted (pid ${pid} -> ${servicesAfter[service]})`,
-      servicesAfter[service] !== undefined && servicesAfter[service] !== pid,
-    );
+    const after = await pidOtherThan(host, service, pid);
+    proven(`${service} was restarted (pid ${pid} -> ${after})`, after !== '');
   }
   await host.show('qx-update', 'slots');
+}
+
+/** The agent ends after it was replaced and is started again a few seconds later. */
+async function pidOtherThan(host: DemoHost, service: string, before: string): Promise<string> {
+  for (let second = 0; second < 30; second++) {
+    const pid = (await host.servicePids())[service] ?? '';
+    if (pid !== '' && pid !== before) return pid;
+    await sleep(1000);
+  }
+  return '';
 }
 
 async function goodBoot(host: DemoHost): Promise<void> {

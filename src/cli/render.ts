@@ -45,16 +45,20 @@ export interface ProgressReporter {
 }
 
 const percentOf = ({ done, total }: Progress): number =>
-  total <= 0 ? 100 : Math.min(100, Math.floor((done / total) * 100));
+  total <= 0 ? 0 : Math.min(100, Math.floor((done / total) * 100));
 
-/** A bar on a terminal, otherwise JSON lines; one for each whole percent, however often it is told. */
+/** A log wants to know that it goes on, and how fast; not a hundred lines of it. */
+const LINE_STEP_PERCENT = 10;
+
+/** A bar on a terminal, moved at each whole percent; otherwise JSON lines, one for each tenth, however often it is told. */
 export function progressReporter(stream: Stream, schema: string, options: { json?: boolean } = {}): ProgressReporter {
   const isBar = stream.isTTY === true && options.json !== true;
-  const last = { line: '', label: '', percent: -1 };
+  const last = { line: '', label: '', step: -1 };
   const report = (progress: Progress): void => {
     const percent = percentOf(progress);
-    if (progress.label === last.label && percent === last.percent) return;
-    Object.assign(last, { label: progress.label, percent });
+    const step = isBar ? percent : Math.floor(percent / LINE_STEP_PERCENT);
+    if (progress.label === last.label && step === last.step) return;
+    Object.assign(last, { label: progress.label, step });
     if (!isBar) {
       stream.write(jsonLine(schema, { ...progress, percent }));
       return;
