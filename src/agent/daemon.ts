@@ -3,7 +3,7 @@ import { asQxError } from '../errors.ts';
 import type { Agent } from './agent.ts';
 import { type Host, PATHS } from './host.ts';
 import { recover } from './recover.ts';
-import { noticeReplacedSelf, reportStarted } from './self.ts';
+import { isSelfPutBack, noticeReplacedSelf, reportStarted } from './self.ts';
 import { loadJournal } from './store.ts';
 
 /**
@@ -18,7 +18,10 @@ const FIRST_CHECK_WITHIN_MS = 60_000;
 const STARTED_AFTER_MS = 15_000;
 
 export async function runAgent(host: Host, agent: Agent, signal: AbortSignal): Promise<void> {
-  await quietly(host, 'recover', () => withLock(host, () => converge(host)));
+  // What was put back may be the very executable that this process was started from.
+  if ((await quietly(host, 'recover', () => withLock(host, () => converge(host)))) === true) {
+    return host.log.info('restarting', { detail: 'the executable of the agent was put back' });
+  }
   // Counted on a clock that never steps: one that is set back must not put off the next check by years.
   const { monotonicMs } = host.clock;
   const startedMs = monotonicMs() + STARTED_AFTER_MS;
@@ -38,17 +41,20 @@ export async function runAgent(host: Host, agent: Agent, signal: AbortSignal): P
   }
 }
 
-async function converge(host: Host): Promise<void> {
+/** True when a successor has to go on. */
+async function converge(host: Host): Promise<boolean> {
   await noticeReplacedSelf(host);
+  const before = await loadJournal(host);
   await recover(host);
+  return isSelfPutBack(before, await loadJournal(host));
 }
 
 /** The health gate may hold the lock at this moment; it converges the same things. */
-async function withLock(host: Host, act: () => Promise<void>): Promise<void> {
+async function withLock<T>(host: Host, act: () => Promise<T>): Promise<T | undefined> {
   const unlock = await host.files.lock(PATHS.lock);
-  if (unlock === null) return;
+  if (unlock === null) return undefined;
   try {
-    await act();
+    return await act();
   } finally {
     await unlock();
   }

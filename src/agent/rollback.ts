@@ -7,6 +7,7 @@ import { currentBoot } from './bootenv.ts';
 import { type Host, PATHS } from './host.ts';
 import { finishRollBack, withdraw } from './outcome.ts';
 import { recover } from './recover.ts';
+import { isSelfPutBack, restartPutBackAgent } from './self.ts';
 import { advance, loadJournal, loadMemory } from './store.ts';
 
 /**
@@ -21,20 +22,30 @@ export type RollbackResult =
 export async function rollback(host: Host, reason: string): Promise<RollbackResult> {
   const unlock = await host.files.lock(PATHS.lock);
   if (unlock === null) return refusal('BUSY', 'an update is under way on this host', 'qx-update status');
+  const agent = { isPutBack: false };
   try {
-    await recover(host);
-    const journal = await loadJournal(host);
-    if (journal?.phase === 'armed') return await takeBack(host, journal, reason);
-    if (journal?.phase !== 'complete') return refusal('NOTHING_TO_ROLL_BACK', whyNot(journal));
-    const blocked = await blockedByFloor(host, journal);
-    if (blocked !== null) return blocked;
-    const error = { code: 'ROLLED_BACK', detail: reason };
-    await finishRollBack(host, await advance(host, journal, 'rollBack', { error }));
-    const kind = journal.image === null ? 'rolled_back' : 'reboot_required';
-    return { kind, from: journal.target_version, to: journal.previous_version };
+    const before = await loadJournal(host);
+    const result = await withLock(host, reason);
+    agent.isPutBack = isSelfPutBack(before, await loadJournal(host));
+    return result;
   } finally {
     await unlock();
+    // Only now: the first thing that a starting agent asks for is the lock.
+    if (agent.isPutBack) await restartPutBackAgent(host);
   }
+}
+
+async function withLock(host: Host, reason: string): Promise<RollbackResult> {
+  await recover(host);
+  const journal = await loadJournal(host);
+  if (journal?.phase === 'armed') return takeBack(host, journal, reason);
+  if (journal?.phase !== 'complete') return refusal('NOTHING_TO_ROLL_BACK', whyNot(journal));
+  const blocked = await blockedByFloor(host, journal);
+  if (blocked !== null) return blocked;
+  const error = { code: 'ROLLED_BACK', detail: reason };
+  await finishRollBack(host, await advance(host, journal, 'rollBack', { error }));
+  const kind = journal.image === null ? 'rolled_back' : 'reboot_required';
+  return { kind, from: journal.target_version, to: journal.previous_version };
 }
 
 function whyNot(journal: Journal | null): string {

@@ -1,4 +1,5 @@
 import { withBad } from '../core/memory.ts';
+import type { Journal } from '../format/journal.ts';
 import { type Host, instant, PATHS } from './host.ts';
 import { loadJournal, loadMemory, saveMemory } from './store.ts';
 
@@ -10,6 +11,20 @@ const STARTED_OK = `${PATHS.run}/started-ok`;
 const STARTS = '/data/updates/node-starts';
 const BAD_VERSIONS = `${PATHS.versions}/${SELF}.bad`;
 const MAX_BYTES = 65_536;
+
+/** The agent's executable on the disk was put back between these two: whichever process runs now may be the other one. */
+export function isSelfPutBack(before: Journal | null, after: Journal | null): boolean {
+  const stateIn = (journal: Journal | null) => journal?.components.find((c) => c.name === SELF)?.state;
+  const was = stateIn(before);
+  return before?.id === after?.id && was !== 'pending' && was !== 'undone' && stateIn(after) === 'undone';
+}
+
+/** For whoever is not the agent itself: it must not end its own process in the middle of what it does. */
+export async function restartPutBackAgent({ services, log }: Host): Promise<void> {
+  if (services.standIn !== null) return log.warn('agent_not_restarted', { detail: services.standIn });
+  if ((await services.state(AGENT_SERVICE)) !== 'started') return;
+  await services.restart(AGENT_SERVICE).catch((error) => log.warn('agent_not_restarted', { detail: String(error) }));
+}
 
 /** This executable has been up for a while: its starts are no longer counted against it. */
 export async function reportStarted({ files }: Host): Promise<void> {
