@@ -12,7 +12,7 @@ const MAX_ENV_BYTES = 65_536;
 const FILL = '#'.charCodeAt(0);
 const REBOOT_TIMEOUT_MS = 60_000;
 /** Written where a host lives in a folder: whoever plays its machine sees that it wants to restart. */
-const REBOOT_WISH = '/run/quantix/reboot-wanted';
+const REBOOT_WISH = '/run/quantix/reboot-requested';
 
 /** The GRUB environment and the kernel command line of the host below `root`; '' or '/' is this machine. */
 export function grubBoot(root: string, runner: Process): Boot {

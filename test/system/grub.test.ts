@@ -80,7 +80,7 @@ test('a host in a folder asks for a restart instead of restarting this machine',
   const { root, boot } = await host();
   await boot.reboot();
   await boot.reboot();
-  expect((await stat(join(root, 'run', 'quantix', 'reboot-wanted'))).isFile()).toBe(true);
+  expect((await stat(join(root, 'run', 'quantix', 'reboot-requested'))).isFile()).toBe(true);
 });
 
 test('this machine is restarted by its own command, and a refusal is told', async () => {
