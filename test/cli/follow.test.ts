@@ -1,0 +1,62 @@
+import { expect, test } from 'vitest';
+import type { AgentClient } from '../../src/cli/client.ts';
+import { follow } from '../../src/cli/host/follow.ts';
+import { QxError } from '../../src/errors.ts';
+import type { ProgressResponse, UpdateStatus } from '../../src/format/agent-routes.ts';
+import { refusal } from '../support/documents.ts';
+
+/** What the agent says, call by call; the last answer stays. */
+type Said = QxError | ProgressResponse | UpdateStatus;
+
+const DOWN = new QxError('AGENT_DOWN', 'nobody listens');
+const idle: ProgressResponse = { busy: false, phase: 'idle', name: '', doneBytes: 0, totalBytes: 0 };
+const busy = { ...idle, busy: true, phase: 'downloading', name: 'x.tar.zst', doneBytes: 1, totalBytes: 2 } as const;
+
+function following(...said: readonly Said[]) {
+  const calls = { count: 0 };
+  const notes: string[] = [];
+  const bars: string[] = [];
+  const call = async () => {
+    const answer = said[Math.min(calls.count++, said.length - 1)];
+    if (answer instanceof QxError) throw answer;
+    return answer;
+  };
+  const end = follow({
+    agent: { call: call as AgentClient['call'] },
+    note: (text) => notes.push(text),
+    progress: { report: ({ label }) => bars.push(label), end: () => undefined },
+    interrupted: () => new AbortController().signal,
+  });
+  return { end, notes, bars };
+}
+
+test('the end of an update in the same agent', async () => {
+  const { end, bars } = following(busy, { ...idle, result: { kind: 'reboot_required', version: '1.1.0' } });
+  expect(await end).toEqual({
+    kind: 'reboot_required',
+    message: 'Version 1.1.0 is installed; a reboot finishes it.',
+  });
+  expect(bars).toEqual(['downloading x.tar.zst']);
+});
+
+test('why it was not installed comes with its code and what to do next', async () => {
+  const refused = { code: 'NO_SPACE', detail: 'no room', next: 'make some' };
+  const { end } = following({ ...idle, result: { kind: 'failed', refused } });
+  await expect(end).rejects.toMatchObject({ code: 'NO_SPACE', message: 'no room', next: 'make some' });
+});
+
+test('an agent that replaced itself is waited for', async () => {
+  const { end, notes } = following(busy, DOWN, DOWN, DOWN, { status: 'idle' }, { status: 'complete', message: 'Done' });
+  expect(await end).toEqual({ kind: 'complete', message: 'Done.' });
+  expect(notes).toEqual(['The agent restarts; waiting for it.']);
+});
+
+test('one that was already back when it was asked again is noticed', async () => {
+  const { end } = following(busy, idle, { status: 'error', message: 'stopped' });
+  expect(await refusal(() => end)).toBe('INTERRUPTED');
+});
+
+test('a code that this program does not know is still a failure', async () => {
+  const { end } = following({ ...idle, result: { kind: 'failed', refused: { code: 'FROM_THE_FUTURE', detail: 'x' } } });
+  expect(await refusal(() => end)).toBe('INTERNAL');
+});
