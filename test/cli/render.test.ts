@@ -44,7 +44,7 @@ describe('progress', () => {
     const stream = recorder({ isTTY: true, columns: 60 });
     run(stream);
     const lines = stream.text().trimEnd().split('\r').slice(1);
-    expect(lines).toHaveLength(11);
+    expect(lines).toHaveLength(101);
     expect(lines.at(-1)).toMatch(/^upload \[#+\] 100 % {2}1000 B of 1000 B$/);
     expect(Math.max(...lines.map((line) => line.length))).toBeLessThan(60);
     expect(stream.text().endsWith('\n')).toBe(true);
