@@ -73,6 +73,17 @@ async function install(host: DemoHost, release: Published): Promise<void> {
   await host.show('qx-update', 'slots');
 }
 
+/** It first puts back the components that came with the image that failed. */
+async function untilAgentAnswers(host: DemoHost): Promise<void> {
+  for (let second = 0; second < 60; second++) {
+    if ((await host.run('qx-update', 'status')).exitCode !== AGENT_DOWN) return;
+    await sleep(1000);
+  }
+  throw new Error('the agent does not answer');
+}
+
+const AGENT_DOWN = 10;
+
 /** The agent ends after it was replaced and is started again a few seconds later. */
 async function pidOtherThan(host: DemoHost, service: string, before: string): Promise<string> {
   for (let second = 0; second < 30; second++) {
@@ -105,6 +116,7 @@ async function badBoots(host: DemoHost): Promise<void> {
   }
   const { slot } = await host.reboot();
   proven('the fourth boot is slot B again', slot === 'B');
+  await untilAgentAnswers(host);
   await host.show('qx-update', 'status');
   await host.show('qx-update', 'check');
   proven('the release that failed is not tried again by itself', (await host.run('qx-update', 'check')).exitCode === 5);

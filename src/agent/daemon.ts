@@ -7,7 +7,7 @@ import { isSelfPutBack, noticeReplacedSelf, reportStarted } from './self.ts';
 import { loadJournal } from './store.ts';
 
 /**
- * The loop of the host agent: converge what a crash left, then look, decide, act, sleep. It ends when it is told to, which
+ * The loop of the host agent: look, decide, act, sleep. It ends when it is told to, which
  * is also how an agent whose own executable was replaced makes way for the new one.
  */
 
@@ -17,11 +17,14 @@ const FIRST_CHECK_WITHIN_MS = 60_000;
 /** Up for so long is more than a crash at start. */
 const STARTED_AFTER_MS = 15_000;
 
+/**
+ * What an earlier stop left is settled before anybody can ask for more. True when a successor has to go on: what was put back
+ * may be the very executable that this process was started from.
+ */
+export const settleAtStart = async (host: Host): Promise<boolean> =>
+  (await quietly(host, 'recover', () => withLock(host, () => converge(host)))) === true;
+
 export async function runAgent(host: Host, agent: Agent, signal: AbortSignal): Promise<void> {
-  // What was put back may be the very executable that this process was started from.
-  if ((await quietly(host, 'recover', () => withLock(host, () => converge(host)))) === true) {
-    return host.log.info('restarting', { detail: 'the executable of the agent was put back' });
-  }
   // Counted on a clock that never steps: one that is set back must not put off the next check by years.
   const { monotonicMs } = host.clock;
   const startedMs = monotonicMs() + STARTED_AFTER_MS;
@@ -41,7 +44,6 @@ export async function runAgent(host: Host, agent: Agent, signal: AbortSignal): P
   }
 }
 
-/** True when a successor has to go on. */
 async function converge(host: Host): Promise<boolean> {
   await noticeReplacedSelf(host);
   const before = await loadJournal(host);

@@ -2,7 +2,7 @@ import { hostname } from 'node:os';
 import { createAdmission } from '../agent/admission.ts';
 import { type Agent, createAgent } from '../agent/agent.ts';
 import { agentHandlers } from '../agent/api.ts';
-import { runAgent } from '../agent/daemon.ts';
+import { runAgent, settleAtStart } from '../agent/daemon.ts';
 import { pageHandlers } from '../agent/page.ts';
 import { loadToken } from '../agent/token.ts';
 import { AGENT_ROUTES } from '../format/agent-routes.ts';
@@ -62,6 +62,9 @@ export async function runDaemon(host: ComposedHost, network: Network, { socket, 
     host.log.info('restarting', { detail: 'an update replaced the executable of the agent' });
     setTimeout(() => stop.abort(), RESTART_AFTER_MS);
   };
+  if (await settleAtStart(host)) {
+    return host.log.info('restarting', { detail: 'the executable of the agent was put back' });
+  }
   const agent = createAgent(host, { restart });
   const listening = await listen(host, agent, network, socket);
   void stopSignal.then((signal) => {
