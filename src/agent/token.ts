@@ -4,7 +4,7 @@ import type { Files, Log } from '../ports.ts';
 
 /** The secret with which the administrator of a host reaches its agent over the network. Made when the agent first starts. */
 
-export const TOKEN_PATH = '/quantix/limiquantix/api-token';
+const TOKEN_PATH = '/quantix/limiquantix/api-token';
 const TOKEN_BYTES = 32;
 const MAX_FILE_BYTES = 4096;
 const SHORTEST = 32;

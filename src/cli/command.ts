@@ -1,4 +1,5 @@
-import { Command, CommanderError } from 'commander';
+import { resolve } from 'node:path';
+import { Command, CommanderError, Option } from 'commander';
 
 /** The root of a program's command tree. Commander reports by exceptions, so that main alone decides the exit code. */
 export function rootCommand(name: string, description: string): Command {
@@ -11,6 +12,15 @@ export function rootCommand(name: string, description: string): Command {
       .addHelpText('after', '\nWith --version alone it prints its version and the keyring it was built with.')
   );
 }
+
+/**
+ * The folder that a host lives in, as a prefix of its paths; '' is this machine. The boot scripts name it by QX_ROOT, so what
+ * they call acts on the same host as they do.
+ */
+export const rootOption = (): Option =>
+  new Option('--root <dir>', 'the host that lives in this folder, instead of this machine: every host path is below it')
+    .env('QX_ROOT')
+    .argParser((folder: string) => (folder === '' ? '' : resolve(folder).replace(/\/+$/, '')));
 
 const usageExitCode = 2;
 

@@ -1,4 +1,4 @@
-import { rootCommand, runCommand } from './command.ts';
+import { rootCommand, rootOption, runCommand } from './command.ts';
 import { apply } from './host/apply.ts';
 import { confirm, mark, rollback, slots } from './host/boot.ts';
 import { check, current, plan, status } from './host/look.ts';
@@ -46,7 +46,7 @@ export async function runHost(args: readonly string[], tools: HostTools): Promis
   const outcome = { exitCode: 0 };
   const program = rootCommand('qx-update', 'Shows and controls the updates of this host.')
     .option('--json', 'print one JSON document on one line; progress as JSON lines on stderr')
-    .option('--root <dir>', 'the host that lives in this folder, instead of this machine')
+    .addOption(rootOption())
     .option('--socket <path>', "the agent's socket, when it is not where it belongs")
     .configureHelp({ showGlobalOptions: true })
     .configureOutput({

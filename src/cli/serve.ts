@@ -10,7 +10,7 @@ import { hostFiles } from '../system/files.ts';
 import { bakedKeyring } from '../system/keyring.ts';
 import { hostProcess } from '../system/process.ts';
 import { agentClient } from './client.ts';
-import { rootCommand, runCommand } from './command.ts';
+import { rootCommand, rootOption, runCommand } from './command.ts';
 import { AGENT_SOCKET, type ComposedHost } from './composed.ts';
 import { buildDateMs, programVersion } from './version.ts';
 
@@ -70,9 +70,6 @@ export async function composeHost(root: string, options: HostOptions): Promise<C
   };
 }
 
-/** `--root DIR` as a prefix of host paths; '' when it names this machine itself. */
-export const asRoot = (folder: string): string => resolve(folder).replace(/\/+$/, '');
-
 interface AgentOptions {
   readonly root?: string;
   readonly config?: string;
@@ -82,7 +79,7 @@ interface AgentOptions {
 export function agentMain(args: readonly string[]): Promise<number> {
   const description = 'Quantix host agent: keeps this host up to date from signed releases.';
   const program = rootCommand('qx-node', description)
-    .option('--root <dir>', 'run for the host that lives in this folder: every host path is below it', asRoot)
+    .addOption(rootOption())
     .option('--config <file>', 'read this file instead of those under /etc/limiquantix and /quantix/limiquantix')
     .addHelpText('after', `\n${AGENT_EXAMPLES}`)
     .action((options: AgentOptions) => serveAgent(options));

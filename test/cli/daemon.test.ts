@@ -2,6 +2,7 @@ import { mkdir, readFile, stat, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { hostFolder, qxUpdate, releaseServer, runAgentProcess, startAgent } from '../support/agent.ts';
+import { sampleJournal } from '../support/journal.ts';
 import { temporaryFolder } from '../support/temp.ts';
 import { curl } from '../support/update-server.ts';
 
@@ -122,4 +123,26 @@ test('an update that replaces the agent ends it, after whoever follows has read 
   expect(await agent.ended).toEqual({ exitCode: 0 });
   expect(performance.now() - finishedMs).toBeLessThan(5000);
   expect(await readFile(join(host.path, 'data/bin/qx-node'), 'utf8')).toContain('the new agent');
+});
+
+test('an agent that finds itself half replaced puts the old one back and makes way for it', async () => {
+  const host = await hostFolder();
+  const backup = '/data/updates/backup/qx-node/20261102T000000Z-1.0.0/qx-node';
+  await host.write(backup, 'the old agent\n', 0o755);
+  await host.write('data/bin/qx-node', 'the new agent\n', 0o755);
+  await host.write('data/versions/qx-node.version', '1.1.0\n');
+  const [component] = sampleJournal.components;
+  const components = [{ ...component, previous_version: '1.0.0', kind: 'file', backup, state: 'swapped' }];
+  const journal = { ...sampleJournal, phase: 'applying', pending: false, target_slot: null, image: null, components };
+  await host.write('quantix/ab-update-state.json', JSON.stringify(journal));
+
+  const { exitCode, all } = await runAgentProcess(host.path);
+  expect([exitCode, all]).toEqual([0, expect.stringContaining('the executable of the agent was put back')]);
+  expect(await readFile(join(host.path, 'data/bin/qx-node'), 'utf8')).toBe('the old agent\n');
+
+  await startAgent(host.path);
+  expect(await qxUpdate(host.path, 'status')).toMatchObject({
+    exitCode: 0,
+    stdout: expect.stringContaining('Update to 1.1.0 failed'),
+  });
 });

@@ -2,7 +2,15 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
-import { followUpdate, hostFolder, NEW_CONSOLE, qxUpdate, releaseServer, startAgent } from '../support/agent.ts';
+import {
+  followUpdate,
+  hostFolder,
+  NEW_CONSOLE,
+  qxUpdate,
+  qxUpdateByEnvironment,
+  releaseServer,
+  startAgent,
+} from '../support/agent.ts';
 
 /** qx-update as a process, against a real agent: exit codes, and the documents that --json prints. */
 
@@ -65,6 +73,14 @@ test('the flag forms are the verbs', async () => {
     const [flag, plain] = [await run(`--${verb}`, '--json'), await run(verb, '--json')];
     expect(flag).toEqual(plain);
   }
+});
+
+test('a host is found by its folder, by the environment of the boot scripts, and by its socket', async () => {
+  const { host, run } = await updatable();
+  const expected = await run('status');
+  expect(await qxUpdateByEnvironment(host.path, 'status')).toEqual(expected);
+  const socket = join(host.path, 'run/quantix/node.sock');
+  expect(await qxUpdateByEnvironment('', '--socket', socket, 'status')).toEqual(expected);
 });
 
 test('people get words, a component that does not exist, and what to do next', async () => {

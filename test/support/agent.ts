@@ -123,11 +123,19 @@ export interface Ran {
 }
 
 /** `qx-update` for the host in a folder. */
-export async function qxUpdate(root: string, ...args: readonly string[]): Promise<Ran> {
-  const ran = await execa(process.execPath, [MAIN, 'qx-update', '--root', root, ...args], environment);
-  return { exitCode: ran.exitCode, stdout: ran.stdout, stderr: ran.stderr };
-}
+export const qxUpdate = (root: string, ...args: readonly string[]): Promise<Ran> => ran(followUpdate(root, ...args));
 
 /** The same, to be stopped in the middle. */
 export const followUpdate = (root: string, ...args: readonly string[]) =>
   execa(process.execPath, [MAIN, 'qx-update', '--root', root, ...args], environment);
+
+/** As the boot scripts call it. */
+export const qxUpdateByEnvironment = (QX_ROOT: string, ...args: readonly string[]): Promise<Ran> =>
+  ran(execa(process.execPath, [MAIN, 'qx-update', ...args], { ...environment, env: { ...environment.env, QX_ROOT } }));
+
+type Ended = PromiseLike<{ readonly exitCode?: number; readonly stdout: string; readonly stderr: string }>;
+
+async function ran(process: Ended): Promise<Ran> {
+  const { exitCode, stdout, stderr } = await process;
+  return { exitCode, stdout, stderr };
+}

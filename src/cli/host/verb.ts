@@ -67,7 +67,7 @@ export function verbCommand<Options extends object>(
 
 function contextOf(verb: string, options: GlobalOptions, tools: HostTools): VerbContext {
   const isJson = options.json === true;
-  const root = resolve(options.root ?? '/').replace(/\/+$/, '');
+  const { root = '' } = options;
   return {
     isJson,
     agent: agentClient(options.socket === undefined ? `${root}${AGENT_SOCKET}` : resolve(options.socket)),
