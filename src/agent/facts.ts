@@ -35,6 +35,7 @@ export async function situation(host: Host): Promise<Situation> {
       osVersion,
       components,
       runningSlot: booted.slot,
+      runningImage: booted.slot === null ? null : (memory.slots[booted.slot]?.sha256 ?? null),
       isOnTrial: isTrialBoot(journal, booted.slot) || isNotGood(env, booted.slot),
       bad: new Set(memory.bad.map((b) => b.release_digest)),
       armed: journal?.phase === 'armed' ? journal.release_digest : null,

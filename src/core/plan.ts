@@ -17,6 +17,8 @@ export interface HostFacts {
   readonly components: ReadonlyMap<string, string>;
   /** Null when the kernel command line names no slot: there is no inactive one then. */
   readonly runningSlot: Slot | null;
+  /** SHA-256 of the image that was written to the running slot; null when somebody else wrote it. */
+  readonly runningImage: string | null;
   /** The running slot is not marked good. */
   readonly isOnTrial: boolean;
   /** Digests of the releases that failed on this host. */
@@ -132,6 +134,8 @@ function isWanted(component: Component, facts: HostFacts, request: InstallReques
 
 function wantedImage(manifest: Manifest, facts: HostFacts, request: InstallRequest): FullImage | null {
   if (request.components !== undefined || manifest.full_image === undefined) return null;
+  // An image may say of itself that it is older than its release: installed again and again, it would say so again.
+  if (manifest.full_image.sha256 === facts.runningImage) return null;
   return isChange(manifest.version, facts.osVersion, request) ? manifest.full_image : null;
 }
 

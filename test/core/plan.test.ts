@@ -17,6 +17,7 @@ const host = (overrides: Partial<HostFacts> = {}): HostFacts => ({
   osVersion: '1.0.0',
   components: new Map([['qx-node', '1.0.0']]),
   runningSlot: 'A',
+  runningImage: null,
   isOnTrial: false,
   bad: new Set(),
   armed: null,
@@ -60,6 +61,13 @@ describe('what is installed', () => {
   test('no image of the version that runs already', () => {
     const full = { version: '1.0.0', full_image: image, update_type: 'full' } as const;
     expect(plan(full)).toMatchObject({ kind: 'plan', image: null, components: [{ name: 'qx-node' }] });
+  });
+
+  test('no image that runs already, whatever version it gives itself', () => {
+    const full = { full_image: image, update_type: 'full' } as const;
+    expect(plan(full, { runningImage: image.sha256 })).toMatchObject({ kind: 'plan', image: null });
+    const onlyImage: Partial<Manifest> = { ...full, components: [] };
+    expect(plan(onlyImage, { runningImage: image.sha256 })).toMatchObject({ code: 'NOTHING_NEWER' });
   });
 
   test('only the components that were asked for, and then no image', () => {
