@@ -40,16 +40,20 @@ export function folderOf(store: Store, { product, channel, version }: ReleaseRef
 /** Null when there is no such release, or nothing that can be read as one. */
 export async function readRelease(store: Store, ref: ReleaseRef): Promise<Release | null> {
   const path = `${folderOf(store, ref)}/${ENVELOPE_NAME}`;
-  const envelope = await store.files.read(path, ENVELOPE_MAX_BYTES);
-  if (envelope === null) return null;
   try {
-    return checkPlace(interpret(envelope), ref);
+    const envelope = await store.files.read(path, ENVELOPE_MAX_BYTES);
+    return envelope === null ? null : checkPlace(interpret(envelope), ref);
   } catch (error) {
+    if (isShortage(error)) throw error;
     // One spoilt folder must not take a whole channel down; hosts trust the signature, not this server's list.
     store.log.warn('release cannot be read', { path, error: (error as Error).message });
     return null;
   }
 }
+
+/** For now nothing can be read: to hide releases would be to offer an older one as the newest. */
+const isShortage = (error: unknown): boolean =>
+  ['EMFILE', 'ENFILE', 'ENOMEM'].includes(String((error as { code?: unknown }).code));
 
 function interpret(envelope: Uint8Array): Release {
   const { value, members } = parseStrict(envelope);
@@ -120,5 +124,8 @@ async function mendCopy(store: Store, { manifest, manifestBytes }: Release): Pro
   const copy = await store.files.read(path, ENVELOPE_MAX_BYTES).catch(() => null);
   if (copy !== null && Buffer.compare(copy, manifestBytes) === 0) return;
   store.log.warn('mending a copy of a manifest', { path });
-  await store.files.writeAtomic(path, manifestBytes);
+  // Nothing of ours reads the copy: what is in its place is no reason not to serve.
+  await store.files
+    .writeAtomic(path, manifestBytes)
+    .catch((error) => store.log.warn('copy of a manifest stays as it is', { path, error: String(error) }));
 }

@@ -1,6 +1,7 @@
 import { readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
+import type { Files } from '../../src/ports.ts';
 import { latestRelease, recoverStore } from '../../src/server/artifacts.ts';
 import { type Publisher, publish } from '../../src/server/publish.ts';
 import {
@@ -98,4 +99,15 @@ test('a copy of a manifest that somebody changed is mended at start; a spoilt fo
   await expect(send(wholeRelease(await signedBy(keys.os, { version: '1.2.0' })))).rejects.toMatchObject({
     code: 'REFUSED_OVERWRITE',
   });
+});
+
+test('a server that is short of file handles says so, rather than offering an older release as the newest', async () => {
+  await send(wholeRelease(await signedBy(keys.os)));
+  await send(wholeRelease(await signedBy(keys.os, { version: '1.2.0' })));
+  const read: Files['read'] = (path, maxBytes) =>
+    path.includes('/1.2.0/')
+      ? Promise.reject(Object.assign(new Error('too many open files'), { code: 'EMFILE', syscall: 'open' }))
+      : publisher.store.files.read(path, maxBytes);
+  const store = { ...publisher.store, files: { ...publisher.store.files, read } };
+  await expect(latestRelease(store, 'quantix-os', 'dev')).rejects.toMatchObject({ code: 'EMFILE' });
 });
