@@ -31,6 +31,7 @@ export const ERRORS = {
   METHOD_NOT_ALLOWED: row(405, 'usage'),
   BODY_TOO_LARGE: row(413, 'usage'),
   MEDIA_TYPE_UNSUPPORTED: row(415, 'usage'),
+  HEADERS_TOO_LARGE: row(431, 'usage'),
   RANGE_UNSATISFIABLE: row(416, 'usage'),
   REFUSED_OVERWRITE: row(409, 'usage'),
   NOT_FOUND: row(404, 'other'),

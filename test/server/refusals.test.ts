@@ -151,6 +151,20 @@ describe('every refusal is a problem document', () => {
       ['-H', 'Content-Type: multipart/form-data', '--data-binary', 'x', ...AUTHORIZED, '/api/v1/quantix-os/publish'],
     ],
     [
+      'a boundary that is too long',
+      400,
+      'BAD_REQUEST',
+      [
+        '-H',
+        `Content-Type: multipart/form-data; boundary=${'b'.repeat(300)}`,
+        '--data-binary',
+        'x',
+        ...AUTHORIZED,
+        '/api/v1/quantix-os/publish',
+      ],
+    ],
+    ['header fields without measure', 431, 'HEADERS_TOO_LARGE', ['-H', `X-A: ${'a'.repeat(60_000)}`, '/health']],
+    [
       'parts that do not end',
       400,
       'BAD_REQUEST',
@@ -181,7 +195,8 @@ describe('every refusal is a problem document', () => {
         .on('data', (data) => heard.push(Buffer.from(data)))
         .on('close', () => resolve(Buffer.concat(heard).toString()));
     });
-    expect(said).toContain('400 Bad Request');
+    expect(said).toMatch(/^HTTP\/1\.1 400 Bad Request\r\n/);
+    expect(JSON.parse(said.slice(said.indexOf('\r\n\r\n')))).toMatchObject({ code: 'BAD_REQUEST', status: 400 });
     expect((await curl(`${site.server.url}/health`)).status).toBe(200);
   });
 });

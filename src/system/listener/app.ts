@@ -16,7 +16,7 @@ import type { Admit, Call, Caller, Handler, Handlers, Reply } from '../../ports/
 import type { Log } from '../../ports.ts';
 import { isMultipart, JSON_BODY_MAX_BYTES, partsOf, readBodies } from './body.ts';
 import { MULTIPART_BODY, schemaOf, securitySchemes } from './openapi.ts';
-import { asRefused, drain, isUnforeseen, sendProblem } from './problems.ts';
+import { asRefused, drain, isUnforeseen, refuseNoise, sendProblem } from './problems.ts';
 
 export interface Service<T extends RouteTable> {
   readonly title: string;
@@ -42,6 +42,7 @@ export function createApp<T extends RouteTable>(
     bodyLimit: JSON_BODY_MAX_BYTES,
     exposeHeadRoutes: false,
     routerOptions: { maxParamLength: 200 },
+    clientErrorHandler: refuseNoise,
     frameworkErrors: (error, _request, reply) => void sendProblem(reply, { refused: error }),
   });
   app.setValidatorCompiler((route) => validator(route.schema as TSchema, TypeBoxValidatorCompiler(route)));

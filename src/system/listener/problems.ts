@@ -1,3 +1,5 @@
+import { STATUS_CODES } from 'node:http';
+import type { Socket } from 'node:net';
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import { asQxError, type Code, isCode, problem, QxError } from '../../errors.ts';
 import type { Headers, Refusal } from '../../ports/serving.ts';
@@ -11,7 +13,7 @@ const FRAMEWORK_CODES: Readonly<Record<number, Code>> = {
   413: 'BODY_TOO_LARGE',
   414: 'BAD_REQUEST',
   415: 'MEDIA_TYPE_UNSUPPORTED',
-  431: 'BODY_TOO_LARGE',
+  431: 'HEADERS_TOO_LARGE',
 };
 
 /** What the framework itself refused (bad escape, wrong media type, too large) under one of our codes. */
@@ -41,6 +43,24 @@ export function sendProblem(reply: FastifyReply, { refused, members, headers }: 
     .headers({ 'cache-control': 'no-store', ...headers })
     .header('content-type', 'application/problem+json')
     .send(Buffer.from(JSON.stringify({ ...body, ...members })));
+}
+
+/** What is no HTTP never becomes a request; it is answered on the bare socket. */
+export function refuseNoise({ code }: NodeJS.ErrnoException, socket: Socket): void {
+  if (code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
+  const refused =
+    code === 'HPE_HEADER_OVERFLOW'
+      ? new QxError('HEADERS_TOO_LARGE', 'the header fields of this request are too large')
+      : new QxError('BAD_REQUEST', 'this is not a request of HTTP/1.1 that can be read in one way only');
+  const answer = problem(refused);
+  const body = Buffer.from(JSON.stringify(answer));
+  const head = [
+    `HTTP/1.1 ${answer.status} ${STATUS_CODES[answer.status]}`,
+    'Content-Type: application/problem+json',
+    `Content-Length: ${body.length}`,
+    'Connection: close',
+  ];
+  socket.end(Buffer.concat([Buffer.from(`${head.join('\r\n')}\r\n\r\n`), body]), () => socket.destroy());
 }
 
 const DRAIN_MAX_BYTES = 64 * 1024 * 1024;
