@@ -27,4 +27,5 @@ esac
 . scripts/packages.sh
 install_packages
 install_node_modules
-PATH=$PWD/node_modules/.bin:$PATH exec node scripts/demo.ts
+# The tools for file systems are not on everybody's PATH.
+PATH=$PWD/node_modules/.bin:$PATH:/usr/sbin:/sbin exec node scripts/demo.ts

@@ -61,6 +61,7 @@ export async function bigHost(folder: string, serverUrl: string, signal: AbortSi
       command(line.join(' '));
       return on().show(...line);
     },
+    path: (hostPath) => hostPath,
     sha256: async (path) => (await run('sha256sum', path)).output.slice(0, 64),
     slotSha256: async (slot, image) => {
       const copy = join(work, 'slot-copy');

@@ -9,6 +9,8 @@ export interface DemoHost extends AsyncDisposable {
   run(...command: [string, ...string[]]): Promise<Outcome>;
   /** As `run`, for people to see. */
   show(...command: [string, ...string[]]): Promise<number>;
+  /** What `run` has to be given for a path of the host. */
+  path(hostPath: string): string;
   sha256(path: string): Promise<string>;
   /** Of as many bytes of the slot as the image has. */
   slotSha256(slot: 'A' | 'B', image: string): Promise<string>;

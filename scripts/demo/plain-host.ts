@@ -81,6 +81,7 @@ export async function plainHost(folder: string, serverUrl: string, signal: Abort
       });
       return exitCode ?? 1;
     },
+    path: (hostPath) => join(root, hostPath),
     sha256: (path) => sha256Of(join(root, path)),
     slotSha256: async (name, image) => {
       const copy = join(work, 'slot-copy');

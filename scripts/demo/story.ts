@@ -118,6 +118,8 @@ async function badBoots(host: DemoHost): Promise<void> {
   proven('the fourth boot is slot B again', slot === 'B');
   await untilAgentAnswers(host);
   await host.show('qx-update', 'status');
+  const { output } = await host.run('cat', host.path('/data/versions/qx-node.version'));
+  proven('the components that came with the image were put back (qx-node is 1.1.0 again)', output.trim() === '1.1.0');
   await host.show('qx-update', 'check');
   proven('the release that failed is not tried again by itself', (await host.run('qx-update', 'check')).exitCode === 5);
 }
