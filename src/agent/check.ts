@@ -4,7 +4,7 @@ import { sourceOf } from '../delivery/source.ts';
 import { type KnownEnvelope, type TrustedRelease, trustedRelease } from '../delivery/trust.ts';
 import type { Manifest } from '../format/manifest.ts';
 import type { ReleaseRef } from '../ports.ts';
-import { type Situation, situation } from './facts.ts';
+import { type Situation, situation, startingPoint } from './facts.ts';
 import { type Host, PATHS, type Watch } from './host.ts';
 import { loadMemory, saveMemory } from './store.ts';
 
@@ -24,7 +24,7 @@ export async function check(host: Host, watch: Watch, cache: EnvelopeCache): Pro
   cache.known = release.known;
   const unlock = await host.files.lock(PATHS.lock);
   if (unlock !== null) await rememberSeen(host, release.manifest).finally(unlock);
-  return planUpdate(release, now.facts, {});
+  return planUpdate(release, startingPoint(now), {});
 }
 
 /** With the lock held. */
@@ -33,7 +33,7 @@ export async function makePlan(host: Host, request: InstallRequest, watch: Watch
   const { release, now } = await ask(host, request, watch, { known: null });
   if (release.kind === 'refusal') return release;
   await rememberSeen(host, release.manifest);
-  return planUpdate(release, now.facts, request);
+  return planUpdate(release, startingPoint(now), request);
 }
 
 async function ask(

@@ -43,6 +43,20 @@ export async function situation(host: Host): Promise<Situation> {
   };
 }
 
+/**
+ * What a new update begins with: one that still waits for its reboot is undone first, and what it brought goes with it. A
+ * plan that took its components for installed would leave them out.
+ */
+export function startingPoint({ facts, journal }: Situation): HostFacts {
+  if (journal?.phase !== 'armed') return facts;
+  const components = new Map(facts.components);
+  for (const { name, previous_version } of journal.components) {
+    if (previous_version === null) components.delete(name);
+    else components.set(name, previous_version);
+  }
+  return { ...facts, components };
+}
+
 const isTrialBoot = (journal: Journal | null, running: Slot | null): boolean =>
   journal !== null &&
   !isSettled(journal.phase) &&

@@ -60,8 +60,9 @@ async function carryOut(host: Host, plan: Plan, watch: Watch): Promise<InstallRe
 /** A release that still waits for its reboot makes way: two half-tested releases at once could not be told apart. */
 async function withdrawArmed(host: Host): Promise<void> {
   const journal = await loadJournal(host);
-  if (journal?.phase === 'armed')
-    await withdraw(host, journal, { code: 'SUPERSEDED', detail: 'a newer release took its place' });
+  if (journal?.phase !== 'armed') return;
+  const error = { code: 'SUPERSEDED', detail: 'another release took its place' };
+  await tell(host, await withdraw(host, journal, error), 'failed');
 }
 
 async function begin(host: Host, plan: Plan): Promise<Journal> {
