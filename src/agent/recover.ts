@@ -35,9 +35,13 @@ export function pendingSlot(journal: Journal | null): PendingSlot {
   return { phase, target: journal.target_slot ?? 'B', trial: journal.id };
 }
 
+/** An armed update on its way: the reboot or the health gate comes next. */
+const EXPECTED: ReadonlySet<Verdict> = new Set(['waiting-for-reboot', 'trial']);
+
 async function converge(host: Host, journal: Journal, verdict: Verdict): Promise<void> {
+  if (EXPECTED.has(verdict)) return;
   const error = { code: 'INTERRUPTED', detail: `stopped in phase ${journal.phase}` };
-  host.log.warn('update_recovered', { id: journal.id, version: journal.target_version, phase: journal.phase, verdict });
+  host.log.warn('update_recovered', { id: journal.id, version: journal.target_version, verdict, ...error });
   switch (journal.phase) {
     case 'fetching':
     case 'writing':
