@@ -18,7 +18,7 @@ export async function plainHost(folder: string, serverUrl: string, signal: Abort
   await mkdir(root, { recursive: true });
   const devices = join(root, 'dev/disk/by-partlabel');
   const slot = (name: string): string => join(devices, `QUANTIX-${name}`);
-  await execa('scripts/install-host.sh', [
+  await execa('./scripts/install-host.sh', [
     '--root',
     root,
     '--version',
