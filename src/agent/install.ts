@@ -40,7 +40,7 @@ export async function install(host: Host, request: InstallRequest, watch: Watch)
 }
 
 async function carryOut(host: Host, plan: Plan, watch: Watch): Promise<InstallResult> {
-  await withdrawArmed(host);
+  await makeWay(host, plan, watch);
   let journal = await begin(host, plan);
   try {
     // Every byte of every artifact is here and verified before the first file of the host is touched.
@@ -57,10 +57,14 @@ async function carryOut(host: Host, plan: Plan, watch: Watch): Promise<InstallRe
   return { kind, version: plan.manifest.version, restartsAgent: restartsAgent(journal) };
 }
 
-/** A release that still waits for its reboot makes way: two half-tested releases at once could not be told apart. */
-async function withdrawArmed(host: Host): Promise<void> {
+/**
+ * A release that still waits for its reboot makes way: two half-tested releases at once could not be told apart. It goes only
+ * once its successor is here, since a server that fails now would otherwise cost the host both.
+ */
+async function makeWay(host: Host, plan: Plan, watch: Watch): Promise<void> {
   const journal = await loadJournal(host);
   if (journal?.phase !== 'armed') return;
+  await fetchAll(host, plan, watch);
   const error = { code: 'SUPERSEDED', detail: 'another release took its place' };
   await tell(host, await withdraw(host, journal, error), 'failed');
 }
