@@ -54,7 +54,7 @@ async function onTrial(host: Host, journal: Journal): Promise<Journal> {
 }
 
 /** The deadline that the boot script armed ends when it finds this. */
-export const CONFIRMED = `${PATHS.run}/confirmed`;
+const CONFIRMED = `${PATHS.run}/confirmed`;
 
 async function confirmed(host: Host, journal: Journal, warnings: readonly ProbeResult[]): Promise<Confirmation> {
   await host.files.writeAtomic(CONFIRMED, new TextEncoder().encode(`${journal.id}\n`), 0o644);

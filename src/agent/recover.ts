@@ -29,7 +29,7 @@ const SLOT_PHASES: Partial<Record<Phase, PendingSlot['phase']>> = {
 };
 
 /** The journal as the boot table sees it. */
-export function pendingSlot(journal: Journal | null): PendingSlot {
+function pendingSlot(journal: Journal | null): PendingSlot {
   const phase = journal === null ? undefined : SLOT_PHASES[journal.phase];
   if (journal === null || phase === undefined) return { phase: 'none', target: 'B', trial: '' };
   return { phase, target: journal.target_slot ?? 'B', trial: journal.id };

@@ -33,7 +33,6 @@ const Updates = Type.Object(
     health_timeout: Type.Optional(duration('how long a trial boot may take to become healthy')),
     slot_layout: Type.Optional(Type.Enum(['auto', 'raw', 'filesystem'])),
     slots: Type.Optional(Type.Object({ A: path, B: path }, { additionalProperties: false })),
-    boot_dir: Type.Optional(path),
     storage_location: Type.Optional(Type.Enum(['local', 'volume'])),
     volume_path: Type.Optional(Type.Union([path, Type.Null()])),
     staging_dir: Type.Optional(path),
@@ -49,7 +48,7 @@ const Updates = Type.Object(
   { additionalProperties: false },
 );
 
-export const NodeFile = Type.Object({ updates: Type.Optional(Updates) }, { additionalProperties: false });
+const NodeFile = Type.Object({ updates: Type.Optional(Updates) }, { additionalProperties: false });
 
 export interface ConfigSource {
   readonly path: string;
@@ -71,7 +70,6 @@ export interface Config {
   readonly healthTimeoutMs: number;
   readonly slotLayout: 'auto' | 'raw' | 'filesystem';
   readonly slots: { readonly A: string; readonly B: string };
-  readonly bootDirectory: string;
   readonly stagingDirectory: string;
   readonly backupDirectory: string;
   readonly maxBackups: number;
@@ -129,7 +127,6 @@ function resolve(u: Static<typeof Updates>): Config {
     healthTimeoutMs: durationMs(u.health_timeout ?? '60s'),
     slotLayout: u.slot_layout ?? 'auto',
     slots: u.slots ?? { A: '/dev/disk/by-partlabel/QUANTIX-A', B: '/dev/disk/by-partlabel/QUANTIX-B' },
-    bootDirectory: u.boot_dir ?? '/boot/grub',
     stagingDirectory: u.staging_dir ?? `${base}/staging`,
     backupDirectory: u.backup_dir ?? `${base}/backup`,
     maxBackups: u.max_backups ?? 3,

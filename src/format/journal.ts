@@ -25,7 +25,7 @@ export const PHASES = [
 ] as const;
 export type Phase = (typeof PHASES)[number];
 
-export const SlotName = Type.Enum(['A', 'B']);
+const SlotName = Type.Enum(['A', 'B']);
 const nullable = <T extends Parameters<typeof Type.Union>[0][number]>(schema: T) => Type.Union([schema, Type.Null()]);
 
 /**
@@ -53,7 +53,7 @@ export const ComponentEntry = Type.Object({
 });
 export type ComponentEntry = Static<typeof ComponentEntry>;
 
-export const JournalImage = Type.Object({
+const JournalImage = Type.Object({
   artifact: Type.String(),
   sha256: Type.String({ pattern: SHA256_PATTERN }),
   size_bytes: Type.Integer({ minimum: 1 }),
@@ -89,9 +89,10 @@ export type Journal = Static<typeof Journal>;
 /** @throws QxError STATE_TOO_NEW | STATE_INVALID */
 export const readJournal = (bytes: Uint8Array): Journal => readVersioned(bytes, Journal, 'ab-update-state.json');
 
-export const MEMORY_PATH = '/quantix/limiquantix/state.json';
-
-/** What the host remembers between updates, so that nothing older, and nothing that failed, comes back by itself. */
+/**
+ * `/quantix/limiquantix/state.json`: what the host remembers between updates, so that nothing older, and nothing that failed,
+ * comes back by itself.
+ */
 export const Memory = Type.Object({
   format: Type.Literal(1),
   /** Highest sequence seen, by "product/channel/keyring epoch". */

@@ -29,7 +29,7 @@ const artifact = Type.String({
 export const ProductName = literals(PRODUCTS);
 export const ChannelName = literals(CHANNELS);
 
-export const Dependency = Type.Object({
+const Dependency = Type.Object({
   name: Type.String({ pattern: NAME_PATTERN }),
   min_version: version('lowest version of that component which this one works with'),
 });

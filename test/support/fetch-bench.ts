@@ -12,7 +12,7 @@ import { artifactOf, componentOf, manifestOf } from './keys.ts';
 import { temporaryFolder } from './temp.ts';
 
 export const STAGING = '/data/updates/staging';
-export const LIMITS = { connectTimeoutMs: 500, headersTimeoutMs: 500, minBytesPerWindow: 1_000, windowMs: 300 };
+const LIMITS = { connectTimeoutMs: 500, headersTimeoutMs: 500, minBytesPerWindow: 1_000, windowMs: 300 };
 
 /** Bytes that look like nothing else, the same each time. */
 export const noise = (length: number, seed = 1): Uint8Array =>
