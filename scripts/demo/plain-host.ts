@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
 import { decodeBlock } from '../../src/format/grubenv.ts';
 import { bootHost } from '../support/grub-host.ts';
+import { INSTALLER } from '../support/host-image.ts';
 import type { Booted, DemoHost } from './host.ts';
 import { command, sha256Of } from './show.ts';
 
@@ -18,15 +19,7 @@ export async function plainHost(folder: string, serverUrl: string, signal: Abort
   await mkdir(root, { recursive: true });
   const devices = join(root, 'dev/disk/by-partlabel');
   const slot = (name: string): string => join(devices, `QUANTIX-${name}`);
-  await execa('./scripts/install-host.sh', [
-    '--root',
-    root,
-    '--version',
-    '1.0.0',
-    '--executable',
-    'dist/qx-node',
-    '--no-console',
-  ]);
+  await execa(INSTALLER, ['--root', root, '--version', '1.0.0', '--executable', 'dist/qx-node', '--no-console']);
   await mkdir(join(root, 'etc/limiquantix/node.d'));
   const settings = `updates:\n  server_url: ${serverUrl}\n  listen: "127.0.0.1:8443"\n  slot_layout: raw\n`;
   await writeFile(join(root, 'etc/limiquantix/node.d/10-server.yaml'), settings);

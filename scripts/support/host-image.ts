@@ -28,6 +28,9 @@ export interface HostImage {
 const TOOLS = ['blockdev', 'mke2fs', 'debugfs', 'unsquashfs'];
 export const IMAGE_COMMANDS = [...TOOLS, 'mksquashfs'] as const;
 
+/** Puts onto a host, or into the tree of an image, what makes it one of ours. */
+export const INSTALLER = 'scripts/install-host.sh';
+
 export async function makeHostImage(options: HostImageOptions): Promise<HostImage> {
   const { folder, version, executable, rt, settings, ballast } = options;
   const tree = join(folder, `tree-${version}`);
@@ -35,7 +38,7 @@ export async function makeHostImage(options: HostImageOptions): Promise<HostImag
   await mkdir(tree);
   await makeOpenrcTree(tree, TOOLS);
   const paths = ['--root', tree, '--boot-dir', join(bootFolder, 'grub'), '--executable', executable, '--rt', rt];
-  await execa('scripts/install-host.sh', [...paths, '--version', version]);
+  await execa(INSTALLER, [...paths, '--version', version]);
   await mkdir(join(tree, 'etc/limiquantix/node.d'));
   await writeFile(join(tree, 'etc/limiquantix/node.d/10-server.yaml'), settings);
   await writeFile(join(tree, 'etc/hosts'), '127.0.0.1 localhost\n');
