@@ -44,6 +44,7 @@ Examples:
 
 export async function runHost(args: readonly string[], tools: HostTools): Promise<number> {
   const outcome = { exitCode: 0 };
+  const finish = (exitCode: number) => void Object.assign(outcome, { exitCode });
   const program = rootCommand('qx-update', 'Shows and controls the updates of this host.')
     .option('--json', 'print one JSON document on one line; progress as JSON lines on stderr')
     .addOption(rootOption())
@@ -55,7 +56,7 @@ export async function runHost(args: readonly string[], tools: HostTools): Promis
     })
     .addHelpText('after', NOTES);
   for (const verb of VERBS) {
-    const command = verbCommand(verb as Verb, tools, (exitCode) => void Object.assign(outcome, { exitCode }));
+    const command = verbCommand(verb as Verb, { name: 'qx-update', tools, finish });
     program.addCommand(command.copyInheritedSettings(program));
   }
   const exitCode = await runCommand(program, asVerbs(args));

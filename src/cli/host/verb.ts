@@ -2,14 +2,15 @@ import { resolve } from 'node:path';
 import { Command } from 'commander';
 import type { Host } from '../../agent/host.ts';
 import type { Refusal } from '../../core/plan.ts';
-import { asQxError, exitCode, QxError } from '../../errors.ts';
+import { QxError } from '../../errors.ts';
 import type { Log } from '../../ports.ts';
 import { type AgentClient, agentClient } from '../client.ts';
 import { AGENT_SOCKET } from '../composed.ts';
-import { jsonLine, type ProgressReporter, printable, progressReporter } from '../render.ts';
+import { printable } from '../render.ts';
+import { examples, type Output, type Program, runs } from '../verb.ts';
 import type { HostTools } from './tools.ts';
 
-/** What each verb is and gets. stdout carries the result and nothing else; notes and progress go to stderr. */
+/** A verb of qx-update: what it is called and what it says of itself, apart from how it is run. */
 export interface Verb<Options extends object = object> {
   readonly name: string;
   readonly summary: string;
@@ -21,63 +22,34 @@ export interface Verb<Options extends object = object> {
   readonly run: (context: VerbContext, options: Options, args: readonly string[]) => Promise<number>;
 }
 
-export interface VerbContext {
-  readonly isJson: boolean;
+/** What a verb may print to, ask and change. */
+export interface VerbContext extends Output {
   readonly agent: AgentClient;
-  result(fields: object, text: string): void;
-  note(text: string): void;
-  readonly progress: ProgressReporter;
   readonly interrupted: () => AbortSignal;
   /** Runs something on the host itself, without its agent. @throws QxError FORBIDDEN when that needs root */
   onHost<T>(work: (host: Host) => Promise<T>): Promise<T>;
 }
 
 interface GlobalOptions {
-  readonly json?: boolean;
   readonly root?: string;
   readonly socket?: string;
 }
 
-const SCHEMA_VERSION = 1;
-
-export function verbCommand<Options extends object>(
-  verb: Verb<Options>,
-  tools: HostTools,
-  finish: (exitCode: number) => void,
-): Command {
+export function verbCommand<Options extends object>(verb: Verb<Options>, program: Program<HostTools>): Command {
   const plain = new Command(verb.name).description(verb.summary);
   const command = verb.arguments?.(plain) ?? plain;
-  const examples = verb.examples.map((line) => `  ${line}\n`).join('');
-  command.addHelpText('after', `\n${verb.notes}\n\nExamples:\n${examples}`);
-  return command.action(async () => {
-    const options = command.optsWithGlobals<Options & GlobalOptions>();
-    const context = contextOf(verb.name, options, tools);
-    try {
-      finish(await verb.run(context, options, command.args));
-    } catch (error) {
-      context.progress.end();
-      if (!context.isJson) throw error;
-      const { code, message, next } = asQxError(error);
-      const fields = { verb: verb.name, code, detail: message, ...(next === undefined ? {} : { next }) };
-      tools.stdout.write(jsonLine(`qx-update.error/${SCHEMA_VERSION}`, { ...fields, exit_code: exitCode(error) }));
-      finish(exitCode(error));
-    }
-  });
+  command.addHelpText('after', `\n${verb.notes}\n${examples(...verb.examples)}`);
+  runs<Options & GlobalOptions>(command, program, (output, options, args) =>
+    verb.run({ ...output, ...reachOf(verb.name, options, program.tools) }, options, args),
+  );
+  return command;
 }
 
-function contextOf(verb: string, options: GlobalOptions, tools: HostTools): VerbContext {
-  const isJson = options.json === true;
+/** How a verb gets at the host: through its agent, or at the host itself. */
+function reachOf(verb: string, options: GlobalOptions, tools: HostTools): Omit<VerbContext, keyof Output> {
   const { root = '' } = options;
   return {
-    isJson,
     agent: agentClient(options.socket === undefined ? `${root}${AGENT_SOCKET}` : resolve(options.socket)),
-    result: (fields, text) => {
-      tools.stdout.write(isJson ? jsonLine(`qx-update.${verb}/${SCHEMA_VERSION}`, fields) : printable(text));
-    },
-    note: (text) => {
-      tools.stderr.write(`${printable(text)}\n`);
-    },
-    progress: progressReporter(tools.stderr, `qx-update.progress/${SCHEMA_VERSION}`, { json: isJson }),
     interrupted: () => tools.interrupted(),
     onHost: async (work) => {
       if (root === '' && !tools.isRoot) {

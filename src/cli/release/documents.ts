@@ -3,8 +3,8 @@ import type { Signer } from '../../format/envelope.ts';
 import { DOCUMENT_LIMITS, type Json, readJson } from '../../format/json.ts';
 import { type Keyring, readKeyring } from '../../format/keyring.ts';
 import { readSigningKey } from '../../format/signing-key.ts';
+import type { Output } from '../verb.ts';
 import type { ReleaseTools } from './tools.ts';
-import type { Output } from './verb.ts';
 
 /** Reading and writing the documents that verbs take and make: manifests, envelopes, keyrings, keys. */
 

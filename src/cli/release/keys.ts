@@ -4,9 +4,9 @@ import { QxError } from '../../errors.ts';
 import { KEY_ID_PATTERN, type Keyring, readKeyring, type TrustedKey } from '../../format/keyring.ts';
 import { CHANNELS, type Channel, PRODUCTS, type Product } from '../../format/manifest.ts';
 import { publicKeyOf, writeSigningKey } from '../../format/signing-key.ts';
+import { examples, type Output, runs } from '../verb.ts';
 import { pretty, readDocument } from './documents.ts';
-import type { ReleaseTools } from './tools.ts';
-import { examples, type Output, type ReleaseContext, runs } from './verb.ts';
+import type { ReleaseProgram, ReleaseTools } from './tools.ts';
 
 interface KeyOptions {
   readonly keyId: string;
@@ -27,8 +27,8 @@ const withScope = (command: Command): Command =>
       ]),
     );
 
-export function addKeygen(program: Command, context: ReleaseContext): void {
-  const command = withScope(program.command('keygen'))
+export function addKeygen(commands: Command, program: ReleaseProgram): void {
+  const command = withScope(commands.command('keygen'))
     .summary('make an Ed25519 key pair')
     .description('Makes a key pair: ID.private.json (mode 0600) and ID.public.json. Never overwrites either.')
     .requiredOption('--key-id <id>', 'name of the key, such as release-2026')
@@ -41,7 +41,7 @@ export function addKeygen(program: Command, context: ReleaseContext): void {
         'qx-release keygen --key-id stable-2026 --channels stable --out /media/vault --keyring keyring.json',
       ),
     );
-  runs<KeyOptions & { out: string }>(command, context, (output, options) => keygen(context.tools, output, options));
+  runs<KeyOptions & { out: string }>(command, program, (output, options) => keygen(program.tools, output, options));
 }
 
 async function keygen(tools: ReleaseTools, output: Output, options: KeyOptions & { out: string }): Promise<void> {
@@ -68,8 +68,8 @@ async function keygen(tools: ReleaseTools, output: Output, options: KeyOptions &
   );
 }
 
-export function addTrust(program: Command, context: ReleaseContext): void {
-  const command = withScope(program.command('trust'))
+export function addTrust(commands: Command, program: ReleaseProgram): void {
+  const command = withScope(commands.command('trust'))
     .summary('add the public key of a vault or of a colleague to a keyring')
     .description('Adds a public key to a keyring. Its private half may live in a vault, a token or on another machine.')
     .argument('[entry]', 'ID.public.json as keygen made it; otherwise --key-id and --public-key')
@@ -83,11 +83,11 @@ export function addTrust(program: Command, context: ReleaseContext): void {
         'qx-release trust --key-id vault-1 --public-key BASE64 --channels stable --keyring keyring.json',
       ),
     );
-  runs<KeyOptions & { publicKey?: string }>(command, context, async (output, options, [path]) => {
-    const entry = path === undefined ? namedEntry(options) : await readEntry(context.tools, path);
-    const keyring = await extendedKeyring(context.tools, options, entry);
+  runs<KeyOptions & { publicKey?: string }>(command, program, async (output, options, [path]) => {
+    const entry = path === undefined ? namedEntry(options) : await readEntry(program.tools, path);
+    const keyring = await extendedKeyring(program.tools, options, entry);
     if (keyring === null) throw new QxError('USAGE', 'which keyring? give --keyring FILE');
-    await context.tools.files.writeAtomic(keyring.path, pretty(keyring.value), 0o644);
+    await program.tools.files.writeAtomic(keyring.path, pretty(keyring.value), 0o644);
     output.result({ key_id: entry.key_id, keyring: keyring.path }, `${keyring.path} now trusts ${entry.key_id}\n`);
   });
 }

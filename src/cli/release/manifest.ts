@@ -11,6 +11,7 @@ import {
   readManifest,
 } from '../../format/manifest.ts';
 import { isInstant } from '../../format/schema.ts';
+import { examples, type Output, runs } from '../verb.ts';
 import { type ComponentSpec, parseComponent } from './components.ts';
 import { pretty } from './documents.ts';
 import {
@@ -22,8 +23,7 @@ import {
   instantOf,
   productOption,
 } from './options.ts';
-import type { ReleaseTools } from './tools.ts';
-import { examples, type Output, type ReleaseContext, runs } from './verb.ts';
+import type { ReleaseProgram, ReleaseTools } from './tools.ts';
 
 export interface ManifestOptions {
   readonly product: Product;
@@ -43,8 +43,8 @@ export interface ManifestOptions {
   readonly out?: string;
 }
 
-export function addManifest(program: Command, context: ReleaseContext): void {
-  const command = program
+export function addManifest(commands: Command, program: ReleaseProgram): void {
+  const command = commands
     .command('manifest')
     .summary('describe a release')
     .description(
@@ -80,7 +80,7 @@ export function addManifest(program: Command, context: ReleaseContext): void {
         'qx-release manifest --product quantix-vdc --version 1.2.0 --channel dev --component controlplane=cp.tar.zst',
       ),
     );
-  runs<ManifestOptions>(command, context, (output, options) => manifest(context.tools, output, options));
+  runs<ManifestOptions>(command, program, (output, options) => manifest(program.tools, output, options));
 }
 
 async function manifest(tools: ReleaseTools, output: Output, options: ManifestOptions): Promise<void> {
@@ -88,7 +88,9 @@ async function manifest(tools: ReleaseTools, output: Output, options: ManifestOp
   // What every reader would refuse is not written: the same reader looks at the same bytes first.
   const value = readManifest(parseStrict(bytes).value);
   if (options.out === undefined) {
-    output.result({ manifest: value }, new TextDecoder().decode(bytes));
+    // The very bytes of the file, where `result` would make their text fit for a terminal.
+    if (output.isJson) output.result({ manifest: value }, '');
+    else tools.stdout.write(new TextDecoder().decode(bytes));
     return;
   }
   const path = await tools.followed(options.out);

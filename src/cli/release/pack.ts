@@ -3,16 +3,16 @@ import type { Command } from 'commander';
 import { QxError } from '../../errors.ts';
 import { ARTIFACT_PATTERN } from '../../format/manifest.ts';
 import { formatBytes } from '../render.ts';
-import type { ReleaseTools } from './tools.ts';
-import { examples, type Output, type ReleaseContext, runs } from './verb.ts';
+import { examples, type Output, runs } from '../verb.ts';
+import type { ReleaseProgram, ReleaseTools } from './tools.ts';
 
 interface PackOptions {
   readonly out: string;
   readonly name?: string;
 }
 
-export function addPack(program: Command, context: ReleaseContext): void {
-  const command = program
+export function addPack(commands: Command, program: ReleaseProgram): void {
+  const command = commands
     .command('pack')
     .summary('make NAME.tar.zst of a file or folder')
     .description('Packs a file or a folder. The same content gives the same bytes, whoever packs it, where and when.')
@@ -26,7 +26,7 @@ export function addPack(program: Command, context: ReleaseContext): void {
         'qx-release pack src/ui/host --out build/release --name host-ui',
       ),
     );
-  runs<PackOptions>(command, context, (output, options, args) => pack(context.tools, output, options, args[0] ?? ''));
+  runs<PackOptions>(command, program, (output, options, args) => pack(program.tools, output, options, args[0] ?? ''));
 }
 
 async function pack(tools: ReleaseTools, output: Output, options: PackOptions, source: string): Promise<void> {

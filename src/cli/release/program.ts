@@ -1,4 +1,5 @@
 import { rootCommand, runCommand } from '../command.ts';
+import { schemaOf } from '../verb.ts';
 import { addKeygen, addTrust } from './keys.ts';
 import { addManifest } from './manifest.ts';
 import { addPack } from './pack.ts';
@@ -7,7 +8,6 @@ import { addPublish } from './publish.ts';
 import { addRefresh } from './refresh.ts';
 import { addSign } from './sign.ts';
 import type { ReleaseTools } from './tools.ts';
-import type { ReleaseContext } from './verb.ts';
 import { addVerify } from './verify.ts';
 
 const DESCRIPTION = 'Makes keys, packs, signs, verifies and publishes releases.';
@@ -22,26 +22,31 @@ A release, step by step:
 
 Exit codes: 0 done, 1 other, 2 usage, 5 refused by policy, 7 verification failed, 8 no space, 9 server unreachable.`;
 
+const VERBS = [
+  addKeygen,
+  addTrust,
+  addPack,
+  addManifest,
+  addSign,
+  addVerify,
+  addRefresh,
+  addPromote,
+  addPublish,
+] as const;
+
 export async function runRelease(args: readonly string[], tools: ReleaseTools): Promise<number> {
-  const context: ReleaseContext = { tools, outcome: { exitCode: 0 } };
-  const program = rootCommand('qx-release', DESCRIPTION).addHelpText('after', WORKFLOW);
-  program.configureOutput({
+  const outcome = { exitCode: 0 };
+  const finish = (exitCode: number) => void Object.assign(outcome, { exitCode });
+  const commands = rootCommand('qx-release', DESCRIPTION).addHelpText('after', WORKFLOW);
+  commands.configureOutput({
     writeOut: (text) => tools.stdout.write(text),
     writeErr: (text) => tools.stderr.write(text),
   });
-  for (const add of [
-    addKeygen,
-    addTrust,
-    addPack,
-    addManifest,
-    addSign,
-    addVerify,
-    addRefresh,
-    addPromote,
-    addPublish,
-  ]) {
-    add(program, context);
+  for (const add of VERBS) add(commands, { name: 'qx-release', tools, finish });
+  for (const command of commands.commands) {
+    const schema = schemaOf('qx-release', command.name());
+    command.option('--json', `print one JSON document (schema ${schema}); progress as JSON lines on stderr`);
   }
-  const exitCode = await runCommand(program, args);
-  return exitCode === 0 ? context.outcome.exitCode : exitCode;
+  const exitCode = await runCommand(commands, args);
+  return exitCode === 0 ? outcome.exitCode : exitCode;
 }

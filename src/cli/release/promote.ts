@@ -3,6 +3,7 @@ import { QxError } from '../../errors.ts';
 import { openEnvelope } from '../../format/envelope.ts';
 import { CHANNELS, type Channel, type Product } from '../../format/manifest.ts';
 import { isVersion } from '../../format/version.ts';
+import { examples, type Output, runs } from '../verb.ts';
 import { ENVELOPE_NAME } from './bundle.ts';
 import { loadKeyring, manifestInside, pretty } from './documents.ts';
 import { asDurationMs, asSequence, channelOption, instantOf, productOption } from './options.ts';
@@ -17,8 +18,7 @@ import {
   withToken,
 } from './server.ts';
 import { type SignerOptions, seal, withSigners } from './sign.ts';
-import type { ReleaseTools } from './tools.ts';
-import { examples, type Output, type ReleaseContext, runs } from './verb.ts';
+import type { ReleaseProgram, ReleaseTools } from './tools.ts';
 
 interface PromoteOptions extends ServerOptions, SignerOptions {
   readonly to: Channel;
@@ -29,8 +29,8 @@ interface PromoteOptions extends ServerOptions, SignerOptions {
   readonly dryRun?: boolean;
 }
 
-export function addPromote(program: Command, context: ReleaseContext): void {
-  const command = withSigners(withToken(program.command('promote')))
+export function addPromote(commands: Command, program: ReleaseProgram): void {
+  const command = withSigners(withToken(commands.command('promote')))
     .summary('publish a release of one channel in another')
     .description('Signs the same files for another channel. No file is sent: the server has them already.')
     .argument('<version>', 'version on the server')
@@ -47,8 +47,8 @@ export function addPromote(program: Command, context: ReleaseContext): void {
         'qx-release promote 1.2.0 --from beta --to stable --expires-in 90d --key stable-2026.private.json --server https://u.example.org',
       ),
     );
-  runs<PromoteOptions>(command, context, (output, options, args) =>
-    promote(context.tools, output, options, args[0] ?? ''),
+  runs<PromoteOptions>(command, program, (output, options, args) =>
+    promote(program.tools, output, options, args[0] ?? ''),
   );
 }
 

@@ -3,13 +3,13 @@ import { QxError } from '../../errors.ts';
 import type { Channel, Manifest } from '../../format/manifest.ts';
 import type { UploadPart } from '../../ports.ts';
 import { formatBytes, table } from '../render.ts';
+import { examples, type Output, runs } from '../verb.ts';
 import { type CheckedArtifact, checkArtifacts, ENVELOPE_NAME, readBundle } from './bundle.ts';
 import { KEYRING_HELP, KEYRING_OPTION, loadKeyring } from './documents.ts';
 import { asVersion, channelOption } from './options.ts';
 import { refuseExpired } from './reissue.ts';
 import { publishParts, publishToken, type ServerOptions, serverUrl, withToken } from './server.ts';
-import type { ReleaseTools } from './tools.ts';
-import { examples, type Output, type ReleaseContext, runs } from './verb.ts';
+import type { ReleaseProgram, ReleaseTools } from './tools.ts';
 
 interface PublishOptions extends ServerOptions {
   readonly keyring?: string;
@@ -19,8 +19,8 @@ interface PublishOptions extends ServerOptions {
   readonly dryRun?: boolean;
 }
 
-export function addPublish(program: Command, context: ReleaseContext): void {
-  const command = withToken(program.command('publish'))
+export function addPublish(commands: Command, program: ReleaseProgram): void {
+  const command = withToken(commands.command('publish'))
     .summary('send a signed release to an update server')
     .description(
       'Publishes a signed release. Signatures and hashes are checked first; publishing the same release again changes nothing.',
@@ -40,8 +40,8 @@ export function addPublish(program: Command, context: ReleaseContext): void {
         'NODE_EXTRA_CA_CERTS=ca.pem qx-release publish build --server https://updates.internal:9000   (a CA of your own)',
       ),
     );
-  runs<PublishOptions>(command, context, (output, options, sources) =>
-    publish(context.tools, output, options, sources),
+  runs<PublishOptions>(command, program, (output, options, sources) =>
+    publish(program.tools, output, options, sources),
   );
 }
 

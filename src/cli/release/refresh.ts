@@ -3,14 +3,14 @@ import { QxError } from '../../errors.ts';
 import { openEnvelope } from '../../format/envelope.ts';
 import type { Channel, Product } from '../../format/manifest.ts';
 import { isVersion } from '../../format/version.ts';
+import { examples, type Output, runs } from '../verb.ts';
 import { ENVELOPE_NAME } from './bundle.ts';
 import { loadKeyring, manifestInside, pretty, readDocument } from './documents.ts';
 import { asDurationMs, asSequence, channelOption, instantOf, productOption } from './options.ts';
 import { nextSequence, reissued } from './reissue.ts';
 import { fetchEnvelope, publishParts, publishToken, type ServerOptions, serverUrl, withToken } from './server.ts';
 import { type SignerOptions, seal, withSigners } from './sign.ts';
-import type { ReleaseTools } from './tools.ts';
-import { examples, type Output, type ReleaseContext, runs } from './verb.ts';
+import type { ReleaseProgram, ReleaseTools } from './tools.ts';
 
 interface RefreshOptions extends ServerOptions, SignerOptions {
   readonly expiresIn: number;
@@ -20,8 +20,8 @@ interface RefreshOptions extends ServerOptions, SignerOptions {
   readonly out?: string;
 }
 
-export function addRefresh(program: Command, context: ReleaseContext): void {
-  const command = withSigners(withToken(program.command('refresh')))
+export function addRefresh(commands: Command, program: ReleaseProgram): void {
+  const command = withSigners(withToken(commands.command('refresh')))
     .summary('sign the same release again with a later expiry')
     .description(
       'Re-issues a release: only its sequence and its expiry change. An envelope on disk is replaced; a version is fetched from the server and published there again.',
@@ -43,8 +43,8 @@ export function addRefresh(program: Command, context: ReleaseContext): void {
         'qx-release refresh 1.2.0 --channel stable --expires-in 90d --key stable-2026.private.json --token-file token',
       ),
     );
-  runs<RefreshOptions>(command, context, (output, options, args) =>
-    refresh(context.tools, output, options, args[0] ?? ''),
+  runs<RefreshOptions>(command, program, (output, options, args) =>
+    refresh(program.tools, output, options, args[0] ?? ''),
   );
 }
 

@@ -6,8 +6,8 @@ import { pathOf } from '../../format/route.ts';
 import { SERVER_ROUTES } from '../../format/routes.ts';
 import type { HttpLimits, UploadLimits, UploadPart } from '../../ports.ts';
 import { printable } from '../render.ts';
+import type { Output } from '../verb.ts';
 import type { ReleaseTools } from './tools.ts';
-import type { Output } from './verb.ts';
 
 /** The update server as the release tool sees it. */
 

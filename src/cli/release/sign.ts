@@ -5,11 +5,11 @@ import { type Json, readJson } from '../../format/json.ts';
 import type { TrustedKey } from '../../format/keyring.ts';
 import { readManifest } from '../../format/manifest.ts';
 import { checkShape } from '../../format/schema.ts';
+import { examples, type Output, runs } from '../verb.ts';
 import { findKeyring, KEYRING_HELP, KEYRING_OPTION, loadKeys, manifestInside, readDocument } from './documents.ts';
 import { buildTimeMs, instantOf } from './options.ts';
 import { commandSigner } from './signer.ts';
-import type { ReleaseTools } from './tools.ts';
-import { examples, type Output, type ReleaseContext, runs } from './verb.ts';
+import type { ReleaseProgram, ReleaseTools } from './tools.ts';
 
 export interface SignerOptions {
   readonly key?: readonly string[];
@@ -27,8 +27,8 @@ export const withSigners = (command: Command): Command =>
     .option('--signer-public-key <base64>', 'to check what it printed (default: the key of that name in the keyring)')
     .option(KEYRING_OPTION, KEYRING_HELP);
 
-export function addSign(program: Command, context: ReleaseContext): void {
-  const command = withSigners(program.command('sign'))
+export function addSign(commands: Command, program: ReleaseProgram): void {
+  const command = withSigners(commands.command('sign'))
     .summary('sign a manifest, offline')
     .description(
       'Signs a manifest. Given an envelope, adds signatures to it, so that holders of different keys need not meet.',
@@ -43,8 +43,8 @@ export function addSign(program: Command, context: ReleaseContext): void {
         'qx-release sign manifest.signed.json --signer "vault-sign --slot 9c" --signer-key-id vault-1 --signer-public-key BASE64',
       ),
     );
-  runs<SignerOptions & { out?: string }>(command, context, (output, options, args) =>
-    sign(context.tools, output, options, args[0] ?? ''),
+  runs<SignerOptions & { out?: string }>(command, program, (output, options, args) =>
+    sign(program.tools, output, options, args[0] ?? ''),
   );
 }
 

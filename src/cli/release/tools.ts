@@ -1,5 +1,6 @@
 import type { Archive, Clock, Files, Http, ProcessResult, Upload } from '../../ports.ts';
 import type { Stream } from '../render.ts';
+import type { Program } from '../verb.ts';
 
 export interface PackedArchive {
   readonly sha256: string;
@@ -32,3 +33,5 @@ export interface ReleaseTools {
   readonly stderr: Stream;
   readonly env: Readonly<Record<string, string | undefined>>;
 }
+
+export type ReleaseProgram = Program<ReleaseTools>;

@@ -2,18 +2,18 @@ import { dirname, join } from 'node:path';
 import type { Command } from 'commander';
 import { openEnvelope } from '../../format/envelope.ts';
 import { formatBytes, table } from '../render.ts';
+import { examples, type Output, runs } from '../verb.ts';
 import { checkArtifacts } from './bundle.ts';
 import { KEYRING_HELP, KEYRING_OPTION, loadKeyring, readDocument } from './documents.ts';
-import type { ReleaseTools } from './tools.ts';
-import { examples, type Output, type ReleaseContext, runs } from './verb.ts';
+import type { ReleaseProgram, ReleaseTools } from './tools.ts';
 
 interface VerifyOptions {
   readonly keyring?: string;
   readonly artifacts?: string | true;
 }
 
-export function addVerify(program: Command, context: ReleaseContext): void {
-  const command = program
+export function addVerify(commands: Command, program: ReleaseProgram): void {
+  const command = commands
     .command('verify')
     .summary('say what is signed by whom, and check the files')
     .description('Checks an envelope as a host would. Exit code 7 when anything does not fit.')
@@ -27,8 +27,8 @@ export function addVerify(program: Command, context: ReleaseContext): void {
         'qx-release verify manifest.signed.json --keyring keyring.json --json',
       ),
     );
-  runs<VerifyOptions>(command, context, (output, options, args) =>
-    verify(context.tools, output, options, args[0] ?? ''),
+  runs<VerifyOptions>(command, program, (output, options, args) =>
+    verify(program.tools, output, options, args[0] ?? ''),
   );
 }
 
