@@ -1,5 +1,5 @@
 import { type Static, Type } from 'typebox';
-import { QxError } from '../errors.ts';
+import { isCode, QxError } from '../errors.ts';
 import { readJson } from './json.ts';
 import { ChannelName, ProductName } from './manifest.ts';
 import { checkShape, NAME_PATTERN, SHA256_PATTERN } from './schema.ts';
@@ -87,7 +87,8 @@ export const Journal = Type.Object({
 export type Journal = Static<typeof Journal>;
 
 /** @throws QxError STATE_TOO_NEW | STATE_INVALID */
-export const readJournal = (bytes: Uint8Array): Journal => readVersioned(bytes, Journal, 'ab-update-state.json');
+export const readJournal = (bytes: Uint8Array): Journal =>
+  readVersioned(bytes, Journal, '/quantix/ab-update-state.json', 'the host then stays as it is now');
 
 /**
  * `/quantix/limiquantix/state.json`: what the host remembers between updates, so that nothing older, and nothing that failed,
@@ -126,21 +127,38 @@ export const EMPTY_MEMORY: Memory = {
 };
 
 /** @throws QxError STATE_TOO_NEW | STATE_INVALID */
-export const readMemory = (bytes: Uint8Array): Memory => readVersioned(bytes, Memory, 'state.json');
+export const readMemory = (bytes: Uint8Array): Memory =>
+  // Never by itself: whoever can spoil this file would lift the floor and let every old release in.
+  readVersioned(
+    bytes,
+    Memory,
+    '/quantix/limiquantix/state.json',
+    'the host then forgets its floor and which releases failed',
+  );
 
 function readVersioned<T extends typeof Journal | typeof Memory>(
   bytes: Uint8Array,
   schema: T,
-  what: string,
+  path: string,
+  consequence: string,
 ): Static<T> {
-  const { value } = readJson(bytes, what, 'STATE_INVALID');
-  const format = (value as { format?: unknown } | null)?.format;
-  if (typeof format === 'number' && format > 1) {
-    throw new QxError('STATE_TOO_NEW', `${what} has format ${format}; this version of qx-node reads format 1`, {
-      next: 'start the newer qx-node that wrote it, or roll back to the slot that it came with',
-    });
+  try {
+    const { value } = readJson(bytes, path, 'STATE_INVALID');
+    refuseNewer(value, path);
+    return checkShape(schema, value, path, 'STATE_INVALID');
+  } catch (error) {
+    if (!isCode(error, 'STATE_INVALID')) throw error;
+    const next = `look at it, then, as root, mv ${path} ${path}.bad: ${consequence}`;
+    throw new QxError('STATE_INVALID', error.message, { next, cause: error });
   }
-  return checkShape(schema, value, what, 'STATE_INVALID');
+}
+
+function refuseNewer(value: unknown, path: string): void {
+  const format = (value as { format?: unknown } | null)?.format;
+  if (typeof format !== 'number' || format <= 1) return;
+  throw new QxError('STATE_TOO_NEW', `${path} has format ${format}; this version of qx-node reads format 1`, {
+    next: 'start the newer qx-node that wrote it, or roll back to the slot that it came with',
+  });
 }
 
 /** What was written can be read again, whatever a server or a program put into an error message. */

@@ -180,4 +180,18 @@ describe('T13: rolling back', () => {
     expect((await curl('-k', '-X', 'POST', '-H', `Authorization: Bearer ${token}`, rest)).status).toBe(404);
     expect(await estate.read('data/bin/qx-console')).toBe('two');
   });
+
+  test('a memory that was spoilt is no way below the floor: root is asked', async () => {
+    const estate = await openEstate();
+    await startAgent(estate.host.path);
+    await estate.publish('1.2.0', { 'qx-console': 'two' }, { min_rollback_version: '1.2.0' });
+    expect((await estate.update('apply')).exitCode).toBe(0);
+    await estate.host.write('quantix/limiquantix/state.json', '');
+    await estate.publish('1.1.0', { 'qx-console': 'one' });
+    for (const order of [['rollback'], ['apply'], ['apply', '--version', '1.1.0', '--allow-downgrade']]) {
+      const refused = await estate.update(...order);
+      expect([refused.exitCode, refused.stderr]).toEqual([1, expect.stringContaining('[STATE_INVALID]\n  next: look')]);
+    }
+    expect(await estate.read('data/bin/qx-console')).toBe('two');
+  });
 });

@@ -76,4 +76,10 @@ describe('what is not a journal is refused', () => {
     const spoiled = edited(writeDocument(memory), (document) => void Object.assign(document, fields));
     expect(await refusal(() => readMemory(spoiled))).toBe(code);
   });
+
+  test('and the refusal says which file it is, and how to go on without it', () => {
+    const next = (path: string) => expect.objectContaining({ next: expect.stringContaining(`mv ${path} ${path}.bad`) });
+    expect(() => readJournal(bytesOf('{'))).toThrow(next('/quantix/ab-update-state.json'));
+    expect(() => readMemory(bytesOf('{}'))).toThrow(next('/quantix/limiquantix/state.json'));
+  });
 });
