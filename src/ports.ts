@@ -90,7 +90,12 @@ export interface Archive {
    * the directory. The bytes are hashed as they are read, and what does not hash as it should refuses too. Everything is on
    * disk when it returns. @throws ARCHIVE_UNSAFE | ARCHIVE_MALFORMED | ARCHIVE_TOO_LARGE | HASH_MISMATCH | SIZE_MISMATCH
    */
-  extract(archive: ArchiveRef, directory: string, limits: ExtractLimits, signal?: AbortSignal): Promise<ExtractedArchive>;
+  extract(
+    archive: ArchiveRef,
+    directory: string,
+    limits: ExtractLimits,
+    signal?: AbortSignal,
+  ): Promise<ExtractedArchive>;
 }
 
 export interface ExtractedArchive {

@@ -5,14 +5,14 @@ import type { Handlers, Reply } from '../ports/serving.ts';
 import type { Agent, Finished } from './agent.ts';
 import { situation } from './facts.ts';
 import type { Host } from './host.ts';
-import type { ChosenKeyring } from './keyring.ts';
+import type { HostKeyring } from './keyring.ts';
 
 /** The REST interface of the host agent: each route is a few lines over the agent. */
 export const agentHandlers = (
   host: Host,
   agent: Agent,
   hostname: string,
-  keyringFrom: ChosenKeyring['keyringFrom'] = 'executable',
+  keyringFrom: HostKeyring['keyringFrom'] = 'executable',
 ): Handlers<typeof AGENT_ROUTES> => ({
   check: async ({ signal }) => ({ json: await checkResponse(host, await agent.check(signal)) }),
   status: async () => ({ json: await agent.status() }),

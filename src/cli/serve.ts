@@ -26,7 +26,7 @@ interface HostOptions {
 /** The host that lives below `root`, '' being this machine, with everything that the agent's journeys use of it. */
 export async function composeHost(root: string, options: HostOptions): Promise<ComposedHost> {
   const { loadConfig } = await import('../agent/settings.ts');
-  const { chooseKeyring } = await import('../agent/keyring.ts');
+  const { hostKeyring } = await import('../agent/keyring.ts');
   const { standaloneOffer, standaloneReport } = await import('../agent/standalone.ts');
   const { hostArchive } = await import('../system/archive.ts');
   const { hostDisk } = await import('../system/disk.ts');
@@ -43,7 +43,7 @@ export async function composeHost(root: string, options: HostOptions): Promise<C
   const daemon = agentClient(`${root}${AGENT_SOCKET}`);
   return {
     config,
-    ...(await chooseKeyring(bakedKeyring(), config, files)),
+    ...(await hostKeyring(bakedKeyring(), config, files)),
     buildDateMs: buildDateMs(),
     isRoot: process.getuid?.() === 0,
     files,

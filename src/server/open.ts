@@ -1,5 +1,6 @@
+import { chooseKeyring } from '../delivery/keyring.ts';
 import { QxError } from '../errors.ts';
-import { type Keyring, readKeyring } from '../format/keyring.ts';
+import type { Keyring } from '../format/keyring.ts';
 import type { SERVER_ROUTES } from '../format/routes.ts';
 import type { Admit, Handlers, Ranges } from '../ports/serving.ts';
 import type { Clock, Files, Log, Random } from '../ports.ts';
@@ -40,7 +41,7 @@ export async function openServer(settings: Settings, ports: ServerPorts): Promis
     key: await readFile(files, 'TLS_KEY', settings.tls.keyPath),
   };
   const signer = await openSigner(settings, ports);
-  const keyring = trusting(await chooseKeyring(settings, ports), signer);
+  const keyring = trusting(await trustedKeys(settings, ports), signer);
   if (keyring.keys.length === 0) log.warn('no key is trusted: every publish will be refused');
   // Another server on the same folder would take what this one is just receiving for the leftovers of a dead one.
   const unlock = await files.lock(`${store.directory}/.lock`);
@@ -63,14 +64,12 @@ async function readFile(files: Files, name: string, path: string): Promise<Uint8
   return bytes;
 }
 
-async function chooseKeyring({ keyringPath }: Settings, { files, bakedKeyring }: ServerPorts): Promise<Keyring> {
-  const baked: Keyring =
-    bakedKeyring === null ? { format: 1, epoch: 1, kind: 'none', keys: [] } : readKeyring(bakedKeyring);
-  if (keyringPath === null) return baked;
-  if (baked.kind === 'release') {
-    throw new QxError('CONFIG_INVALID', 'KEYRING is set, but this build trusts only the keys that were built in');
-  }
-  return readKeyring(await readFile(files, 'KEYRING', keyringPath));
+/** @throws QxError CONFIG_INVALID when KEYRING is set for a release build: its operator believes something that is not so */
+async function trustedKeys({ keyringPath: path }: Settings, { files, bakedKeyring }: ServerPorts): Promise<Keyring> {
+  const configured = path === null ? null : () => readFile(files, 'KEYRING', path);
+  const { keyring, from } = await chooseKeyring(bakedKeyring, configured);
+  if (path === null || from === 'configuration') return keyring;
+  throw new QxError('CONFIG_INVALID', 'KEYRING is set, but this build trusts only the keys that were built in');
 }
 
 async function openSigner({ signing }: Settings, { files, clock, log }: ServerPorts): Promise<ReleaseSigner | null> {
