@@ -6,7 +6,7 @@ import { QxError } from '../errors.ts';
 import type { ComponentEntry, Journal } from '../format/journal.ts';
 import type { Component } from '../format/manifest.ts';
 import { type Host, PATHS, type Watch } from './host.ts';
-import { AGENT_SERVICE, SELF } from './self.ts';
+import { AGENT_SERVICE, SELF, SELF_BACKUPS } from './self.ts';
 import { staged } from './staging.ts';
 import { saveJournal } from './store.ts';
 
@@ -96,7 +96,10 @@ function track(host: Host, begun: Journal): { readonly context: UndoContext; jou
     services,
     clock,
     log,
-    paths: { backup: config.backupDirectory, versions: PATHS.versions },
+    paths: {
+      backupsOf: (name) => (name === SELF ? SELF_BACKUPS : `${config.backupDirectory}/${name}`),
+      versions: PATHS.versions,
+    },
     maxBackups: config.maxBackups,
     self: { name: SELF, service: AGENT_SERVICE },
     save: async (components) => {

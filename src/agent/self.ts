@@ -7,6 +7,8 @@ import { loadJournal, loadMemory, saveMemory } from './store.ts';
 
 export const SELF = 'qx-node';
 export const AGENT_SERVICE = 'quantix-node';
+/** Wherever else backups are kept: a shell script that has no configuration puts the agent back from here. */
+export const SELF_BACKUPS = `/data/updates/backup/${SELF}`;
 const STARTED_OK = `${PATHS.run}/started-ok`;
 const STARTS = '/data/updates/node-starts';
 const BAD_VERSIONS = `${PATHS.versions}/${SELF}.bad`;

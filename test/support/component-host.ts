@@ -162,7 +162,7 @@ export function componentHost(
       log: recordedLog(),
       save: async (entries) => files.writeAtomic(JOURNAL, new TextEncoder().encode(JSON.stringify(entries))),
       artifact,
-      paths: { backup: '/data/updates/backup', versions: '/data/versions' },
+      paths: { backupsOf: (name) => `/data/updates/backup/${name}`, versions: '/data/versions' },
       maxBackups: 3,
       self: { name: 'qx-node', service: 'quantix-node' },
       settleMs: 3000,

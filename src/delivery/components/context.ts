@@ -10,8 +10,8 @@ export interface UndoContext {
   /** Makes these the journal's components, on disk when it returns. */
   save(entries: readonly ComponentEntry[]): Promise<void>;
   readonly paths: {
-    /** Of the files that were replaced: `NAME/YYYYMMDDTHHMMSSZ-VERSION/FILE`, which node-run reads too. */
-    readonly backup: string;
+    /** The folder of one component's replaced files: `YYYYMMDDTHHMMSSZ-VERSION/FILE`. */
+    backupsOf(name: string): string;
     readonly versions: string;
   };
   readonly maxBackups: number;

@@ -8,7 +8,7 @@ import { isStamped, placesOf, treeAt } from './places.ts';
 export async function prune(entry: ComponentEntry, context: UndoContext): Promise<void> {
   const { files, paths, maxBackups } = context;
   const own = entry.backup === null ? [] : [entry.backup, posix.dirname(entry.backup)];
-  await keepNewest(files, `${paths.backup}/${entry.name}`, maxBackups, own);
+  await keepNewest(files, paths.backupsOf(entry.name), maxBackups, own);
   if (entry.tree === undefined) return;
   const { path, trees } = placesOf(entry);
   const inUse = (await treeAt(files, path)) ?? entry.tree;

@@ -76,7 +76,7 @@ async function swapFile(entry: ComponentEntry, entries: Entries, context: Compon
 async function backUpFile(entry: ComponentEntry, { files, clock, paths }: ComponentContext): Promise<string | null> {
   const { path } = placesOf(entry);
   if ((await files.info(path)) === null) return null;
-  const folder = `${paths.backup}/${entry.name}`;
+  const folder = paths.backupsOf(entry.name);
   const unfinished = `${folder}/.unfinished`;
   const file = posix.basename(path);
   await files.remove(unfinished);
