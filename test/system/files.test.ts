@@ -14,9 +14,10 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
-import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
+import { beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import type { Files } from '../../src/ports.ts';
 import { hostFiles } from '../../src/system/files.ts';
 import { hostPath } from '../../src/system/host-path.ts';
@@ -120,6 +121,26 @@ describe('writing', () => {
     expect(text('data/f')).toBe('two');
     expect(statSync(at('data/f')).mode & 0o777).toBe(0o755);
     expect(readdirSync(at('data'))).toEqual(['f']);
+  });
+
+  test('defect 13: the bytes are on the disk before they have their name, and the name before the call returns', async () => {
+    const handle = await open(root);
+    const prototype: { sync(): Promise<void> } = Object.getPrototypeOf(handle);
+    await handle.close();
+    const synced: string[] = [];
+    const spy = vi.spyOn(prototype, 'sync').mockImplementation(async function (this: typeof handle) {
+      synced.push(`${(await this.stat()).isDirectory() ? 'folder' : 'file'}: ${readdirSync(at('data')).join(' ')}`);
+    });
+    onTestFinished(() => spy.mockRestore());
+    await files.writeAtomic('/data/f', bytes('new'));
+    expect(synced).toEqual([expect.stringMatching(/^file: \.f\.[0-9a-f]+\.qx-new$/), 'folder: f']);
+
+    synced.length = 0;
+    await files.rename('/data/f', '/data/g');
+    expect(synced).toEqual(['folder: g']);
+    synced.length = 0;
+    await files.linkAtomic('g', '/data/l');
+    expect(synced).toEqual(['folder: g l']);
   });
 
   test('concurrent writers never mix their bytes', async () => {
