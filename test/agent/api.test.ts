@@ -39,7 +39,7 @@ const bearer = (token: string): string[] => ['-H', `Authorization: Bearer ${toke
 const settled = (api: string, status: string) =>
   expect.poll(async () => (await ask(`${api}/status`)).json, { timeout: 30_000 }).toMatchObject({ status });
 
-test('check returns the right comparison of versions', async () => {
+test('checklist: check returns the right comparison of versions', async () => {
   const { api } = await running();
   expect((await ask(`${api}/check`)).json).toEqual({
     available: true,
@@ -52,7 +52,7 @@ test('check returns the right comparison of versions', async () => {
   });
 });
 
-test('current returns the versions of all components', async () => {
+test('checklist: current returns the versions of all components', async () => {
   const { api, host } = await running();
   await host.write('data/versions/qx-node.version', '1.0.1\n');
   await host.write('data/versions/host-ui.version', '1.0.2\n');
@@ -60,7 +60,7 @@ test('current returns the versions of all components', async () => {
   expect((await ask(`${api}/current`)).json).toEqual(versions);
 });
 
-test('status reflects what the agent does, apply starts in the background, and a second one is refused with 409', async () => {
+test('checklist: status reflects what the agent does, apply starts in the background, and a second one is refused with 409', async () => {
   const { api, server, token } = await running();
   expect((await ask(`${api}/status`)).json).toEqual({ status: 'idle' });
   await ask(`${api}/check`);
@@ -94,7 +94,7 @@ test('config and version have the fields of the documents', async () => {
   expect((await ask(`${api}/version`)).json).toEqual(version);
 });
 
-test('over the network orders need the token, and a wrong one is slowed down', async () => {
+test('defect 1, T37: over the network orders need the token, and a wrong one is slowed down', async () => {
   const { agent, api, token, host } = await running();
   expect((await stat(join(host.path, 'quantix/limiquantix/api-token'))).mode & 0o777).toBe(0o600);
   expect(Buffer.from(token, 'base64url')).toHaveLength(32);

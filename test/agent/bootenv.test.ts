@@ -63,7 +63,7 @@ describe('changing the boot environment', () => {
     expect(decodeBlock(on['grubenv.bak'] ?? new Uint8Array()).get('menu_colour')).toBe('blue');
   });
 
-  test('is refused while no copy is valid', async () => {
+  test('defect 22: is refused while no copy is valid', async () => {
     const { boot, writes } = machine({ grubenv: new Uint8Array(ENV_BYTES), 'grubenv.bak': null });
     await expect(changeBoot({ boot }, (state) => state)).rejects.toMatchObject({ code: 'BOOT_ENV_INVALID' });
     expect(writes).toEqual([]);

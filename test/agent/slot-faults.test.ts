@@ -66,7 +66,7 @@ requires({ commands: IMAGE_COMMANDS })('a failing disk', () => {
     expect(await grubSees(bench, await testImage())).toBe('none');
   });
 
-  test.each(LAYOUTS)('that drops any one write without a word is found out (%s)', async (layout) => {
+  test.each(LAYOUTS)('defect 30: that drops any one write without a word is found out (%s)', async (layout) => {
     const bench = await slotBench({ slotMib: 8 });
     const image = await testImage();
     const writes: number[] = [];

@@ -16,7 +16,7 @@ async function open() {
   return { host, agent, token, base, statusOf, api: `${base}/api/v1/updates` };
 }
 
-test('requests under foreign names and from foreign pages are refused', async () => {
+test('defect 1: requests under foreign names and from foreign pages are refused', async () => {
   const { base, api, token, statusOf } = await open();
   const bearer = ['-H', `Authorization: Bearer ${token}`];
   for (const name of ['evil.example', '127.0.0.1.nip.io', 'localhost.evil.example', 'evil.example@localhost', '']) {

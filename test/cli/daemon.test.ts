@@ -24,7 +24,7 @@ test.each([
   expect(await stat(join(host.path, 'run/quantix/node.sock')).catch(() => null)).toBeNull();
 });
 
-test('later settings win: drop-ins in the order of their names, and last what was changed on the host', async () => {
+test('defect 19: later settings win, also those in /quantix that a reboot keeps: drop-ins in the order of their names, and last what was changed on the host', async () => {
   const host = await hostFolder(['channel: dev']);
   await host.write('etc/limiquantix/node.d/20-second.yaml', 'updates:\n  channel: stable\n  check_interval: 3h\n');
   await host.write('etc/limiquantix/node.d/10-first.yaml', 'updates:\n  channel: beta\n  check_interval: 2h\n');
@@ -87,7 +87,7 @@ test('a certificate of the operator that cannot be used is refused by its settin
   expect(all).toContain('updates.tls_cert');
 });
 
-test('a planted symlink in the place of the socket, the token or the key is replaced or refused, never followed', async () => {
+test('T32 a planted symlink in the place of the socket, the token or the key is replaced or refused, never followed', async () => {
   const host = await hostFolder();
   const victim = join(host.path, 'victim');
   await host.write('victim', 'untouched\n');

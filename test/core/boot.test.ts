@@ -22,7 +22,7 @@ import { allBootStates, TRIAL } from '../support/boot-states.ts';
 const both: BootState = { ...freshState('A'), B: { ok: true, tries: 0 } };
 
 describe('which slot boots next', () => {
-  test('a trial has three boots, then the old slot is back and says whose trial failed', () => {
+  test('defect 26: a trial has three boots, then the old slot is back and says whose trial failed', () => {
     let state: BootState = armTrial(both, 'B', TRIAL);
     for (const triesLeft of [2, 1, 0]) {
       const boot = decideBoot(state);

@@ -67,7 +67,7 @@ describe('dependencies', () => {
   test.each([
     ['missing', [wants('b', '1.0.0')], {}],
     ['too old', [wants('b', '1.5.0')], { b: '1.4.9' }],
-    ['a prerelease of what is needed (defect 17)', [wants('b', '1.5.0')], { b: '1.5.0-rc.1' }],
+    ['a prerelease of what is needed', [wants('b', '1.5.0')], { b: '1.5.0-rc.1' }],
     ['replaced by an older one', [wants('b', '3.0.0'), component('b')], { b: '3.0.0' }],
     ['itself', [component('a', needs('a'))], {}],
     ['in a circle', [component('a', needs('b')), component('b', needs('c')), component('c', needs('a'))], {}],
@@ -76,7 +76,7 @@ describe('dependencies', () => {
   });
 });
 
-describe('install paths', () => {
+describe('defect 3: install paths', () => {
   const refused = expect.objectContaining({ code: 'PATH_NOT_ALLOWED' });
 
   test.each(['/data/bin/a', '/data/share/quantix-host-ui', '/data/share/a/b/', '/data/bin/a.b_c-d+e'])(

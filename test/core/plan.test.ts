@@ -28,7 +28,7 @@ const plan = (manifest: Partial<Manifest>, facts: Partial<HostFacts> = {}, reque
   planUpdate({ manifest: manifestOf(manifest), digest: DIGEST }, host(facts), request);
 
 describe('what is installed', () => {
-  test('components that are newer, and only those', () => {
+  test('defect 6: components that are newer, and only those', () => {
     const components = [componentOf('qx-node', bytes), componentOf('qx-console', bytes, { version: '0.9.0' })];
     const installed = new Map([
       ['qx-node', '1.0.0'],
@@ -58,7 +58,7 @@ describe('what is installed', () => {
     expect(plan(full, { runningSlot })).toMatchObject({ kind: 'plan', targetSlot, requiresReboot: true });
   });
 
-  test('no image of the version that runs already', () => {
+  test('defect 7: no image of the version that runs already', () => {
     const full = { version: '1.0.0', full_image: image, update_type: 'full' } as const;
     expect(plan(full)).toMatchObject({ kind: 'plan', image: null, components: [{ name: 'qx-node' }] });
   });
@@ -88,7 +88,7 @@ describe('refusals', () => {
   test.each([
     ['nothing is newer', {}, { components: new Map([['qx-node', '1.1.0']]) }, {}, 'NOTHING_NEWER'],
     ['the slot that runs is named', { ...full, full_image: { ...image, target_slot: 'A' } }, {}, {}, 'SLOT_RUNNING'],
-    ['no slot is known to run', full, { runningSlot: null }, {}, 'SLOT_NOT_FOUND'],
+    ['defect 30: no slot is known to run', full, { runningSlot: null }, {}, 'SLOT_NOT_FOUND'],
     ['this boot is on trial', {}, { isOnTrial: true }, {}, 'ON_TRIAL'],
     ['it failed here before', {}, { bad: new Set([DIGEST]) }, {}, 'RELEASE_BAD'],
     [

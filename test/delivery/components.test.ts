@@ -44,7 +44,7 @@ const only = (...names: string[]) => ENTRIES.filter(({ name }) => names.includes
 const states = (entries: readonly ComponentEntry[] | null) => entries?.map(({ state }) => state);
 
 describe('a whole update', () => {
-  test('swaps files and folders, writes the versions, and keeps a way back', async () => {
+  test('checklist: swaps files and folders, writes the versions, and keeps a way back', async () => {
     const entries = await applyComponents(ENTRIES, host.context());
     expect(await data()).toEqual(NEW);
     expect(states(entries)).toEqual(['done', 'done', 'done', 'done']);
@@ -78,7 +78,7 @@ describe('a whole update', () => {
     expect(await readdir(join(root, 'data/share/.ui.trees'))).toHaveLength(2);
   });
 
-  test('restarts each service once, after all its files, and never the agent', async () => {
+  test('checklist: restarts each service once, after all its files, and never the agent', async () => {
     const seen: string[] = [];
     const { services } = host;
     const restart = services.restart;

@@ -20,7 +20,7 @@ describe('a download that goes well', () => {
     expect(server.requests[0]?.headers['accept-encoding']).toBe('identity');
   });
 
-  test('tells how far it is, and never backwards', async () => {
+  test('defect 10: tells how far it is, and never backwards', async () => {
     const bench = await fetchBench(bytes);
     await bench.fetch([await badServer(serve(bytes))]);
     const done = bench.progress.map((step) => step.doneBytes);
@@ -81,7 +81,7 @@ describe('a broken line', () => {
     expect(server.requests[1]?.headers['if-range']).toBe('"one"');
   });
 
-  test('what was loaded is kept over a restart of the agent', async () => {
+  test('defect 5: what was loaded is kept over a restart of the agent', async () => {
     const bench = await fetchBench(bytes);
     const stopped = new AbortController();
     const first = await badServer(drip(bytes, 400_000, 100_000));

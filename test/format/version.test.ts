@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { checkVersion, compareVersions, isNewer, isVersion } from '../../src/format/version.ts';
 import { refusal } from '../support/documents.ts';
 
-describe('T14 version order', () => {
+describe('T14, defect 17: version order', () => {
   test.each([
     ['2.10.0', '2.9.0'],
     ['2.4.1', '2.4.1-rc1'],

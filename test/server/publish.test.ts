@@ -62,7 +62,7 @@ describe('a release that is published', () => {
     expect(names.filter((name) => name.startsWith('.'))).toEqual(['.incoming']);
   });
 
-  test('keeps every field of its manifest, also those this server does not know (ancestor 35)', async () => {
+  test('defect 35: keeps every field of its manifest, also those this server does not know', async () => {
     const extra = { ...FULL_CONTENT, requires_db_migration: true, future_field: { a: [1] } } as typeof FULL_CONTENT;
     await send(wholeRelease(await signedBy(keys.os, extra)));
     const copy = await readFile(join(directory, 'quantix-os/dev/1.1.0/manifest.json'), 'utf8');
@@ -82,7 +82,7 @@ describe('a release that is published', () => {
     expect((await latestRelease(publisher.store, 'quantix-os', 'dev'))?.manifest.version).toBe('1.1.0');
   });
 
-  test('is the latest by semantic version, not by name or time (ancestor 17)', async () => {
+  test('defect 17: is the latest by semantic version, not by name or time', async () => {
     for (const version of ['1.10.0', '1.9.0', '1.10.0-rc.1', '2.0.0-beta']) {
       await send(wholeRelease(await signedBy(keys.os, { version })));
     }
@@ -116,7 +116,7 @@ describe('T38: the token alone changes nothing', () => {
     await expect(send(wholeRelease(envelope), 'quantix-vdc')).rejects.toMatchObject({ code: 'WRONG_PRODUCT' });
     expect(await latestRelease(publisher.store, 'quantix-vdc', 'dev')).toBeNull();
   });
-  test('an existing version with other bytes', async () => {
+  test('defect 33: an existing version with other bytes', async () => {
     const other = encode('other bytes of qx-node');
     const { componentOf } = await import('../support/keys.ts');
     const changed = { ...FULL_CONTENT, version: '0.9.0', components: [componentOf('qx-node', other)] };
@@ -132,17 +132,17 @@ describe('T38: the token alone changes nothing', () => {
       code: 'ARTIFACT_UNLISTED',
     });
   });
-  test('an artifact that is missing (ancestor 33)', async () => {
+  test('defect 33: an artifact that is missing', async () => {
     await expectRefused('ARTIFACT_MISSING', [['manifest', await signedBy(keys.os)], ...rest]);
   });
-  test('a file with another hash, the image too (ancestor 33)', async () => {
+  test('defect 33: a file with another hash, the image too', async () => {
     const flipped = NODE_BYTES.with(3, 0);
     await expectRefused('HASH_MISMATCH', [['manifest', await signedBy(keys.os)], ['qx-node', flipped], ...rest]);
     await expect(
       send([...wholeRelease(await signedBy(keys.os)).slice(0, 3), ['full_image', IMAGE_BYTES.with(0, 0)]]),
     ).rejects.toMatchObject({ code: 'HASH_MISMATCH' });
   });
-  test('a file that is shorter or longer than listed', async () => {
+  test('defect 33: a file that is shorter or longer than listed', async () => {
     const longer = encode('new bytes of qx-node, and more');
     await expectRefused('SIZE_MISMATCH', [['manifest', await signedBy(keys.os)], ['qx-node', longer], ...rest]);
     await expect(
@@ -155,7 +155,7 @@ describe('T38: the token alone changes nothing', () => {
       ['manifest', await signedBy(keys.os)],
     ]);
   });
-  test('sha256 "pending", as the ancestor\'s page sent it (ancestor 34)', async () => {
+  test('defect 34: sha256 "pending", as the ancestor\'s page sent it', async () => {
     const envelope = JSON.parse(new TextDecoder().decode(await signedBy(keys.os)));
     envelope.manifest.components[0].sha256 = 'pending';
     await expectRefused('SIGNATURE_INVALID', [['manifest', encode(JSON.stringify(envelope))], ...files]);
@@ -199,7 +199,7 @@ describe('signing on the server', () => {
     publisher = { ...publisher, signer, keyring: trusting(keys.keyring, signer) };
   };
 
-  test('signs a bare manifest once, when it is published (ancestor 36)', async () => {
+  test('defect 36: signs a bare manifest once, when it is published', async () => {
     await signing();
     await send(wholeRelease(bare));
     const first = await latestRelease(publisher.store, 'quantix-os', 'dev');

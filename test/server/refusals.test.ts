@@ -11,7 +11,7 @@ beforeEach(async () => {
   site = await openSite();
 });
 
-test('T27, ancestor 31: no name in a request leaves the folder of the releases', async () => {
+test('T27, defect 31: no name in a request leaves the folder of the releases', async () => {
   await site.writeRelease();
   await site.publish(...site.allFields());
   await mkdir(join(site.folder, 'keys'));

@@ -19,7 +19,7 @@ test("without more than a token, the seeds' defaults", () => {
   });
 });
 
-describe('T36: no start with a token that is unset, known or short (ancestor 32)', () => {
+describe('T36, defect 32: no start with a token that is unset, known or short', () => {
   test.each([undefined, '', 'dev-token', 'changeme', 'change-me-in-production', 'a'.repeat(31)])('%s', (token) => {
     expect(() => production({ PUBLISH_TOKEN: token })).toThrow(expect.objectContaining({ code: 'INSECURE_TOKEN' }));
   });
@@ -53,7 +53,7 @@ test.each([
   expect(() => production({ PUBLISH_TOKEN: TOKEN, ...environment })).toThrow(expect.objectContaining({ code }));
 });
 
-test('keys are kept beside the served folder, never in it (ancestor 36)', () => {
+test('defect 36: keys are kept beside the served folder, never in it', () => {
   const settings = production({ PUBLISH_TOKEN: TOKEN, RELEASE_DIR: '/srv/releases/' });
   expect(settings).toMatchObject({ releaseDirectory: '/srv/releases', keyDirectory: '/srv/keys' });
 });

@@ -41,7 +41,7 @@ describe('the publish token', () => {
     expect(codeOf(refusal)).toBe('TOKEN_REQUIRED');
     expect(refusal?.headers).toEqual({ 'www-authenticate': 'Bearer' });
   });
-  test('is refused in the address, even when it is right (ancestor 32)', () => {
+  test('defect 32: is refused in the address, even when it is right', () => {
     const caller = from('a', `Bearer ${TOKEN}`, { queryNames: ['token'] });
     expect(codeOf(setUp().admit('publisher', caller))).toBe('TOKEN_REFUSED');
   });

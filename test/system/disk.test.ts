@@ -218,7 +218,7 @@ requires({ commands: IMAGE_COMMANDS })('files out of an image', () => {
     return { ...slots, image, out: join(slots.root, 'out') };
   }
 
-  test.each(['regular', 'links', 'absolute'] as const)('are copied with their content (%s)', async (kind) => {
+  test.each(['regular', 'links', 'absolute'] as const)('defect 24: the image’s own boot files come out (%s)', async (kind) => {
     const { disk, image, out } = await imageIn(kind);
     await disk.extractFromImage('/os.squashfs', BOOT, '/out');
     expect(await readFile(join(out, 'boot/vmlinuz'))).toEqual(await readFile(image.kernel));

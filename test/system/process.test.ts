@@ -16,7 +16,7 @@ describe('a child process', () => {
     expect([exitCode, stdout]).toEqual([0, '$HOME|; id|*|']);
   });
 
-  test('gets nothing of our environment', async () => {
+  test('T37 gets nothing of our environment', async () => {
     vi.stubEnv('PUBLISH_TOKEN', 'secret');
     vi.stubEnv('NODE_OPTIONS', '--no-warnings');
     try {
