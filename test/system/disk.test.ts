@@ -218,14 +218,17 @@ requires({ commands: IMAGE_COMMANDS })('files out of an image', () => {
     return { ...slots, image, out: join(slots.root, 'out') };
   }
 
-  test.each(['regular', 'links', 'absolute'] as const)('defect 24: the image’s own boot files come out (%s)', async (kind) => {
-    const { disk, image, out } = await imageIn(kind);
-    await disk.extractFromImage('/os.squashfs', BOOT, '/out');
-    expect(await readFile(join(out, 'boot/vmlinuz'))).toEqual(await readFile(image.kernel));
-    expect(await readFile(join(out, 'boot/initramfs'))).toEqual(await readFile(image.initramfs));
-    expect(await readdir(out)).toEqual(['boot']);
-    expect((await readdir(join(out, 'boot'))).sort()).toEqual(['initramfs', 'vmlinuz']);
-  });
+  test.each(['regular', 'links', 'absolute'] as const)(
+    'defect 24: the image’s own boot files come out (%s)',
+    async (kind) => {
+      const { disk, image, out } = await imageIn(kind);
+      await disk.extractFromImage('/os.squashfs', BOOT, '/out');
+      expect(await readFile(join(out, 'boot/vmlinuz'))).toEqual(await readFile(image.kernel));
+      expect(await readFile(join(out, 'boot/initramfs'))).toEqual(await readFile(image.initramfs));
+      expect(await readdir(out)).toEqual(['boot']);
+      expect((await readdir(join(out, 'boot'))).sort()).toEqual(['initramfs', 'vmlinuz']);
+    },
+  );
 
   test.each(['none', 'loop'] as const)('that are missing make the image unbootable (%s)', async (kind) => {
     const { disk, out } = await imageIn(kind);
