@@ -11,6 +11,7 @@ import type { RouteTable } from '../format/route.ts';
 import type { Admit, Handlers } from '../ports/serving.ts';
 import type { Files, Log } from '../ports.ts';
 import { AGENT_SOCKET, type ComposedHost } from './composed.ts';
+import { listenPatiently } from './listen.ts';
 import { socketPath } from './socket.ts';
 import { programVersion } from './version.ts';
 
@@ -103,17 +104,13 @@ async function listen(
   };
   const { path, close } = await socketPath(socket);
   const unix = await network.listenUnix(service, path);
-  try {
-    const tcp = config.listen && (await network.listenTcp(service, { ...config.listen, tls }));
-    log.info('listening', { socket: AGENT_SOCKET, host: config.listen?.host, port: tcp?.port });
-    return {
-      close: async () => {
-        await Promise.all([unix.close(LAST_REQUESTS_MS), tcp?.close(LAST_REQUESTS_MS)]);
-        await close();
-      },
-    };
-  } catch (error) {
-    await unix.close(0);
-    throw error;
-  }
+  const { listen: address } = config;
+  const tcp = address && (await listenPatiently(() => network.listenTcp(service, { ...address, tls }), host));
+  log.info('listening', { socket: AGENT_SOCKET, host: address?.host, port: tcp?.port });
+  return {
+    close: async () => {
+      await Promise.all([unix.close(LAST_REQUESTS_MS), tcp?.close(LAST_REQUESTS_MS)]);
+      await close();
+    },
+  };
 }

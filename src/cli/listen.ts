@@ -1,0 +1,53 @@
+import { asQxError } from '../errors.ts';
+import type { Clock, Log } from '../ports.ts';
+
+/**
+ * A network address that is not free, or not there yet, must not end the agent: node-run would count its starts and take a
+ * good version back. The Unix socket is enough to repair the host by.
+ */
+
+const AGAIN_MS = 30_000;
+
+interface Closing {
+  readonly port: number;
+  close(graceMs?: number): Promise<void>;
+}
+
+export interface PatientListening {
+  /** Null when the first attempt failed. */
+  readonly port: number | null;
+  close(graceMs: number): Promise<void>;
+}
+
+/** Answers after the first attempt; goes on trying until one works or it is closed. Never throws. */
+export async function listenPatiently(
+  listen: () => Promise<Closing>,
+  { clock, log }: { readonly clock: Clock; readonly log: Log },
+): Promise<PatientListening> {
+  const stop = new AbortController();
+  const attempt = (): Promise<Closing | null> =>
+    listen().catch((error: unknown) => {
+      const { code, message } = asQxError(error);
+      log.warn('listen_failed', { code, detail: message, againInMs: AGAIN_MS });
+      return null;
+    });
+  const again = async (): Promise<Closing | null> => {
+    for (;;) {
+      await clock.sleep(AGAIN_MS, stop.signal).catch(() => undefined);
+      if (stop.signal.aborted) return null;
+      const listening = await attempt();
+      if (listening === null) continue;
+      log.info('listening', { port: listening.port });
+      return listening;
+    }
+  };
+  const first = await attempt();
+  const last = first === null ? again() : Promise.resolve(first);
+  return {
+    port: first?.port ?? null,
+    close: async (graceMs) => {
+      stop.abort();
+      await (await last)?.close(graceMs);
+    },
+  };
+}
