@@ -49,6 +49,7 @@ export function createAgent(host: Host, events: AgentEvents = {}): Agent {
   };
 
   const cache: EnvelopeCache = { known: null };
+  const asking: { check: Promise<Plan | Refusal> | null } = { check: null };
 
   const run = async ({ request, reboot }: Apply): Promise<Finished> => {
     const progress = (told: Progress): void => {
@@ -58,8 +59,27 @@ export function createAgent(host: Host, events: AgentEvents = {}): Agent {
     const finished = await install(host, request, watch).catch((error: unknown) => failed(error));
     Object.assign(now, { activity: { kind: 'idle' }, finished, last: lastOf(finished), reboot: now.reboot || reboot });
     running.update = null;
+    // What a check found out before this end is not what is true now.
+    asking.check = null;
     if ('restartsAgent' in finished && finished.restartsAgent) events.restart?.();
     return finished;
+  };
+
+  const look = async (): Promise<Plan | Refusal> => {
+    const watch = { signal: running.abort.signal };
+    // While an update runs its progress is the status: a check must neither hide it nor end it.
+    if (running.update !== null) return check(host, watch, cache);
+    now.activity = { kind: 'checking' };
+    try {
+      const plan = await check(host, watch, cache);
+      if (running.update === null) now.last = lastOfCheck(plan);
+      return plan;
+    } catch (error) {
+      if (running.update === null) now.last = { kind: 'error', message: asQxError(error).message };
+      throw error;
+    } finally {
+      if (now.activity.kind === 'checking') now.activity = { kind: 'idle' };
+    }
   };
 
   return {
@@ -68,21 +88,15 @@ export function createAgent(host: Host, events: AgentEvents = {}): Agent {
     lastFinished: () => (running.update === null ? now.finished : null),
     wantsReboot: () => now.reboot,
 
-    check: async (signal) => {
-      // While an update runs its progress is the status: a check must neither hide it nor end it.
-      const watch = signal === undefined ? {} : { signal };
-      if (running.update !== null) return check(host, watch, cache);
-      now.activity = { kind: 'checking' };
-      try {
-        const plan = await check(host, watch, cache);
-        if (running.update === null) now.last = lastOfCheck(plan);
-        return plan;
-      } catch (error) {
-        if (running.update === null) now.last = { kind: 'error', message: asQxError(error).message };
-        throw error;
-      } finally {
-        if (now.activity.kind === 'checking') now.activity = { kind: 'idle' };
-      }
+    check: (signal) => {
+      // Anybody on the network may ask. However many do at once, the update server is asked one time.
+      const check = asking.check ?? look();
+      asking.check = check;
+      const forget = (): void => {
+        if (asking.check === check) asking.check = null;
+      };
+      check.then(forget, forget);
+      return whileWanted(check, signal);
     },
 
     start: (apply) => {
@@ -97,6 +111,20 @@ export function createAgent(host: Host, events: AgentEvents = {}): Agent {
       await running.update;
     },
   };
+}
+
+/** Whoever gives up waiting does not end it for the others. */
+async function whileWanted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return work;
+  const left = Promise.withResolvers<never>();
+  const leave = (): void => left.reject(new QxError('CANCELLED', 'nobody waits for this any more'));
+  if (signal.aborted) leave();
+  signal.addEventListener('abort', leave);
+  try {
+    return await Promise.race([work, left.promise]);
+  } finally {
+    signal.removeEventListener('abort', leave);
+  }
 }
 
 const failed = (error: unknown): Finished => ({ kind: 'failed', error: asQxError(error) });

@@ -1,5 +1,8 @@
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import type { IncomingMessage } from 'node:http';
+import { request } from 'node:https';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { type RunningAgent, startAgent } from '../support/agent.ts';
@@ -111,6 +114,21 @@ describe('defect 8: one update at a time', () => {
     const statuses = await Promise.all(Array.from({ length: 8 }, () => estate.apply()));
     expect(statuses.toSorted()).toEqual([200, ...Array(7).fill(409)]);
   });
+});
+
+test('many checks at once are one question to the server', async () => {
+  const estate = await running();
+  await estate.publish('1.1.0', { 'qx-console': 'new' });
+  estate.line.stopAfter(0);
+  const url = `https://127.0.0.1:${estate.agent.port}/api/v1/updates/check`;
+  const checks = Array.from({ length: 30 }, () => request(url, { rejectUnauthorized: false }));
+  const answers = checks.map(async (check) => ((await once(check, 'response')) as [IncomingMessage])[0].statusCode);
+  await Promise.all(checks.map((check) => once(check.end(), 'finish')));
+  await settles(estate, 'checking');
+  estate.line.flow();
+  expect(await Promise.all(answers)).toEqual(Array(30).fill(200));
+  // One that arrived when the first was just answered is another one.
+  expect(estate.line.asked.filter((path) => path.includes('/manifest/signed')).length).toBeLessThan(10);
 });
 
 test('defect 9: a failed download ends in an error, and the next order is taken without any reset', async () => {

@@ -21,6 +21,10 @@ export async function slowLine(to: string): Promise<SlowLine> {
   const open = new Set<Socket>();
   const state = { limitBytes: Number.POSITIVE_INFINITY };
   const waiting = new Set<Socket>();
+  const hold = (upstream: Socket): void => {
+    upstream.pause();
+    waiting.add(upstream);
+  };
   const server = createServer((host) => {
     const upstream = connect(Number(target), '127.0.0.1');
     const drop = (socket: Socket): void => {
@@ -41,10 +45,9 @@ export async function slowLine(to: string): Promise<SlowLine> {
     upstream.on('data', (data) => {
       seen.bytes += data.length;
       host.write(data);
-      if (seen.bytes < state.limitBytes) return;
-      upstream.pause();
-      waiting.add(upstream);
+      if (seen.bytes >= state.limitBytes) hold(upstream);
     });
+    if (state.limitBytes === 0) hold(upstream);
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
