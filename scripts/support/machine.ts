@@ -32,10 +32,12 @@ export interface Partition {
 export interface MachineOptions {
   /** An existing folder for the disk and all that belongs to it. */
   readonly folder: string;
-  /** A squashfs image, written to slot A as the installer of the system would. */
+  /** Written to slot A as the installer of the system would: a squashfs, or the ext4 of an older layout. */
   readonly image: string;
   /** What the boot partition holds: the folder `grub` that install-host.sh made. */
   readonly bootFolder: string;
+  /** What /quantix holds at first; nothing without it. */
+  readonly configFolder?: string;
   readonly slotMib: number;
   readonly dataMib: number;
 }
@@ -45,8 +47,8 @@ export interface Machine {
   readonly partitions: Readonly<Record<'boot' | 'A' | 'B' | 'config' | 'data', Partition>>;
   /** Power on, up to where GRUB hands over to a kernel: it reads and counts on the disk. */
   grub(): Promise<GrubRun>;
-  /** Power on, all the way: GRUB, then the system of the slot that it chose. */
-  boot(): Promise<Running>;
+  /** Power on, all the way: GRUB, then the system of the slot that it chose. Going down before it is up is an error unless it may. */
+  boot(options?: { readonly mayEnd?: boolean }): Promise<Running>;
 }
 
 export interface Running extends AsyncDisposable {
@@ -71,7 +73,7 @@ export async function makeMachine(options: MachineOptions): Promise<Machine> {
   await makeFileSystem(disk, partitions.boot, options.bootFolder);
   const empty = join(options.folder, 'empty');
   await mkdir(empty);
-  await makeFileSystem(disk, partitions.config, empty);
+  await makeFileSystem(disk, partitions.config, options.configFolder ?? empty);
   await makeFileSystem(disk, partitions.data, empty);
   const seek = `seek=${partitions.A.startMib}`;
   await execa('dd', [`if=${options.image}`, `of=${disk}`, 'bs=1M', seek, 'conv=notrunc,sparse', 'status=none']);
@@ -79,7 +81,11 @@ export async function makeMachine(options: MachineOptions): Promise<Machine> {
   await mkdir(grubFolder);
   const runGrub = await grubMachine(grubFolder);
   const grub = () => runGrub({ disks: [disk], root: 'hd0,gpt1' });
-  return { disk, partitions, grub, boot: async () => powerOn(options.folder, disk, partitions, await grub()) };
+  const boot: Machine['boot'] = async ({ mayEnd = false } = {}) => {
+    const place = { folder: options.folder, disk, partitions };
+    return powerOn(place, await grub(), mayEnd);
+  };
+  return { disk, partitions, grub, boot };
 }
 
 const endOf = ({ startMib, sizeMib }: Partition): number => startMib + sizeMib;
@@ -109,11 +115,14 @@ async function attach(disk: string, { startMib, sizeMib }: Partition): Promise<s
   return stdout.trim();
 }
 
+interface Place extends Pick<Machine, 'disk' | 'partitions'> {
+  readonly folder: string;
+}
+
 async function powerOn(
-  folder: string,
-  disk: string,
-  partitions: Machine['partitions'],
+  { folder, disk, partitions }: Place,
   { kernel, output }: GrubRun,
+  mayEnd: boolean,
 ): Promise<Running> {
   if (kernel === null) throw new Error(`GRUB booted nothing:\n${output}`);
   const slot = /quantix\.slot=([AB])/.exec(kernel.cmdline)?.[1] as 'A' | 'B' | undefined;
@@ -138,7 +147,7 @@ async function powerOn(
   const running = { slot, cmdline: kernel.cmdline, ended, ...entering(host.pid), [Symbol.asyncDispose]: powerOff };
   const diedFirst = host.then((result) => Promise.reject(new Error(`it ended while starting:\n${result.all}`)));
   try {
-    await Promise.race([untilBooted(running), diedFirst]);
+    await Promise.race([untilBooted(running), mayEnd ? ended : diedFirst]);
   } catch (error) {
     await powerOff();
     throw error;
