@@ -28,6 +28,14 @@ export function openrc(root: string, runner: Process): Services {
     isFolder ? ['chroot', root, ...argv] : argv;
   const run = (name: string, command: string, timeoutMs: number) =>
     runner.run(inRoot('rc-service', name, command), { timeoutMs });
+  const read = async (...paths: string[]): Promise<string> =>
+    (await runner.run(inRoot('cat', ...paths), { timeoutMs: STATUS_TIMEOUT_MS })).stdout.trim();
+  /** OpenRC calls a service started while its supervisor waits to start it once more. */
+  const isBetweenStarts = async (name: string): Promise<boolean> => {
+    const pid = await read(`/run/openrc/options/${name}/child_pid`);
+    if (!/^[1-9][0-9]*$/.test(pid)) return false;
+    return (await runner.run(inRoot('kill', '-0', pid), { timeoutMs: STATUS_TIMEOUT_MS })).exitCode === 1;
+  };
   return {
     standIn: null,
     restart: async (name) => {
@@ -38,12 +46,11 @@ export function openrc(root: string, runner: Process): Services {
         next: `rc-service ${name} restart, and its log`,
       });
     },
-    instance: async (name) => {
-      const places = [`/run/openrc/options/${name}/child_pid`, `/run/openrc/options/${name}/start_count`];
-      const { stdout } = await runner.run(inRoot('cat', ...places), { timeoutMs: STATUS_TIMEOUT_MS });
-      return stdout.trim();
+    instance: (name) => read(`/run/openrc/options/${name}/child_pid`, `/run/openrc/options/${name}/start_count`),
+    state: async (name) => {
+      const state = STATES[(await run(name, 'status', STATUS_TIMEOUT_MS)).exitCode] ?? 'unknown';
+      return state === 'started' && (await isBetweenStarts(name)) ? 'crashed' : state;
     },
-    state: async (name) => STATES[(await run(name, 'status', STATUS_TIMEOUT_MS)).exitCode] ?? 'unknown',
   };
 }
 

@@ -15,6 +15,10 @@ const services: Readonly<Record<string, string>> = {
   looping: service(
     'supervisor=supervise-daemon\ncommand=/bin/sleep\ncommand_args=0.2\nrespawn_max=0\npidfile=/run/l.pid',
   ),
+  // As qx-console and the agent are: long after it died, OpenRC still calls it started.
+  dying: service(
+    'supervisor=supervise-daemon\ncommand=/bin/false\nrespawn_delay=600\nrespawn_max=0\npidfile=/run/d.pid',
+  ),
   // What stays when the supervisor was killed: OpenRC says "unsupervised", nobody would start the agent again.
   watched: service('supervisor=supervise-daemon\ncommand=/bin/sleep\ncommand_args=600\npidfile=/run/watched.pid'),
 };
@@ -70,7 +74,16 @@ requires(openrcRequirements)('services of a real OpenRC', () => {
       await restart('looping');
       const first = await instance('looping');
       await expect.poll(() => instance('looping'), { timeout: 20_000 }).not.toBe(first);
-      expect(await state('looping')).toBe('started');
+      await expect.poll(() => state('looping')).toBe('started');
+    });
+  });
+
+  test('a service whose supervisor waits before it starts it once more has crashed', async () => {
+    await withOpenrcRoot({ prepare }, async (root) => {
+      const { restart, state } = openrc('', inside(root));
+      await restart('dying');
+      await expect.poll(() => state('dying'), { timeout: 20_000 }).toBe('crashed');
+      expect((await root.run('rc-service', 'dying', 'status')).exitCode).toBe(0);
     });
   });
 
