@@ -13,6 +13,7 @@ Without options it builds and publishes all components (qx-node, qx-console, hos
   --version V         version of the release; on dev by default the next patch version with the time, such as
                       0.1.1-dev.20261101120000, which is newer each time
   --image FILE        also publish this full system image
+  --image-layout KIND of the slots it is for: raw (default) or filesystem
   --expires-in TIME   no new install later than this, such as 90d
   --release-notes T   what is new
   --key FILE          private key to sign with (default: $QX_SIGNING_KEY)
@@ -35,15 +36,16 @@ project=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 # shellcheck source=scripts/release-functions.sh
 . "$project/scripts/release-functions.sh"
 
-channel=dev components='' version='' image='' expires_in='' notes='' executable='' out='' server='' dry_run=no
+channel=dev components='' version='' image='' image_layout=raw expires_in='' notes=''
+executable='' out='' server='' dry_run=no
 key=${QX_SIGNING_KEY-} keyring=${QX_KEYRING-}
 
 while [ $# -gt 0 ]; do
   case $1 in
     --help | -h) usage && exit 0 ;;
     --dry-run) dry_run=yes && shift && continue ;;
-    --channel | --component | --version | --image | --expires-in | --release-notes | --key | --keyring) ;;
-    --executable | --out | --server | --token) ;;
+    --channel | --component | --version | --image | --image-layout | --expires-in | --release-notes) ;;
+    --key | --keyring | --executable | --out | --server | --token) ;;
     *) die "unknown option $1 (try --help)" 2 ;;
   esac
   [ -n "${2-}" ] || die "$1 needs a value (try --help)" 2
@@ -52,6 +54,7 @@ while [ $# -gt 0 ]; do
     --component) components="$components $(plain_name "$2")" ;;
     --version) version=$2 ;;
     --image) image=$2 ;;
+    --image-layout) image_layout=$2 ;;
     --expires-in) expires_in=$2 ;;
     --release-notes) notes=$2 ;;
     --key) key=$2 ;;
@@ -116,7 +119,7 @@ for name in $components; do
   qx_release pack "$(source_of "$name")" --name "$name" --out "$out"
   set -- "$@" --component "$name=$out/$name.tar.zst"
 done
-[ -z "$image" ] || set -- "$@" --image "$image"
+[ -z "$image" ] || set -- "$@" --image "$image" --image-layout "$image_layout"
 [ -z "$expires_in" ] || set -- "$@" --expires-in "$expires_in"
 [ -z "$notes" ] || set -- "$@" --release-notes "$notes"
 qx_release "$@"

@@ -6,8 +6,10 @@ import { hostFiles } from '../system/files.ts';
 import { undiciHttp } from '../system/http.ts';
 import { bakedKeyring } from '../system/keyring.ts';
 import { createFile, followed, inTemporaryDirectory } from '../system/operator-files.ts';
+import { unsquashForOperator } from '../system/operator-image.ts';
 import { runForOperator } from '../system/operator-process.ts';
 import { hostProcess } from '../system/process.ts';
+import { hostRanges } from '../system/ranges.ts';
 import { undiciUpload } from '../system/upload.ts';
 import { runRelease } from './release/program.ts';
 
@@ -17,12 +19,14 @@ export async function main(args: readonly string[]): Promise<number> {
   try {
     return await runRelease(args, {
       files: hostFiles(''),
+      ranges: hostRanges(''),
       archive: hostArchive(''),
       clock: hostClock(hostProcess()),
       http,
       upload: undiciUpload(),
       pack: packArchive,
       followed,
+      unsquash: unsquashForOperator,
       createFile,
       inTemporaryDirectory,
       runForOperator,

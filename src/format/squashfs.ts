@@ -15,6 +15,9 @@ export interface Squashfs {
   readonly usedBytes: number;
 }
 
+/** What an image boots by; by these names only: whatever else lies in its /boot need not be able to find a Quantix-OS root. */
+export const BOOT_FILES = ['/boot/vmlinuz', '/boot/initramfs'] as const;
+
 /** Null when it is no squashfs 4.0, or one that contradicts itself. */
 export function readSquashfs(start: Uint8Array): Squashfs | null {
   if (start.length < SQUASHFS_SUPERBLOCK_BYTES) return null;

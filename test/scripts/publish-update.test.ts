@@ -1,9 +1,11 @@
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { describe, expect, test } from 'vitest';
 import { readManifest } from '../../src/format/manifest.ts';
+import { makeImage } from '../support/images.ts';
 import { release } from '../support/release-tools.ts';
+import { requires } from '../support/requires.ts';
 import { temporaryFolder } from '../support/temp.ts';
 import { startServer, TOKEN } from '../support/update-server.ts';
 
@@ -114,11 +116,11 @@ describe('publish-update.sh', () => {
   });
 });
 
-describe('generate-manifest.sh', () => {
+requires({ commands: ['mksquashfs'] })('generate-manifest.sh', () => {
   test('describes the archives of a folder', async () => {
     const { at, run, publish, manifest } = await desk();
     await publish(['--dry-run']);
-    await writeFile(at('out/system.squashfs'), 'an image');
+    await copyFile((await makeImage(at('.'), 'image')).path, at('out/system.squashfs'));
     const ran = await run('generate-manifest.sh', ['--version', '2.0.0', '--channel', 'stable', at('out')]);
     expect(ran).toMatchObject({ exitCode: 0 });
     const { version, channel, update_type, components, full_image } = await manifest();

@@ -8,8 +8,10 @@ import { hostClock } from '../../src/system/clock.ts';
 import { hostFiles } from '../../src/system/files.ts';
 import { undiciHttp } from '../../src/system/http.ts';
 import { createFile, followed, inTemporaryDirectory } from '../../src/system/operator-files.ts';
+import { unsquashForOperator } from '../../src/system/operator-image.ts';
 import { runForOperator } from '../../src/system/operator-process.ts';
 import { hostProcess } from '../../src/system/process.ts';
+import { hostRanges } from '../../src/system/ranges.ts';
 import { undiciUpload } from '../../src/system/upload.ts';
 
 export interface Ran {
@@ -25,12 +27,14 @@ export async function release(args: readonly string[], changes: Partial<ReleaseT
   const http = undiciHttp();
   const tools: ReleaseTools = {
     files: hostFiles(''),
+    ranges: hostRanges(''),
     archive: hostArchive(''),
     clock: hostClock(hostProcess()),
     http,
     upload: undiciUpload(),
     pack: packArchive,
     followed,
+    unsquash: unsquashForOperator,
     createFile,
     inTemporaryDirectory,
     runForOperator,

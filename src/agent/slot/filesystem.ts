@@ -1,6 +1,6 @@
 import type { Slot } from '../../core/boot.ts';
 import { QxError } from '../../errors.ts';
-import { expectSquashfs } from '../../format/squashfs.ts';
+import { BOOT_FILES, expectSquashfs } from '../../format/squashfs.ts';
 import type { Ranges } from '../../ports/serving.ts';
 import type { Disk, Files } from '../../ports.ts';
 import { type Content, type Piece, piecesOfFile, verifiedBlocks } from './pieces.ts';
@@ -12,8 +12,6 @@ import { type Content, type Piece, piecesOfFile, verifiedBlocks } from './pieces
 
 const IMAGE = '/quantix/system.squashfs';
 const VERSION = '/quantix/VERSION';
-/** By these names only: whatever else lies in the image's /boot need not be able to find a Quantix-OS root. */
-const BOOT_FILES = ['/boot/vmlinuz', '/boot/initramfs'] as const;
 const BLOCK_BYTES = 1 << 20;
 /** The image twice, once as a file of its own and once inside the file system, and its boot files. */
 const spaceFor = (sizeBytes: number): number => 2 * sizeBytes + (256 << 20);

@@ -1,19 +1,14 @@
 import { basename } from 'node:path';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { QxError } from '../../errors.ts';
 import { parseStrict } from '../../format/json.ts';
-import {
-  type Channel,
-  type Component,
-  type FullImage,
-  type Manifest,
-  type Product,
-  readManifest,
-} from '../../format/manifest.ts';
+import { type Channel, type Component, type Manifest, type Product, readManifest } from '../../format/manifest.ts';
 import { isInstant } from '../../format/schema.ts';
+import type { SlotLayout } from '../../format/slot-layout.ts';
 import { examples, type Output, runs } from '../verb.ts';
 import { type ComponentSpec, parseComponent } from './components.ts';
 import { pretty } from './documents.ts';
+import { imageOf } from './image.ts';
 import {
   asDurationMs,
   asSequence,
@@ -31,6 +26,7 @@ export interface ManifestOptions {
   readonly channel: Channel;
   readonly component?: readonly string[];
   readonly image?: string;
+  readonly imageLayout: SlotLayout;
   readonly sequence?: number;
   readonly expiresIn?: number;
   readonly minVersion?: string;
@@ -57,7 +53,12 @@ export function addManifest(commands: Command, program: ReleaseProgram): void {
       '--component <spec...>',
       'NAME=FILE[,path=PATH][,service=NAME|none][,version=V][,needs=NAME@V]...; repeatable',
     )
-    .option('--image <file>', 'full system image')
+    .option('--image <file>', 'full system image: a squashfs with /boot/vmlinuz and /boot/initramfs')
+    .addOption(
+      new Option('--image-layout <layout>', 'slots of the hosts; GRUB reads the image itself on raw ones only')
+        .choices(['raw', 'filesystem'])
+        .default('raw'),
+    )
     .option('--sequence <n>', 'counter that only rises (default: the release date in seconds since 1970)', asSequence)
     .option(
       '--expires-in <duration>',
@@ -84,7 +85,7 @@ export function addManifest(commands: Command, program: ReleaseProgram): void {
 }
 
 async function manifest(tools: ReleaseTools, output: Output, options: ManifestOptions): Promise<void> {
-  const bytes = pretty(await buildManifest(tools, options));
+  const bytes = pretty(await buildManifest(tools, output, options));
   // What every reader would refuse is not written: the same reader looks at the same bytes first.
   const value = readManifest(parseStrict(bytes).value);
   if (options.out === undefined) {
@@ -102,14 +103,17 @@ async function manifest(tools: ReleaseTools, output: Output, options: ManifestOp
 }
 
 /** Fields in the order of the schema, whatever the order of the options. */
-async function buildManifest(tools: ReleaseTools, options: ManifestOptions): Promise<Manifest> {
+async function buildManifest(tools: ReleaseTools, output: Output, options: ManifestOptions): Promise<Manifest> {
   const releaseDate = options.releaseDate ?? instantOf(buildTimeMs(tools.env, tools.clock.nowMs()));
   if (!isInstant(releaseDate)) throw new QxError('USAGE', '--release-date has to look like 2026-11-01T00:00:00Z');
   const releasedMs = Date.parse(releaseDate);
   const specs = (options.component ?? []).map((text) => parseComponent(options.product, text));
   const components: Component[] = [];
   for (const spec of specs) components.push(await componentOf(tools, spec, options.version));
-  const image = options.image === undefined ? undefined : await imageOf(tools, options.image);
+  const image =
+    options.image === undefined
+      ? undefined
+      : await imageOf(tools, output, await hashed(tools, options.image), options.imageLayout);
   const notes = await releaseNotes(tools, options);
   return {
     product: options.product,
@@ -156,11 +160,6 @@ async function componentOf(tools: ReleaseTools, spec: ComponentSpec, version: st
     kind: kind ?? (isOneFile ? 'file' : 'directory'),
     unpacked_size_bytes: unpackedBytes,
   };
-}
-
-async function imageOf(tools: ReleaseTools, file: string): Promise<FullImage> {
-  const { artifact, sha256, sizeBytes } = await hashed(tools, file);
-  return { artifact, sha256, size_bytes: sizeBytes, requires_reboot: true, target_slot: 'auto' };
 }
 
 async function hashed(tools: ReleaseTools, file: string) {

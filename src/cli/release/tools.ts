@@ -1,3 +1,4 @@
+import type { Ranges } from '../../ports/serving.ts';
 import type { Archive, Clock, Files, Http, ProcessResult, Upload } from '../../ports.ts';
 import type { Stream } from '../render.ts';
 import type { Program } from '../verb.ts';
@@ -12,6 +13,7 @@ export interface PackedArchive {
 /** What the verbs of qx-release reach the outside with; `cli/release.ts` fills it in from the real machine. */
 export interface ReleaseTools {
   readonly files: Files;
+  readonly ranges: Ranges;
   readonly archive: Archive;
   readonly clock: Clock;
   readonly http: Http;
@@ -19,6 +21,8 @@ export interface ReleaseTools {
   pack(source: string, target: string): Promise<PackedArchive>;
   /** Absolute, links followed: what an operator names may be one. */
   followed(path: string): Promise<string>;
+  /** False, and nothing done, where there is no program for it. @throws QxError IMAGE_UNBOOTABLE */
+  unsquash(image: string, paths: readonly string[], toDirectory: string): Promise<boolean>;
   createFile(path: string, bytes: Uint8Array, mode: number): Promise<void>;
   inTemporaryDirectory<T>(work: (directory: string) => Promise<T>): Promise<T>;
   /** In the operator's own environment, where the login to a vault is. */
