@@ -2,7 +2,7 @@ import { markFailed, markGood, type Slot } from '../core/boot.ts';
 import type { ProbeResult } from '../core/health.ts';
 import { type Refusal, refusal } from '../core/plan.ts';
 import type { Journal } from '../format/journal.ts';
-import { changeBoot } from './bootenv.ts';
+import { changeBoot, currentBoot } from './bootenv.ts';
 import { type Host, PATHS, type Watch } from './host.ts';
 import { finishGood } from './outcome.ts';
 import { healthGate } from './probes.ts';
@@ -48,9 +48,12 @@ async function decide(host: Host, journal: Journal, watch: Watch): Promise<Confi
   return confirmed(host, await finishGood(host, journal), health.warnings);
 }
 
+/** GRUB counts the boots, also those that never came as far as this. */
 async function onTrial(host: Host, journal: Journal): Promise<Journal> {
-  if (journal.phase === 'trial') return journal;
-  return advance(host, journal, 'boot', { boot_attempts: journal.boot_attempts + 1 });
+  const tries = (await currentBoot(host))?.[journal.target_slot as Slot].tries ?? 0;
+  const attempts = { boot_attempts: Math.max(1, journal.max_attempts - tries) };
+  if (journal.phase === 'armed') return advance(host, journal, 'boot', attempts);
+  return journal.boot_attempts === attempts.boot_attempts ? journal : saveJournal(host, { ...journal, ...attempts });
 }
 
 /** The deadline that the boot script armed ends when it finds this. */

@@ -1,14 +1,14 @@
 import { armTrial, invalidate, type Slot } from '../core/boot.ts';
-import { isReleaseAtFault, withBad, withCommitted, withSlot } from '../core/memory.ts';
+import { isReleaseAtFault, withBad, withSlot } from '../core/memory.ts';
 import { type InstallRequest, type Plan, type Refusal, refusal } from '../core/plan.ts';
 import { asQxError } from '../errors.ts';
 import type { Journal } from '../format/journal.ts';
 import type { FullImage } from '../format/manifest.ts';
 import { changeBoot } from './bootenv.ts';
 import { makePlan, releaseOf } from './check.ts';
-import { newEntries, restartsAgent, settle, swapComponents } from './components.ts';
+import { newEntries, restartsAgent, swapComponents } from './components.ts';
 import { type Host, instant, PATHS, type Watch } from './host.ts';
-import { tell, undoComponentsOf, withdraw } from './outcome.ts';
+import { finishComponents, isInPlace, tell, undoComponentsOf, withdraw } from './outcome.ts';
 import { recover } from './recover.ts';
 import { writeSlotFrom } from './slot.ts';
 import { clearStaging, fetchAll, staged } from './staging.ts';
@@ -47,7 +47,7 @@ async function carryOut(host: Host, plan: Plan, watch: Watch): Promise<InstallRe
     await fetchAll(host, plan, watch);
     if (plan.image !== null) journal = await writeImage(host, journal, plan.image, watch);
     if (plan.components.length > 0) journal = await applyComponents(host, journal, plan, watch);
-    journal = plan.image === null ? await finish(host, journal, plan) : await arm(host, journal);
+    journal = plan.image === null ? await finishComponents(host, journal) : await arm(host, journal);
   } catch (error) {
     await abandon(host, error);
     throw error;
@@ -132,16 +132,6 @@ async function arm(host: Host, journal: Journal): Promise<Journal> {
   return armed;
 }
 
-/** Components are good once their services stayed up; there is no boot to wait for. */
-async function finish(host: Host, journal: Journal, plan: Plan): Promise<Journal> {
-  if (plan.isWhole) {
-    await saveMemory(host, withCommitted(await loadMemory(host), { ...journal, version: journal.target_version }));
-  }
-  const complete = await advance(host, await settle(host, journal), 'finish');
-  await tell(host, complete, 'complete');
-  return complete;
-}
-
 /** Puts back what was changed and says why. A release that failed by its own fault is not taken again by itself. */
 async function abandon(host: Host, cause: unknown): Promise<void> {
   const { code, message } = asQxError(cause);
@@ -149,6 +139,8 @@ async function abandon(host: Host, cause: unknown): Promise<void> {
   if (journal === null) return;
   const error = { code, detail: message };
   host.log.warn('update_failed', { id: journal.id, version: journal.target_version, phase: journal.phase, ...error });
+  // Only the bookkeeping failed; the next start, or the next install, finishes it.
+  if (isInPlace(journal)) return;
   if (isReleaseAtFault(code)) {
     const bad = {
       version: journal.target_version,

@@ -19,6 +19,23 @@ export async function finishGood(host: Host, journal: Journal): Promise<Journal>
   return complete;
 }
 
+/**
+ * Nothing is left to do for an update without an image: its components are in place and their services stay up. From here on
+ * it can only be finished, for settling it throws backups away.
+ */
+export const isInPlace = ({ phase, image, components }: Journal): boolean =>
+  phase === 'applying' && image === null && components.every(({ state }) => state === 'done' || state === 'final');
+
+/** There is no boot to wait for. A host that took only some of the components does not have this release. */
+export async function finishComponents(host: Host, journal: Journal): Promise<Journal> {
+  if (journal.is_whole) {
+    await saveMemory(host, withCommitted(await loadMemory(host), { ...journal, version: journal.target_version }));
+  }
+  const complete = await advance(host, await settle(host, journal), 'finish');
+  await tell(host, complete, 'complete');
+  return complete;
+}
+
 /** From `rollingBack`: the previous slot boots, the components that came with the image go, the release is remembered. */
 export async function finishRollBack(host: Host, journal: Journal): Promise<Journal> {
   if (journal.image !== null) await preferPrevious(host, journal);
@@ -35,11 +52,12 @@ export async function finishRollBack(host: Host, journal: Journal): Promise<Jour
   return rolledBack;
 }
 
-/** After a failed trial GRUB has done this already; a rollback by hand leaves both slots ok. */
-const preferPrevious = (host: Host, { target_slot }: Journal): Promise<BootState> =>
-  changeBoot(host, (state) =>
-    state.order[0] === target_slot && previous(state) !== null ? (rollBack(state) ?? state) : state,
-  );
+/** After a failed trial GRUB has done this already. One that is not over ends here; once it was good, both slots stay ok. */
+const preferPrevious = (host: Host, { id, target_slot }: Journal): Promise<BootState> =>
+  changeBoot(host, (state) => {
+    if (state.trial === id) return invalidate(state, target_slot as Slot);
+    return state.order[0] === target_slot && previous(state) !== null ? (rollBack(state) ?? state) : state;
+  });
 
 /** Takes back an update that waits for its reboot. */
 export async function withdraw(host: Host, journal: Journal, error: NonNullable<Journal['error']>): Promise<Journal> {

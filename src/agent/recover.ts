@@ -4,8 +4,8 @@ import { isSettled } from '../core/update.ts';
 import type { Journal, Phase } from '../format/journal.ts';
 import { changeBoot, settleBoot } from './bootenv.ts';
 import type { Host } from './host.ts';
-import { disarm, finishGood, finishRollBack, undoComponentsOf } from './outcome.ts';
-import { advance, loadJournal } from './store.ts';
+import { disarm, finishComponents, finishGood, finishRollBack, isInPlace, tell, undoComponentsOf } from './outcome.ts';
+import { advance, loadJournal, loadMemory } from './store.ts';
 
 /**
  * After any stop, at any line: read what was intended, look at what the machine really is, and make it one of the two, the
@@ -46,14 +46,15 @@ async function converge(host: Host, journal: Journal, verdict: Verdict): Promise
     case 'fetching':
     case 'writing':
       // The slot stays not ok, partial downloads stay for the next attempt; nothing else was touched.
-      await advance(host, journal, 'fail', { error });
+      await tell(host, await advance(host, journal, 'fail', { error }), 'failed');
       return;
     case 'applying':
-      await undoComponentsOf(host, await advance(host, journal, 'undo', { error }));
+      if (isInPlace(journal) && !(await isBad(host, journal))) await finishComponents(host, journal);
+      else await tell(host, await undoComponentsOf(host, await advance(host, journal, 'undo', { error })), 'failed');
       return;
     case 'undoing':
       await disarm(host, journal);
-      await undoComponentsOf(host, journal);
+      await tell(host, await undoComponentsOf(host, journal), 'failed');
       return;
     case 'rollingBack':
       await finishRollBack(host, journal);
@@ -62,6 +63,10 @@ async function converge(host: Host, journal: Journal, verdict: Verdict): Promise
       await followBoot(host, journal, verdict);
   }
 }
+
+/** Found out since: the agent that it brought did not start, for one. */
+const isBad = async (host: Host, { release_digest }: Journal): Promise<boolean> =>
+  (await loadMemory(host)).bad.some((bad) => bad.release_digest === release_digest);
 
 /** An armed update: GRUB has the last word on what became of it. */
 async function followBoot(host: Host, journal: Journal, verdict: Verdict): Promise<void> {

@@ -1,11 +1,11 @@
 import { other, previous, type Slot } from '../core/boot.ts';
 import { type Refusal, refusal } from '../core/plan.ts';
 import { isSettled } from '../core/update.ts';
-import type { Journal, Memory } from '../format/journal.ts';
+import type { Journal, Memory, Phase } from '../format/journal.ts';
 import { isNewer } from '../format/version.ts';
 import { currentBoot } from './bootenv.ts';
 import { type Host, PATHS } from './host.ts';
-import { finishRollBack, withdraw } from './outcome.ts';
+import { finishRollBack } from './outcome.ts';
 import { recover } from './recover.ts';
 import { isSelfPutBack, restartPutBackAgent } from './self.ts';
 import { advance, loadJournal, loadMemory } from './store.ts';
@@ -38,15 +38,17 @@ export async function rollback(host: Host, reason: string): Promise<RollbackResu
 async function withLock(host: Host, reason: string): Promise<RollbackResult> {
   await recover(host);
   const journal = await loadJournal(host);
-  if (journal?.phase === 'armed') return takeBack(host, journal, reason);
-  if (journal?.phase !== 'complete') return refusal('NOTHING_TO_ROLL_BACK', whyNot(journal));
-  const blocked = await blockedByFloor(host, journal);
+  if (journal === null || !WAYS_BACK.has(journal.phase)) return refusal('NOTHING_TO_ROLL_BACK', whyNot(journal));
+  // What is not confirmed yet has closed no way back.
+  const blocked = journal.phase === 'complete' ? await blockedByFloor(host, journal) : null;
   if (blocked !== null) return blocked;
   const error = { code: 'ROLLED_BACK', detail: reason };
-  await finishRollBack(host, await advance(host, journal, 'rollBack', { error }));
-  const kind = journal.image === null ? 'rolled_back' : 'reboot_required';
+  await finishRollBack(host, await advance(host, journal, 'rollBack', { pending: false, error }));
+  const kind = (await runsImageOf(host, journal)) ? 'reboot_required' : 'rolled_back';
   return { kind, from: journal.target_version, to: journal.previous_version };
 }
+
+const WAYS_BACK: ReadonlySet<Phase> = new Set(['armed', 'trial', 'complete']);
 
 function whyNot(journal: Journal | null): string {
   if (journal === null) return 'no update was installed on this host';
@@ -54,11 +56,9 @@ function whyNot(journal: Journal | null): string {
   return `the last update, to ${journal.target_version}, ${state}`;
 }
 
-/** It never ran, so nothing has to boot: the running slot simply stays. */
-async function takeBack(host: Host, journal: Journal, reason: string): Promise<RollbackResult> {
-  await withdraw(host, journal, { code: 'ROLLED_BACK', detail: reason });
-  return { kind: 'rolled_back', from: journal.target_version, to: journal.previous_version };
-}
+/** Where its image never ran nothing has to boot: the running slot simply stays. */
+const runsImageOf = async ({ boot }: Host, { image, target_slot }: Journal): Promise<boolean> =>
+  image !== null && (await boot.booted()).slot === target_slot;
 
 async function blockedByFloor(host: Host, journal: Journal): Promise<Refusal | null> {
   const memory = await loadMemory(host);

@@ -1,6 +1,7 @@
 import type { Plan } from '../core/plan.ts';
 import { fetchArtifacts, stagedPath } from '../delivery/fetch.ts';
 import { sourceOf } from '../delivery/source.ts';
+import { asQxError } from '../errors.ts';
 import { type ArtifactRef, artifactsOf } from '../format/manifest.ts';
 import type { Host, Watch } from './host.ts';
 
@@ -26,7 +27,11 @@ export async function fetchAll(host: Host, plan: Plan, { signal, progress }: Wat
 export const staged = (host: Host, artifact: Pick<ArtifactRef, 'artifact'>): string =>
   stagedPath(host.config.stagingDirectory, artifact);
 
-/** Once an update is in place its downloads are only in the way. */
+/** Once an update is in place its downloads are only in the way; that they stay is no reason to call it failed. */
 export async function clearStaging(host: Host, plan: Plan): Promise<void> {
-  for (const artifact of artifactsOf(plan.manifest)) await host.files.remove(staged(host, artifact));
+  try {
+    for (const artifact of artifactsOf(plan.manifest)) await host.files.remove(staged(host, artifact));
+  } catch (error) {
+    host.log.warn('staging_not_cleared', { detail: asQxError(error).message });
+  }
 }

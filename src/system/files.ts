@@ -82,9 +82,10 @@ function kindOf(stats: Stats): FileInfo['kind'] {
 async function readBounded(path: string, maxBytes: number): Promise<Uint8Array> {
   const handle = await openRegular(path);
   try {
+    const { size } = await handle.stat();
     const chunks: Uint8Array[] = [];
     let total = 0;
-    for await (const chunk of chunksOf(handle, Math.min(READ_SIZE_BYTES, maxBytes + 1))) {
+    for await (const chunk of chunksOf(handle, Math.min(READ_SIZE_BYTES, maxBytes + 1, Math.max(size + 1, 4096)))) {
       total += chunk.length;
       if (total > maxBytes) throw new QxError('IO', `${path} is larger than ${maxBytes} bytes`);
       chunks.push(Uint8Array.from(chunk));

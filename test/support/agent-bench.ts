@@ -26,24 +26,26 @@ export interface Bench {
 
 export function agentBench(): Bench {
   const top = mkdtempSync(join(scratch, 'quantix-agent-'));
-  const images = new Map<string, { image: TestImage; version: string }>();
+  const images = new Map<string, { image: TestImage; bytes: Uint8Array }>();
   const release = releaseMaker();
   beforeAll(async () => {
     // Small, and yet longer than the first MiB, which is written last.
-    for (const version of ['1.0.0', '2.0.0', '3.0.0'])
-      images.set(version, { version, image: await makeImage(top, version, { fillBytes: 700_000 }) });
-    await layHost(join(top, 'plain'), new Uint8Array(await readFile(imageOf('1.0.0').path)));
+    for (const version of ['1.0.0', '2.0.0', '3.0.0']) {
+      const image = await makeImage(top, version, { fillBytes: 700_000 });
+      images.set(version, { image, bytes: new Uint8Array(await readFile(image.path)) });
+    }
+    await layHost(join(top, 'plain'), imageOf('1.0.0').bytes);
   });
   afterAll(() => rmSync(top, { recursive: true, force: true }));
-  const imageOf = (version: string): TestImage => {
+  const imageOf = (version: string) => {
     const known = images.get(version);
     if (known === undefined) throw new Error(`no image of ${version}`);
-    return known.image;
+    return known;
   };
   const folder = (): string => mkdtempSync(join(top, 'host-'));
   return {
     release,
-    image: imageOf,
+    image: (version) => imageOf(version).image,
     known: () => images,
     folder,
     remove: (path) => rmSync(path, { recursive: true, force: true }),

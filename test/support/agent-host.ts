@@ -121,6 +121,8 @@ export interface TestHost extends Host {
   readonly asked: string[];
   /** Answers instead of those of a host that stands alone. */
   readonly grants: { apply?: Grant; reboot?: Grant };
+  /** How often it was told to reboot. */
+  readonly machine: { readonly reboots: number };
   /** Whether the agent's own socket answers. */
   readonly socket: { answers: boolean };
 }
@@ -140,6 +142,7 @@ export async function openHost({
   const [asked, outcomes]: [string[], Outcome[]] = [[], []];
   const grants: TestHost['grants'] = {};
   const socket = { answers: true };
+  const machine = { reboots: 0 };
   return {
     root,
     site,
@@ -152,7 +155,11 @@ export async function openHost({
     archive: hostArchive(root),
     http: site,
     disk: hostDisk({ root, slots: config.slots, process: runner }),
-    boot: grubBoot(root, runner),
+    boot: {
+      ...grubBoot(root, runner),
+      reboot: async () => void Object.assign(machine, { reboots: machine.reboots + 1 }),
+    },
+    machine,
     services: testServices(files),
     process: runner,
     clock,

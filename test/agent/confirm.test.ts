@@ -1,0 +1,176 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { confirm } from '../../src/agent/confirm.ts';
+import { PATHS } from '../../src/agent/host.ts';
+import { install } from '../../src/agent/install.ts';
+import { markSlot } from '../../src/agent/mark.ts';
+import { recover } from '../../src/agent/recover.ts';
+import { decodeBoot } from '../../src/format/grubenv.ts';
+import { agentBench } from '../support/agent-bench.ts';
+import { openHost, type TestHost } from '../support/agent-host.ts';
+import { bootState, installedBytes, journalOf, memoryOf, rebootInto } from '../support/agent-machine.ts';
+import { componentsOf, fullRelease } from '../support/agent-powercut.ts';
+import { IMAGE_COMMANDS } from '../support/images.ts';
+import { requires } from '../support/requires.ts';
+
+requires({ commands: IMAGE_COMMANDS })('after a reboot', () => {
+  const bench = agentBench();
+  const reboot = (host: TestHost) => rebootInto(host.root, bench.known());
+  const installed = async () => {
+    const host = await bench.host([await fullRelease(bench, '2.0.0')]);
+    await install(host, {}, {});
+    return host;
+  };
+  const onTrial = async () => {
+    const host = await installed();
+    expect(await reboot(host)).toMatchObject({ slot: 'B', how: 'trial' });
+    return host;
+  };
+
+  describe('on the new slot, which is well', () => {
+    test('it is marked good, the journal finished, the floor raised and the deadline ended', async () => {
+      const host = await onTrial();
+      const result = await confirm(host);
+      expect(result).toEqual({ kind: 'confirmed', version: '2.0.0', slot: 'B', warnings: [] });
+      expect((await bootState(host.root)).state).toEqual({
+        order: ['B', 'A'],
+        A: { ok: true, tries: 0 },
+        B: { ok: true, tries: 0 },
+        trial: '',
+        failed: '',
+      });
+      const journal = await journalOf(host.root);
+      expect(journal).toMatchObject({ phase: 'complete', pending: false, boot_attempts: 1, error: null });
+      expect(await memoryOf(host.root)).toMatchObject({ floor: '1.0.0', committed: { version: '2.0.0' }, bad: [] });
+      expect(await readFile(join(host.root, 'run/quantix/confirmed'), 'utf8')).toBe(`${journal?.id}\n`);
+      expect(host.outcomes).toMatchObject([{ result: 'complete', id: journal?.id }]);
+      expect(host.machine.reboots).toBe(0);
+    });
+
+    test('asked again there is nothing to confirm, and nothing is told twice', async () => {
+      const host = await onTrial();
+      await confirm(host);
+      expect(await confirm(host)).toMatchObject({ kind: 'refusal', code: 'NOTHING_TO_CONFIRM' });
+      expect(host.outcomes).toHaveLength(1);
+    });
+
+    test('a clock that nobody vouches for is a warning and no more', async () => {
+      const host = await onTrial();
+      const clock = { ...host.clock, isSynchronised: async () => false };
+      expect(await confirm({ ...host, clock })).toMatchObject({ kind: 'confirmed', warnings: [{ name: 'time' }] });
+    });
+
+    test('one probe that fails at first is waited for', async () => {
+      const host = await onTrial();
+      host.socket.answers = false;
+      host.clock.onSleep = () => void Object.assign(host.socket, { answers: true });
+      expect(await confirm(host)).toMatchObject({ kind: 'confirmed' });
+    });
+
+    test('the second try that comes up is told from the first', async () => {
+      const host = await onTrial();
+      await reboot(host);
+      await confirm(host);
+      expect(await journalOf(host.root)).toMatchObject({ phase: 'complete', boot_attempts: 2 });
+    });
+  });
+
+  describe('on the new slot, which is not well', () => {
+    test.each([
+      ['the agent does not answer', 'agent', (host: TestHost) => void Object.assign(host.socket, { answers: false })],
+      ['its service is down', 'service', (host: TestHost) => host.services.broken.add('qx-node 2.0.0')],
+    ])('%s: the old slot boots next, and there the release is undone and remembered', async (_what, probe, harm) => {
+      const host = await onTrial();
+      harm(host);
+      await host.services.restart('quantix-node');
+      const startMs = host.clock.monotonicMs();
+      expect(await confirm(host)).toMatchObject({ kind: 'rolling_back', version: '2.0.0', failed: [{ name: probe }] });
+      expect(host.clock.monotonicMs() - startMs).toBeGreaterThanOrEqual(host.config.healthTimeoutMs);
+      expect(host.machine.reboots).toBe(1);
+      expect(await host.files.info('/run/quantix/confirmed')).toBeNull();
+
+      expect(await reboot(host)).toMatchObject({ slot: 'A', how: 'ok' });
+      const next = await openHost(host);
+      expect(await confirm(next)).toMatchObject({ code: 'NOTHING_TO_CONFIRM' });
+      expect(await journalOf(host.root)).toMatchObject({ phase: 'rolledBack', error: { code: 'UNHEALTHY' } });
+      expect((await journalOf(host.root))?.error?.detail).toContain(`${probe}: `);
+      expect(await installedBytes(host.root)).toEqual(componentsOf('1.0.0'));
+      expect(await memoryOf(host.root)).toMatchObject({ floor: null, committed: null, bad: [{ version: '2.0.0' }] });
+      expect(next.outcomes).toMatchObject([{ result: 'rolled_back', code: 'UNHEALTHY' }]);
+      expect(await install(next, {}, {})).toMatchObject({ kind: 'refusal', code: 'RELEASE_BAD' });
+    });
+  });
+
+  test('three boots that come to nothing: the fourth is the old slot, where the release is undone and remembered', async () => {
+    const host = await installed();
+    for (let boot = 0; boot < 3; boot++) expect(await reboot(host)).toMatchObject({ slot: 'B', how: 'trial' });
+    expect(await reboot(host)).toMatchObject({ slot: 'A', how: 'ok' });
+    const next = await openHost(host);
+    expect(await recover(next)).toBe('rolled-back');
+    expect(await journalOf(host.root)).toMatchObject({ phase: 'rolledBack', pending: false });
+    expect(await installedBytes(host.root)).toEqual(componentsOf('1.0.0'));
+    expect((await memoryOf(host.root))?.bad).toMatchObject([{ version: '2.0.0' }]);
+    expect(next.outcomes).toMatchObject([{ result: 'rolled_back' }]);
+    expect(await recover(next)).toBe('nothing');
+    expect(next.outcomes).toHaveLength(1);
+  });
+
+  test('marked good before its journal was finished: that is all that is left to do', async () => {
+    const host = await onTrial();
+    const { boot } = host;
+    const write = async (...args: Parameters<typeof boot.write>) => {
+      await boot.write(...args);
+      if (args[0] === 'grubenv.bak' && decodeBoot(args[1])?.B.ok === true) throw new TypeError('the process ends here');
+    };
+    await expect(confirm({ ...host, boot: { ...boot, write } })).rejects.toThrow(TypeError);
+    expect(await journalOf(host.root)).toMatchObject({ phase: 'trial' });
+    const next = await openHost(host);
+    expect(await confirm(next)).toMatchObject({ kind: 'confirmed', slot: 'B' });
+    expect(await journalOf(host.root)).toMatchObject({ phase: 'complete' });
+  });
+
+  test('marked good by hand while it was on trial: the update is complete', async () => {
+    const host = await onTrial();
+    expect(await markSlot(host, 'good', 'booted')).toMatchObject({ kind: 'marked', next: 'B' });
+    expect(await journalOf(host.root)).toMatchObject({ phase: 'complete' });
+    expect(await confirm(host)).toMatchObject({ code: 'NOTHING_TO_CONFIRM' });
+  });
+
+  test('an ordinary boot, one that waits for its reboot, and a held lock confirm nothing', async () => {
+    const ordinary = await bench.host();
+    expect(await confirm(ordinary)).toMatchObject({ code: 'NOTHING_TO_CONFIRM' });
+    const waiting = await installed();
+    expect(await confirm(waiting)).toMatchObject({ code: 'NOTHING_TO_CONFIRM' });
+    expect(await journalOf(waiting.root)).toMatchObject({ phase: 'armed' });
+    const trial = await onTrial();
+    const unlock = await trial.files.lock(PATHS.lock);
+    expect(await confirm(trial)).toMatchObject({ code: 'BUSY' });
+    await unlock?.();
+  });
+
+  test('nothing is installed while the running slot is on trial', async () => {
+    const host = await onTrial();
+    host.site.publish(await fullRelease(bench, '3.0.0'));
+    expect(await install(host, {}, {})).toMatchObject({ kind: 'refusal', code: 'ON_TRIAL' });
+  });
+
+  test('an update that was interrupted is told as failed', async () => {
+    const host = await bench.host([await fullRelease(bench, '2.0.0')]);
+    const stuck = new Promise<void>((atArtifact) => {
+      const http: TestHost['http'] = {
+        get: (url, request) => {
+          if (!url.includes('.tar.zst')) return host.site.get(url, request);
+          atArtifact();
+          return new Promise(() => undefined);
+        },
+      };
+      void install({ ...host, http }, {}, {});
+    });
+    await stuck;
+    const next = await openHost(host);
+    await recover(next);
+    expect(await journalOf(host.root)).toMatchObject({ phase: 'failed', error: { code: 'INTERRUPTED' } });
+    expect(next.outcomes).toMatchObject([{ result: 'failed', code: 'INTERRUPTED' }]);
+  });
+});
