@@ -8,7 +8,7 @@ import { loadToken } from '../agent/token.ts';
 import { AGENT_ROUTES } from '../format/agent-routes.ts';
 import { PAGE_ROUTES } from '../format/page-routes.ts';
 import type { RouteTable } from '../format/route.ts';
-import type { Admit, Handlers } from '../ports/serving.ts';
+import type { Listening, Service } from '../ports/serving.ts';
 import type { Files, Log } from '../ports.ts';
 import { AGENT_SOCKET, type ComposedHost } from './composed.ts';
 import { listenPatiently } from './listen.ts';
@@ -17,24 +17,10 @@ import { programVersion } from './version.ts';
 
 /** The life of the agent's process: listen, work, and leave when told to or when an update has replaced its executable. */
 
-interface Listening {
-  readonly port: number;
-  close(graceMs?: number): Promise<void>;
-}
-
 interface Certificate {
   readonly cert: Uint8Array;
   readonly key: Uint8Array;
   readonly isFor: (name: string) => boolean;
-}
-
-interface Service<T extends RouteTable> {
-  readonly title: string;
-  readonly version: string;
-  readonly routes: T;
-  readonly handlers: Handlers<T>;
-  readonly admit: Admit;
-  readonly log: Log;
 }
 
 /** How the agent is reached; `cli/serve.ts` hands in the real one. */

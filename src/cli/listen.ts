@@ -1,4 +1,5 @@
 import { asQxError } from '../errors.ts';
+import type { Listening } from '../ports/serving.ts';
 import type { Clock, Log } from '../ports.ts';
 
 /**
@@ -8,11 +9,6 @@ import type { Clock, Log } from '../ports.ts';
 
 const AGAIN_MS = 30_000;
 
-interface Closing {
-  readonly port: number;
-  close(graceMs?: number): Promise<void>;
-}
-
 export interface PatientListening {
   /** Null when the first attempt failed. */
   readonly port: number | null;
@@ -21,17 +17,17 @@ export interface PatientListening {
 
 /** Answers after the first attempt; goes on trying until one works or it is closed. Never throws. */
 export async function listenPatiently(
-  listen: () => Promise<Closing>,
+  listen: () => Promise<Listening>,
   { clock, log }: { readonly clock: Clock; readonly log: Log },
 ): Promise<PatientListening> {
   const stop = new AbortController();
-  const attempt = (): Promise<Closing | null> =>
+  const attempt = (): Promise<Listening | null> =>
     listen().catch((error: unknown) => {
       const { code, message } = asQxError(error);
       log.warn('listen_failed', { code, detail: message, againInMs: AGAIN_MS });
       return null;
     });
-  const again = async (): Promise<Closing | null> => {
+  const again = async (): Promise<Listening | null> => {
     for (;;) {
       await clock.sleep(AGAIN_MS, stop.signal).catch(() => undefined);
       if (stop.signal.aborted) return null;

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import type { Http } from '../ports.ts';
 import { packArchive } from '../system/archive/pack.ts';
 import { hostArchive } from '../system/archive.ts';
 import { hostClock } from '../system/clock.ts';
@@ -12,32 +13,35 @@ import { hostProcess } from '../system/process.ts';
 import { hostRanges } from '../system/ranges.ts';
 import { undiciUpload } from '../system/upload.ts';
 import { runRelease } from './release/program.ts';
+import type { ReleaseTools } from './release/tools.ts';
 
 /** qx-release on the real machine. */
 export async function main(args: readonly string[]): Promise<number> {
   const http = undiciHttp();
   try {
-    return await runRelease(args, {
-      files: hostFiles(''),
-      ranges: hostRanges(''),
-      archive: hostArchive(''),
-      clock: hostClock(hostProcess()),
-      http,
-      upload: undiciUpload(),
-      pack: packArchive,
-      followed,
-      unsquash: unsquashForOperator,
-      createFile,
-      inTemporaryDirectory,
-      runForOperator,
-      newSeed: () => randomBytes(32),
-      bakedKeyring,
-      stdout: process.stdout,
-      stderr: process.stderr,
-      env: process.env,
-    });
+    return await runRelease(args, machineTools(http));
   } finally {
     // A kept-alive connection would otherwise hold the program up for seconds after it is done.
     await http.close();
   }
 }
+
+export const machineTools = (http: Http): ReleaseTools => ({
+  files: hostFiles(''),
+  ranges: hostRanges(''),
+  archive: hostArchive(''),
+  clock: hostClock(hostProcess()),
+  http,
+  upload: undiciUpload(),
+  pack: packArchive,
+  followed,
+  unsquash: unsquashForOperator,
+  createFile,
+  inTemporaryDirectory,
+  runForOperator,
+  newSeed: () => randomBytes(32),
+  bakedKeyring,
+  stdout: process.stdout,
+  stderr: process.stderr,
+  env: process.env,
+});

@@ -1,5 +1,6 @@
 import type { QxError } from '../errors.ts';
 import type { BodyOf, ParamsOf, QueryOf, ResponseOf, Route, RouteTable, Who } from '../format/route.ts';
+import type { Log } from '../ports.ts';
 
 /**
  * What a program that answers requests sees of them. It names a handler for each row of its route table; `system/listener.ts`
@@ -63,6 +64,23 @@ export interface Refusal {
 
 /** Decides before a byte of the body is read; null lets the caller in. */
 export type Admit = (who: Who, caller: Caller) => Refusal | null;
+
+/** What is served: a route table, and what answers it. */
+export interface Service<T extends RouteTable> {
+  readonly title: string;
+  readonly version: string;
+  readonly routes: T;
+  readonly handlers: Handlers<T>;
+  readonly admit: Admit;
+  readonly log: Log;
+}
+
+export interface Listening {
+  /** The port that was bound; 0 for a Unix socket. */
+  readonly port: number;
+  /** Stops accepting, lets requests finish for `graceMs`, then cuts what is left. */
+  close(graceMs?: number): Promise<void>;
+}
 
 /** Large files, a piece at a time. */
 export interface Ranges {

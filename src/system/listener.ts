@@ -7,7 +7,8 @@ import { dirname, join } from 'node:path';
 import type { FastifyInstance, FastifyServerFactory } from 'fastify';
 import { QxError } from '../errors.ts';
 import type { RouteTable } from '../format/route.ts';
-import { createApp, type Service } from './listener/app.ts';
+import type { Listening, Service } from '../ports/serving.ts';
+import { createApp } from './listener/app.ts';
 
 export interface TcpEndpoint {
   readonly host: string;
@@ -15,13 +16,6 @@ export interface TcpEndpoint {
   readonly port: number;
   /** PEM. */
   readonly tls?: { readonly cert: Uint8Array; readonly key: Uint8Array };
-}
-
-export interface Listening {
-  /** The port that was bound; 0 for a Unix socket. */
-  readonly port: number;
-  /** Stops accepting, lets requests finish for `graceMs`, then cuts what is left. */
-  close(graceMs?: number): Promise<void>;
 }
 
 const HEADERS_TIMEOUT_MS = 20_000;

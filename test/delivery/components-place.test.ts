@@ -1,35 +1,28 @@
-import { mkdtempSync, rmSync } from 'node:fs';
 import { chmod, copyFile, mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { execa } from 'execa';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import { readInstalled } from '../../src/delivery/components/versions.ts';
 import { applyComponents, settleComponents, undoComponents } from '../../src/delivery/components.ts';
 import type { ComponentEntry } from '../../src/format/journal.ts';
-import type { ArchiveRef } from '../../src/ports.ts';
 import { packArchive } from '../../src/system/archive/pack.ts';
 import {
   type ComponentHost,
   componentHost,
+  dataOf,
   ENTRIES,
   linkAt,
   NEW,
   OLD,
-  packAll,
-  readTree,
+  only,
+  packedOnce,
+  states,
   writeTree,
 } from '../support/component-host.ts';
 import { recordedLog } from '../support/fakes.ts';
 import { temporaryFolder } from '../support/temp.ts';
 
-const packed = mkdtempSync(join(tmpdir(), 'quantix-test-packed-'));
-let refs: ReadonlyMap<string, ArchiveRef>;
-beforeAll(async () => {
-  refs = await packAll(packed);
-});
-afterAll(() => rmSync(packed, { recursive: true }));
-
+const refs = packedOnce();
 let root: string;
 let host: ComponentHost;
 beforeEach(async () => {
@@ -39,11 +32,7 @@ beforeEach(async () => {
   host = componentHost(root, refs);
 });
 
-const data = () => readTree(join(root, 'data')).then(withoutBackups);
-const withoutBackups = (tree: Readonly<Record<string, string>>) =>
-  Object.fromEntries(Object.entries(tree).filter(([path]) => !path.startsWith('updates/')));
-const only = (...names: string[]) => ENTRIES.filter(({ name }) => names.includes(name));
-const states = (entries: readonly ComponentEntry[] | null) => entries?.map(({ state }) => state);
+const data = () => dataOf(root);
 
 describe('what is in the way', () => {
   test('T32 a symlink in the place of a file is not followed, and the update refused', async () => {

@@ -10,7 +10,7 @@ const below: Readonly<Record<string, readonly string[]>> = {
   errors: [],
   format: ['errors', 'format'],
   core: ['errors', 'format', 'core'],
-  ports: ['errors', 'format', 'core'],
+  ports: ['errors', 'format', 'core', 'ports'],
   delivery: ['errors', 'format', 'core', 'ports', 'delivery'],
   agent: ['errors', 'format', 'core', 'ports', 'delivery', 'agent'],
   server: ['errors', 'format', 'core', 'ports', 'delivery', 'server'],

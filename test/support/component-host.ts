@@ -1,6 +1,8 @@
+import { mkdtempSync, rmSync } from 'node:fs';
 import { mkdir, readdir, readFile, readlink, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { vi } from 'vitest';
+import { afterAll, beforeAll, vi } from 'vitest';
 import type { ComponentContext } from '../../src/delivery/components/context.ts';
 import { QxError } from '../../src/errors.ts';
 import type { ComponentEntry } from '../../src/format/journal.ts';
@@ -95,6 +97,28 @@ export async function packAll(folder: string): Promise<ReadonlyMap<string, Archi
   }
   return refs;
 }
+
+/** The archives that the tests of one file share; empty until its first test. */
+export function packedOnce(): ReadonlyMap<string, ArchiveRef> {
+  const folder = mkdtempSync(join(tmpdir(), 'quantix-test-packed-'));
+  const refs = new Map<string, ArchiveRef>();
+  beforeAll(async () => {
+    for (const [name, ref] of await packAll(folder)) refs.set(name, ref);
+  });
+  afterAll(() => rmSync(folder, { recursive: true }));
+  return refs;
+}
+
+/** What a host has of its components, without the backups. */
+export const dataOf = async (root: string): Promise<Tree> =>
+  Object.fromEntries(
+    Object.entries(await readTree(join(root, 'data'))).filter(([path]) => !path.startsWith('updates/')),
+  );
+
+export const only = (...names: string[]): ComponentEntry[] => ENTRIES.filter(({ name }) => names.includes(name));
+
+export const states = (entries: readonly ComponentEntry[] | null): ComponentEntry['state'][] | undefined =>
+  entries?.map(({ state }) => state);
 
 /** Services that run what lay on the disk when they were last started. */
 export interface FakeServices extends Services {

@@ -8,8 +8,6 @@ import type { Files } from '../../src/ports.ts';
 import { hostFiles } from '../../src/system/files.ts';
 import { temporaryFolder } from '../support/temp.ts';
 
-const _bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
-
 let root: string;
 let files: Files;
 const at = (path: string): string => join(root, path);

@@ -12,20 +12,11 @@ import fastify, {
 import { IsOptional, type TSchema } from 'typebox';
 import { QxError } from '../../errors.ts';
 import type { Route, RouteTable } from '../../format/route.ts';
-import type { Admit, Call, Caller, Handler, Handlers, Reply } from '../../ports/serving.ts';
+import type { Admit, Call, Caller, Handler, Reply, Service } from '../../ports/serving.ts';
 import type { Log } from '../../ports.ts';
 import { isMultipart, JSON_BODY_MAX_BYTES, partsOf, readBodies } from './body.ts';
 import { MULTIPART_BODY, schemaOf, securitySchemes } from './openapi.ts';
 import { asRefused, drain, isUnforeseen, refuseNoise, sendProblem } from './problems.ts';
-
-export interface Service<T extends RouteTable> {
-  readonly title: string;
-  readonly version: string;
-  readonly routes: T;
-  readonly handlers: Handlers<T>;
-  readonly admit: Admit;
-  readonly log: Log;
-}
 
 const OPENAPI_PATH = '/api/v1/openapi.json';
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'];
