@@ -25,8 +25,6 @@ export interface Agent {
   check(signal?: AbortSignal): Promise<Plan | Refusal>;
   /** Begins an update and answers with the promise of its end. @throws QxError BUSY when one is running */
   start(apply: Apply): Promise<Finished>;
-  /** Somebody wants the reboot that the armed update needs. */
-  wantsReboot(): boolean;
   /** Stops what is running at its next safe point and waits for it. */
   stop(): Promise<void>;
 }
@@ -37,11 +35,10 @@ export interface AgentEvents {
 }
 
 export function createAgent(host: Host, events: AgentEvents = {}): Agent {
-  const now: { activity: Activity; last: LastResult; finished: Finished | null; reboot: boolean } = {
+  const now: { activity: Activity; last: LastResult; finished: Finished | null } = {
     activity: { kind: 'idle' },
     last: null,
     finished: null,
-    reboot: host.config.autoReboot,
   };
   const running: { update: Promise<Finished> | null; abort: AbortController } = {
     update: null,
@@ -56,8 +53,8 @@ export function createAgent(host: Host, events: AgentEvents = {}): Agent {
       now.activity = activityOf(told);
     };
     const watch = { signal: running.abort.signal, progress };
-    const finished = await install(host, request, watch).catch((error: unknown) => failed(error));
-    Object.assign(now, { activity: { kind: 'idle' }, finished, last: lastOf(finished), reboot: now.reboot || reboot });
+    const finished = await install(host, { ...request, reboot }, watch).catch((error: unknown) => failed(error));
+    Object.assign(now, { activity: { kind: 'idle' }, finished, last: lastOf(finished) });
     running.update = null;
     // What a check found out before this end is not what is true now.
     asking.check = null;
@@ -86,7 +83,6 @@ export function createAgent(host: Host, events: AgentEvents = {}): Agent {
     status: async () => updateStatus(now.activity, now.last, await loadJournal(host)),
     activity: () => now.activity,
     lastFinished: () => (running.update === null ? now.finished : null),
-    wantsReboot: () => now.reboot,
 
     check: (signal) => {
       // Anybody on the network may ask. However many do at once, the update server is asked one time.

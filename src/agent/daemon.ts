@@ -28,7 +28,8 @@ export async function runAgent(host: Host, agent: Agent, signal: AbortSignal): P
   // Counted on a clock that never steps: one that is set back must not put off the next check by years.
   const { monotonicMs } = host.clock;
   const startedMs = monotonicMs() + STARTED_AFTER_MS;
-  let nextCheckMs = monotonicMs() + host.random.unit() * Math.min(FIRST_CHECK_WITHIN_MS, host.config.checkIntervalMs);
+  // Not before the start is reported: a check may begin an update, whose new agent would inherit an uncounted start.
+  let nextCheckMs = startedMs + host.random.unit() * Math.min(FIRST_CHECK_WITHIN_MS, host.config.checkIntervalMs);
   let isReported = false;
   while (!signal.aborted) {
     if (!isReported && monotonicMs() >= startedMs) {
@@ -39,7 +40,7 @@ export async function runAgent(host: Host, agent: Agent, signal: AbortSignal): P
       const pauseMs = await quietly(host, 'check', () => look(host, agent, signal));
       nextCheckMs = monotonicMs() + (pauseMs ?? intervalMs(host));
     }
-    await quietly(host, 'reboot', () => rebootWhenAllowed(host, agent));
+    await quietly(host, 'reboot', () => rebootWhenAllowed(host));
     await host.clock.sleep(Math.min(TICK_MS, Math.max(1000, nextCheckMs - monotonicMs())), signal).catch(() => {});
   }
 }
@@ -88,10 +89,9 @@ async function look(host: Host, agent: Agent, signal: AbortSignal): Promise<numb
 /** A tenth more or less, so that hosts which started together drift apart. */
 const intervalMs = (host: Host): number => host.config.checkIntervalMs * (0.9 + 0.2 * host.random.unit());
 
-async function rebootWhenAllowed(host: Host, agent: Agent): Promise<void> {
-  if (!agent.wantsReboot()) return;
+async function rebootWhenAllowed(host: Host): Promise<void> {
   const journal = await loadJournal(host);
-  if (journal?.phase !== 'armed') return;
+  if (journal?.phase !== 'armed' || !(host.config.autoReboot || journal.reboot_wanted === true)) return;
   const { product, channel, target_version: version } = journal;
   const grant = await host.offer.mayReboot({ product, channel, version });
   if (!grant.granted) {

@@ -30,18 +30,21 @@ export async function install(host: Host, request: InstallRequest, watch: Watch)
   try {
     await recover(host);
     const plan = await makePlan(host, request, watch);
-    if (plan.kind === 'refusal') return plan;
+    if (plan.kind === 'refusal') {
+      if (plan.code === 'NOTHING_NEWER' && request.reboot === true) await wantReboot(host);
+      return plan;
+    }
     const grant = await host.offer.mayApply(releaseOf(plan.manifest));
     if (!grant.granted) return refusal('OFFER_REFUSED', grant.reason);
-    return await carryOut(host, plan, watch);
+    return await carryOut(host, plan, request, watch);
   } finally {
     await unlock();
   }
 }
 
-async function carryOut(host: Host, plan: Plan, watch: Watch): Promise<InstallResult> {
+async function carryOut(host: Host, plan: Plan, request: InstallRequest, watch: Watch): Promise<InstallResult> {
   await makeWay(host, plan, watch);
-  let journal = await begin(host, plan);
+  let journal = await begin(host, plan, request);
   try {
     // Every byte of every artifact is here and verified before the first file of the host is touched.
     await fetchAll(host, plan, watch);
@@ -69,7 +72,13 @@ async function makeWay(host: Host, plan: Plan, watch: Watch): Promise<void> {
   await tell(host, await withdraw(host, journal, error), 'failed');
 }
 
-async function begin(host: Host, plan: Plan): Promise<Journal> {
+/** In the journal, because an update that replaces the agent's executable is rebooted into by the agent's successor. */
+async function wantReboot(host: Host): Promise<void> {
+  const journal = await loadJournal(host);
+  if (journal?.phase === 'armed') await saveJournal(host, { ...journal, reboot_wanted: true });
+}
+
+async function begin(host: Host, plan: Plan, request: InstallRequest): Promise<Journal> {
   const { manifest, image, targetSlot, digest } = plan;
   const booted = await host.boot.booted();
   const now = instant(host.clock);
@@ -88,6 +97,7 @@ async function begin(host: Host, plan: Plan): Promise<Journal> {
     release_date: manifest.release_date,
     release_digest: digest,
     min_rollback_version: manifest.min_rollback_version ?? null,
+    reboot_wanted: request.reboot === true,
     is_whole: plan.isWhole,
     image: image === null ? null : imageOf(image),
     components: await newEntries(host, plan.components),

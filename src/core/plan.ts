@@ -1,4 +1,5 @@
 import { type Code, QxError } from '../errors.ts';
+import type { SignedManifest } from '../format/envelope.ts';
 import type { Component, FullImage, Manifest } from '../format/manifest.ts';
 import { compareVersions, isNewer } from '../format/version.ts';
 import { other, type Slot } from './boot.ts';
@@ -33,6 +34,8 @@ export interface InstallRequest {
   /** Only these components, and no image. */
   readonly components?: readonly string[];
   readonly allowDowngrade?: boolean;
+  /** Whoever asks wants the reboot too, as soon as windows and drains allow. */
+  readonly reboot?: boolean;
 }
 
 export interface Refusal {
@@ -64,45 +67,28 @@ export const refusal = (code: Code, detail: string, next?: string): Refusal => (
   ...(next === undefined ? {} : { next }),
 });
 
-export interface TrustedRelease {
-  readonly manifest: Manifest;
-  readonly digest: string;
-}
+export const isRefusal = (result: unknown): result is Refusal =>
+  typeof result === 'object' && result !== null && 'kind' in result && result.kind === 'refusal';
 
+/** `release` has passed `judgeRelease`; what is refused here is only unwanted, or not possible on this host now. */
 export function planUpdate(
-  { manifest, digest }: TrustedRelease,
+  release: Pick<SignedManifest, 'manifest' | 'digest'>,
   facts: HostFacts,
   request: InstallRequest,
 ): Plan | Refusal {
-  if (facts.isOnTrial) {
-    return refusal(
-      'ON_TRIAL',
-      'the running slot is not marked good yet: until it is, the other slot is the only way back',
-      'qx-update confirm, or qx-update mark good booted',
-    );
-  }
-  if (facts.bad.has(digest) && request.version !== manifest.version) {
-    return refusal(
-      'RELEASE_BAD',
-      `release ${manifest.version} failed on this host before and is not tried again by itself`,
-      `qx-update apply --version ${manifest.version} tries it once more`,
-    );
-  }
-  const components = inOrder(
-    manifest.components.filter((c) => isWanted(c, facts, request)),
-    facts,
-  );
-  if ('code' in components) return components;
+  const { manifest, digest } = release;
+  const refused = refuseAtAll(release, facts, request);
+  if (refused !== null) return refused;
+  const wanted = manifest.components.filter((component) => isWanted(component, facts, request));
+  const components = inOrder(wanted, facts);
+  if (isRefusal(components)) return components;
   const image = wantedImage(manifest, facts, request);
   if (components.length === 0 && image === null) return nothingToDo(manifest, request);
   const targetSlot = image === null ? null : chooseSlot(image, facts);
-  if (typeof targetSlot === 'object' && targetSlot !== null) return targetSlot;
+  if (isRefusal(targetSlot)) return targetSlot;
   if (facts.armed === digest) {
-    return refusal(
-      'NOTHING_NEWER',
-      `release ${manifest.version} is installed and waits for a reboot`,
-      'qx-update status',
-    );
+    const detail = `release ${manifest.version} is installed and waits for a reboot`;
+    return refusal('NOTHING_NEWER', detail, 'qx-update status');
   }
   return {
     kind: 'plan',
@@ -116,6 +102,27 @@ export function planUpdate(
     requiresReboot: image !== null,
     isWhole: request.components === undefined,
   };
+}
+
+/** Whatever is in the release. */
+function refuseAtAll(
+  { manifest: { version }, digest }: Pick<SignedManifest, 'manifest' | 'digest'>,
+  facts: HostFacts,
+  request: InstallRequest,
+): Refusal | null {
+  if (facts.isOnTrial) {
+    return refusal(
+      'ON_TRIAL',
+      'the running slot is not marked good yet: until it is, the other slot is the only way back',
+      'qx-update confirm, or qx-update mark good booted',
+    );
+  }
+  if (!facts.bad.has(digest) || request.version === version) return null;
+  return refusal(
+    'RELEASE_BAD',
+    `release ${version} failed on this host before and is not tried again by itself`,
+    `qx-update apply --version ${version} tries it once more`,
+  );
 }
 
 function inOrder(components: readonly Component[], facts: HostFacts): readonly Component[] | Refusal {

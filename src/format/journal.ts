@@ -77,6 +77,7 @@ export const Journal = Type.Object({
   release_date: Type.String(),
   release_digest: Type.String({ pattern: SHA256_PATTERN, description: 'the release digest of format/envelope.ts' }),
   min_rollback_version: nullable(Type.String()),
+  reboot_wanted: Type.Optional(Type.Boolean({ description: 'somebody asked for the reboot into it' })),
   is_whole: Type.Boolean({ description: 'false when only some components of the release were asked for' }),
   image: nullable(JournalImage),
   components: Type.Array(ComponentEntry),
