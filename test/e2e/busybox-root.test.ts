@@ -15,7 +15,12 @@ const needs = {
 
 requires(needs)('a root that holds BusyBox, /proc and what we ship', () => {
   const made: { root?: string } = {};
-  const inRoot = (...command: string[]) => execa('chroot', [String(made.root), ...command], { reject: false });
+  const inRoot = (...command: string[]) =>
+    execa('chroot', [String(made.root), ...command], {
+      reject: false,
+      env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
+      extendEnv: false,
+    });
 
   beforeAll(async () => {
     const root = await mkdtemp(join(tmpdir(), 'busybox-root-'));
