@@ -1,7 +1,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { createGuesses } from '../core/guesses.ts';
 import { QxError } from '../errors.ts';
-import type { Admit, Caller, Refusal } from '../ports/serving.ts';
+import type { Admit, Caller, Denial } from '../ports/serving.ts';
 import type { Clock, Log } from '../ports.ts';
 
 /**
@@ -31,13 +31,13 @@ export function createAdmission({ token, isOurName, clock, log }: AdmissionOptio
   };
 }
 
-const forbidden = (detail: string): Refusal => ({ refused: new QxError('FORBIDDEN', detail) });
+const forbidden = (detail: string): Denial => ({ refused: new QxError('FORBIDDEN', detail) });
 
 const HOST = /^(\[[0-9a-fA-F:.]+\]|[a-zA-Z0-9_.-]+)(?::[0-9]{1,5})?$/;
 /** No page can make its own name look like an address, so an address is never a rebound name. */
 const ADDRESS = /^(?:\[.*\]|[0-9]{1,3}(?:\.[0-9]{1,3}){3})$/;
 
-function refuseForeign({ headers }: Caller, isOurName: (name: string) => boolean): Refusal | null {
+function refuseForeign({ headers }: Caller, isOurName: (name: string) => boolean): Denial | null {
   const host = headers.host ?? '';
   const name = HOST.exec(host)?.[1];
   if (name === undefined || !(ADDRESS.test(name) || isOurName(name))) {
@@ -57,12 +57,12 @@ const NEXT = {
   next: 'send the header Authorization: Bearer TOKEN, with the content of the api-token file of this host',
 };
 
-const refuse = (code: 'TOKEN_REQUIRED' | 'TOKEN_REFUSED', detail: string): Refusal => ({
+const refuse = (code: 'TOKEN_REQUIRED' | 'TOKEN_REFUSED', detail: string): Denial => ({
   refused: new QxError(code, detail, NEXT),
   headers: { 'www-authenticate': 'Bearer' },
 });
 
-function createGuard(token: string | null, clock: Clock, log: Log): (caller: Caller) => Refusal | null {
+function createGuard(token: string | null, clock: Clock, log: Log): (caller: Caller) => Denial | null {
   const right = token === null ? null : digest(token);
   const guesses = createGuesses();
   return ({ address, headers, queryNames }) => {
@@ -83,7 +83,7 @@ function createGuard(token: string | null, clock: Clock, log: Log): (caller: Cal
   };
 }
 
-function mustWait(waitMs: number): Refusal {
+function mustWait(waitMs: number): Denial {
   const seconds = Math.ceil(waitMs / 1000);
   return {
     refused: new QxError('TOO_MANY_ATTEMPTS', `too many wrong tokens; wait ${seconds} s`),

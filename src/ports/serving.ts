@@ -57,13 +57,14 @@ export type Reply<T> =
 export type Handler<R extends Route> = (call: Call<R>) => Promise<Reply<ResponseOf<R>>>;
 export type Handlers<T extends RouteTable> = { readonly [Name in keyof T]: Handler<T[Name]> };
 
-export interface Refusal {
+/** What a caller is told who is not let in. */
+export interface Denial {
   readonly refused: QxError;
   readonly headers?: Headers;
 }
 
 /** Decides before a byte of the body is read; null lets the caller in. */
-export type Admit = (who: Who, caller: Caller) => Refusal | null;
+export type Admit = (who: Who, caller: Caller) => Denial | null;
 
 /** What is served: a route table, and what answers it. */
 export interface Service<T extends RouteTable> {

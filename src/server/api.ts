@@ -76,7 +76,7 @@ export function serverHandlers(server: Server): Handlers<typeof SERVER_ROUTES> {
       const ref = { product: params.product, version: params.version, channel };
       const remove = () => removeRelease(store, ref, publisher.random.id());
       if (!(await publisher.exclusive(folderOf(store, ref), remove))) return noRelease(ref);
-      store.log.info('release deleted', ref);
+      store.log.info('release_deleted', ref);
       return { json: { status: 'deleted', ...ref } };
     },
 
@@ -125,7 +125,7 @@ async function file(
   const path = `${folderOf(store, release.manifest)}/${ref.artifact}`;
   const info = await store.files.info(path);
   if (info?.kind !== 'file' || info.sizeBytes !== ref.size_bytes) {
-    store.log.warn('artifact is damaged', { path, sizeBytes: info?.sizeBytes ?? null });
+    store.log.warn('artifact_damaged', { path, sizeBytes: info?.sizeBytes ?? null });
     throw new QxError('STATE_INVALID', `${name} is damaged on the server`, {
       next: 'delete the release and publish it again',
     });

@@ -46,7 +46,7 @@ export async function readRelease(store: Store, ref: ReleaseRef): Promise<Releas
   } catch (error) {
     if (isShortage(error)) throw error;
     // One spoilt folder must not take a whole channel down; hosts trust the signature, not this server's list.
-    store.log.warn('release cannot be read', { path, error: (error as Error).message });
+    store.log.warn('release_unreadable', { path, error: (error as Error).message });
     return null;
   }
 }
@@ -109,7 +109,7 @@ export async function recoverStore(store: Store): Promise<void> {
   const { files, log } = store;
   for (const left of ['.incoming', '.trash']) {
     const names = await files.list(`${store.directory}/${left}`);
-    if (names.length > 0) log.warn('removing what an interrupted server left', { folder: left, count: names.length });
+    if (names.length > 0) log.warn('leftovers_removed', { folder: left, count: names.length });
     await files.remove(`${store.directory}/${left}`);
   }
   for (const product of PRODUCTS) {
@@ -123,9 +123,9 @@ async function mendCopy(store: Store, { manifest, manifestBytes }: Release): Pro
   const path = `${folderOf(store, manifest)}/${MANIFEST_NAME}`;
   const copy = await store.files.read(path, ENVELOPE_MAX_BYTES).catch(() => null);
   if (copy !== null && Buffer.compare(copy, manifestBytes) === 0) return;
-  store.log.warn('mending a copy of a manifest', { path });
+  store.log.warn('manifest_copy_mended', { path });
   // Nothing of ours reads the copy: what is in its place is no reason not to serve.
   await store.files
     .writeAtomic(path, manifestBytes)
-    .catch((error) => store.log.warn('copy of a manifest stays as it is', { path, error: String(error) }));
+    .catch((error) => store.log.warn('manifest_copy_not_mended', { path, error: String(error) }));
 }

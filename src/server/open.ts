@@ -4,12 +4,12 @@ import type { Keyring } from '../format/keyring.ts';
 import type { SERVER_ROUTES } from '../format/routes.ts';
 import type { Admit, Handlers, Ranges } from '../ports/serving.ts';
 import type { Clock, Files, Log, Random } from '../ports.ts';
+import { createAdmission } from './admission.ts';
 import { serverHandlers } from './api.ts';
 import { recoverStore, type Store } from './artifacts.ts';
 import { createExclusive } from './exclusive.ts';
 import type { Settings } from './settings.ts';
 import { createSigner, type ReleaseSigner, trusting } from './signing.ts';
-import { createAdmission } from './token.ts';
 
 export interface ServerPorts {
   readonly files: Files;
@@ -42,7 +42,7 @@ export async function openServer(settings: Settings, ports: ServerPorts): Promis
   };
   const signer = await openSigner(settings, ports);
   const keyring = trusting(await trustedKeys(settings, ports), signer);
-  if (keyring.keys.length === 0) log.warn('no key is trusted: every publish will be refused');
+  if (keyring.keys.length === 0) log.warn('no_key_trusted', { detail: 'every publish will be refused' });
   // Another server on the same folder would take what this one is just receiving for the leftovers of a dead one.
   const unlock = await files.lock(`${store.directory}/.lock`);
   if (unlock === null) throw new QxError('BUSY', `another server already serves ${store.directory}`);
@@ -76,9 +76,8 @@ async function openSigner({ signing }: Settings, { files, clock, log }: ServerPo
   if (signing === null) return null;
   const { privateKeyPath, publicKeyPath, keyId } = signing;
   const signer = await createSigner(await readFile(files, 'SIGNING_PRIVATE_KEY', privateKeyPath), keyId, clock);
-  if (((await files.info(privateKeyPath))?.mode ?? 0) & 0o077)
-    log.warn('signing key can be read by others', { privateKeyPath });
+  if (((await files.info(privateKeyPath))?.mode ?? 0) & 0o077) log.warn('signing_key_readable', { privateKeyPath });
   if (publicKeyPath !== null) await files.writeAtomic(publicKeyPath, Buffer.from(`${signer.publicKey}\n`));
-  log.info('releases without a signature are signed here', { keyId });
+  log.info('signing_here', { keyId });
   return signer;
 }

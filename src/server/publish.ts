@@ -48,7 +48,7 @@ export async function publish(publisher: Publisher, product: Product, parts: Asy
     return await publisher.exclusive(folderOf(store, release.manifest), () => settle(store, release, sent, incoming));
   } catch (error) {
     const { code, message } = asQxError(error);
-    store.log.warn('publish refused', { product, code, detail: message });
+    store.log.warn('publish_refused', { product, code, detail: message });
     throw error;
   } finally {
     await store.files.remove(incoming);
@@ -122,11 +122,11 @@ async function settle(
       await assemble(store, release, sent, `${incoming}/release`);
       await store.files.makeDirectory(folder.slice(0, folder.lastIndexOf('/')));
       await store.files.rename(`${incoming}/release`, folder);
-      store.log.info('release published', { ...refOf(release) });
+      store.log.info('release_published', { ...refOf(release) });
       break;
     case 'refresh':
       await writeManifest(store, folder, release);
-      store.log.info('release refreshed', { ...refOf(release), sequence: manifest.sequence });
+      store.log.info('release_refreshed', { ...refOf(release), sequence: manifest.sequence });
       break;
     case 'same':
       // A client that lost the answer asks again.
@@ -140,7 +140,10 @@ async function standing(store: Store, release: Release): Promise<'new' | 'same' 
   const { product, version, channel } = release.manifest;
   const existing = await readRelease(store, release.manifest);
   if (existing === null) {
-    if ((await store.files.info(folderOf(store, release.manifest))) === null) return 'new';
+    if ((await store.files.info(folderOf(store, release.manifest))) === null) {
+      await checkOtherChannels(store, release);
+      return 'new';
+    }
     throw new QxError(
       'REFUSED_OVERWRITE',
       `there is something that cannot be read as a release at ${channel}/${version}`,
@@ -154,6 +157,19 @@ async function standing(store: Store, release: Release): Promise<'new' | 'same' 
   throw new QxError('REFUSED_OVERWRITE', `${product} ${version} is published in ${channel}, with another manifest`, {
     next: 'publish under a new version; only sequence (higher) and expires_at may change: qx-release refresh',
   });
+}
+
+/** One version is one set of bytes, in whichever channel: a host that changes its channel would not notice the others. */
+async function checkOtherChannels(store: Store, { manifest }: Release): Promise<void> {
+  for (const channel of CHANNELS) {
+    const other = channel === manifest.channel ? null : await readRelease(store, { ...manifest, channel });
+    const theirs = new Map(other && artifactsOf(other.manifest).map((ref) => [ref.artifact, ref.sha256]));
+    const clash = artifactsOf(manifest).find((ref) => (theirs.get(ref.artifact) ?? ref.sha256) !== ref.sha256);
+    if (clash === undefined) continue;
+    throw new QxError('REFUSED_OVERWRITE', `${manifest.version} in ${channel} has another ${clash.artifact}`, {
+      next: `promote it from there (qx-release promote ${manifest.version} --to ${manifest.channel}), or use a new version`,
+    });
+  }
 }
 
 /** The whole release in one folder, on disk, before anybody can see it. */

@@ -1,5 +1,5 @@
 import { QxError } from '../errors.ts';
-import { TOKEN_MIN_BYTES } from './token.ts';
+import { TOKEN_MIN_BYTES } from './admission.ts';
 
 /** What the server is told by its environment. One table for the reader and for --help. */
 export const ENVIRONMENT = {

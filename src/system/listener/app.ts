@@ -78,7 +78,7 @@ function watch(app: FastifyInstance, log: Log, via: Caller['via']): void {
     drain(request);
     const refused = asRefused(error);
     if (!isUnforeseen(refused)) return sendProblem(reply, { refused });
-    log.warn('request failed', { path: pathOf(request), error: error instanceof Error ? error.stack : String(error) });
+    log.warn('request_failed', { path: pathOf(request), error: error instanceof Error ? error.stack : String(error) });
     return sendProblem(reply, { refused: new QxError('INTERNAL', 'see the log', { cause: error }) });
   });
   app.setNotFoundHandler((request, reply) => {

@@ -2,7 +2,7 @@ import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import { asQxError, type Code, isCode, problem, QxError } from '../../errors.ts';
-import type { Headers, Refusal } from '../../ports/serving.ts';
+import type { Denial, Headers } from '../../ports/serving.ts';
 
 /** Everything that is refused or fails leaves as an RFC 9457 problem, whoever noticed it. */
 
@@ -31,7 +31,7 @@ export function asRefused(error: unknown): unknown {
 /** What names files or functions of this machine: for the log, not for the caller. */
 export const isUnforeseen = (refused: unknown): boolean => isCode(asQxError(refused), 'INTERNAL', 'IO');
 
-export interface ProblemReply extends Omit<Refusal, 'refused'> {
+export interface ProblemReply extends Omit<Denial, 'refused'> {
   readonly refused: unknown;
   readonly members?: Headers;
 }

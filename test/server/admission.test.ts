@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { Admit, Caller } from '../../src/ports/serving.ts';
-import { createAdmission } from '../../src/server/token.ts';
+import { createAdmission } from '../../src/server/admission.ts';
 
 const TOKEN = '0123456789abcdef0123456789abcdef';
 
@@ -64,7 +64,7 @@ describe('T37: guessing', () => {
     expect(looked).toBeLessThan(15);
     expect(codes.filter((code) => code === 'TOO_MANY_ATTEMPTS')).toHaveLength(10_000 - looked);
     expect(JSON.stringify(logged)).not.toContain('guess-');
-    expect(logged.filter((entry) => entry === 'token refused')).toHaveLength(looked);
+    expect(logged.filter((entry) => entry === 'token_refused')).toHaveLength(looked);
   });
 
   test('while it must wait, the right token is not looked at either, and others are', () => {

@@ -1,7 +1,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { createGuesses } from '../core/guesses.ts';
 import { QxError } from '../errors.ts';
-import type { Admit, Caller, Refusal } from '../ports/serving.ts';
+import type { Admit, Caller, Denial } from '../ports/serving.ts';
 import type { Clock, Log } from '../ports.ts';
 
 /**
@@ -22,18 +22,18 @@ export function createAdmission(token: string | null, clock: Clock, log: Log): A
 }
 
 /** Without a token (--dev on loopback) the browser of the same machine is the danger: any page could post to us. */
-function refuseForeignPage({ headers }: Caller): Refusal | null {
+function refuseForeignPage({ headers }: Caller): Denial | null {
   const host = (headers.host ?? '').replace(/:[0-9]+$/, '');
   if (headers.origin === undefined && /^(?:localhost|127\.[0-9.]+|\[::1\])$/.test(host)) return null;
   return { refused: new QxError('FORBIDDEN', 'a development server without a token takes no requests from web pages') };
 }
 
-const refuse = (code: 'TOKEN_REQUIRED' | 'TOKEN_REFUSED', detail: string): Refusal => ({
+const refuse = (code: 'TOKEN_REQUIRED' | 'TOKEN_REFUSED', detail: string): Denial => ({
   refused: new QxError(code, detail, { next: 'send the header Authorization: Bearer TOKEN' }),
   headers: { 'www-authenticate': 'Bearer' },
 });
 
-function createGuard(token: string, clock: Clock, log: Log): (caller: Caller) => Refusal | null {
+function createGuard(token: string, clock: Clock, log: Log): (caller: Caller) => Denial | null {
   const right = digest(token);
   const guesses = createGuesses();
   return ({ address, headers }) => {
@@ -47,12 +47,12 @@ function createGuard(token: string, clock: Clock, log: Log): (caller: Caller) =>
       return null;
     }
     guesses.wrong(address, nowMs);
-    log.warn('token refused', { address });
+    log.warn('token_refused', { address });
     return refuse('TOKEN_REFUSED', 'the publish token is wrong');
   };
 }
 
-function mustWait(waitMs: number): Refusal {
+function mustWait(waitMs: number): Denial {
   const seconds = Math.ceil(waitMs / 1000);
   return {
     refused: new QxError('TOO_MANY_ATTEMPTS', `too many wrong tokens; wait ${seconds} s`),
