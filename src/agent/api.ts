@@ -12,7 +12,7 @@ export const agentHandlers = (
   host: Host,
   agent: Agent,
   hostname: string,
-  keyringFrom: HostKeyring['keyringFrom'] = 'executable',
+  keyringFrom: HostKeyring['keyringFrom'],
 ): Handlers<typeof AGENT_ROUTES> => ({
   check: async ({ signal }) => ({ json: await checkResponse(host, await agent.check(signal)) }),
   status: async () => ({ json: await agent.status() }),

@@ -38,8 +38,8 @@ async function loadBootEnv({ boot }: Machine): Promise<BootEnv> {
 export const currentBoot = async (machine: Machine): Promise<BootState | null> => (await loadBootEnv(machine)).state;
 
 /**
- * After a start: both copies valid, equal, and as we would have written them. Lost ones are written anew from what runs and what the journal knows.
- * A system that our GRUB did not start touches nothing.
+ * After a start: both copies valid, equal, and as we would have written them. Lost ones are written anew from what runs and
+ * what the journal knows. A system that our GRUB did not start touches nothing.
  */
 export async function settleBoot(
   machine: Machine,

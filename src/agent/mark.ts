@@ -1,5 +1,5 @@
 import { type BootState, invalidate, markFailed, markGood, other, type Slot } from '../core/boot.ts';
-import { type Refusal, refusal } from '../core/plan.ts';
+import { isRefusal, type Refusal, refusal } from '../core/plan.ts';
 import type { Memory } from '../format/journal.ts';
 import { changeBoot, currentBoot } from './bootenv.ts';
 import { type Host, PATHS } from './host.ts';
@@ -34,7 +34,7 @@ export async function markSlot(host: Host, mark: Mark, target: MarkTarget): Prom
     const state = await currentBoot(host);
     if (state === null) return refusal('BOOT_ENV_INVALID', 'neither copy of the boot environment is valid');
     const change = mark === 'good' ? good(state, slot, booted, await loadMemory(host)) : bad(state, slot);
-    if ('kind' in change) return change;
+    if (isRefusal(change)) return change;
     const after = await changeBoot(host, () => change);
     host.log.info('slot_marked', { slot, mark, next: after.order[0] });
     const leaves = mark === 'bad' && slot === booted;

@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import { Command } from 'commander';
 import type { Host } from '../../agent/host.ts';
-import type { Refusal } from '../../core/plan.ts';
+import { isRefusal, type Refusal } from '../../core/plan.ts';
 import { QxError } from '../../errors.ts';
 import type { Log } from '../../ports.ts';
 import { type AgentClient, agentClient } from '../client.ts';
@@ -81,5 +81,3 @@ export function orThrow<T extends { readonly kind: string }>(result: T | Refusal
   const { code, detail, next } = result;
   throw new QxError(code, detail, next === undefined ? {} : { next });
 }
-
-const isRefusal = (result: { readonly kind: string }): result is Refusal => result.kind === 'refusal';
