@@ -20,16 +20,21 @@ export function withCommitted(memory: Memory, release: GoodRelease): Memory {
     ...memory,
     floor,
     committed: { version, release_date, release_digest },
+    committed_before: isCommitted(memory, release_digest) ? (memory.committed_before ?? null) : memory.committed,
     bad: memory.bad.filter((b) => b.release_digest !== release_digest),
   };
 }
+
+const isCommitted = ({ committed }: Memory, digest: string): boolean => committed?.release_digest === digest;
 
 const KEPT_BAD = 32;
 
 export function withBad(memory: Memory, bad: Memory['bad'][number]): Memory {
   const others = memory.bad.filter((b) => b.release_digest !== bad.release_digest);
-  const committed = memory.committed?.release_digest === bad.release_digest ? null : memory.committed;
-  return { ...memory, committed, bad: [...others, bad].slice(-KEPT_BAD) };
+  const back = isCommitted(memory, bad.release_digest)
+    ? { committed: memory.committed_before ?? null, committed_before: null }
+    : {};
+  return { ...memory, ...back, bad: [...others, bad].slice(-KEPT_BAD) };
 }
 
 export const withSlot = (memory: Memory, slot: Slot, content: Memory['slots'][Slot]): Memory => ({

@@ -102,9 +102,9 @@ export const Memory = Type.Object({
   /** Nothing older than this is installed or rolled back to. Rises only when a release was marked good. */
   floor: nullable(Type.String()),
   /** The release that was last marked good. */
-  committed: nullable(
-    Type.Object({ version: Type.String(), release_date: Type.String(), release_digest: Type.String() }),
-  ),
+  committed: nullable(committedRelease()),
+  /** The one before it, which the host has again when the last one is taken back. */
+  committed_before: Type.Optional(nullable(committedRelease())),
   /** Releases that failed here and are not tried again by themselves. */
   bad: Type.Array(
     Type.Object({ version: Type.String(), release_digest: Type.String(), at: Type.String(), reason: Type.String() }),
@@ -113,6 +113,10 @@ export const Memory = Type.Object({
   slots: Type.Object({ A: nullable(slotContent()), B: nullable(slotContent()) }),
 });
 export type Memory = Static<typeof Memory>;
+
+function committedRelease() {
+  return Type.Object({ version: Type.String(), release_date: Type.String(), release_digest: Type.String() });
+}
 
 function slotContent() {
   return Type.Object({ version: Type.String(), sha256: Type.String(), written_at: Type.String() });

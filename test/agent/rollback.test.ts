@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { changeBoot } from '../../src/agent/bootenv.ts';
 import { confirm } from '../../src/agent/confirm.ts';
+import { situation } from '../../src/agent/facts.ts';
 import { PATHS } from '../../src/agent/host.ts';
 import { install } from '../../src/agent/install.ts';
 import { rollback } from '../../src/agent/rollback.ts';
@@ -102,6 +103,17 @@ requires({ commands: IMAGE_COMMANDS })('the operator takes back', () => {
       await expectRemembered(host, '2.0.0');
     },
   );
+
+  test('the last of several releases: the host has again the one before it, and takes what that one may take', async () => {
+    const host = await withComponents();
+    host.site.publish(await bench.release('1.2.0', { components: componentsOf('1.2.0') }));
+    await install(host, {}, {});
+    expect(await rollback(host, 'no network')).toMatchObject({ kind: 'rolled_back', from: '1.2.0', to: '1.1.0' });
+    expect((await situation(host)).facts.version).toBe('1.1.0');
+    const next = { components: componentsOf('1.3.0'), manifest: { min_version: '1.1.0' } };
+    host.site.publish(await bench.release('1.3.0', next));
+    expect(await install(host, {}, {})).toMatchObject({ kind: 'complete', version: '1.3.0' });
+  });
 
   test('a release that was bad here once and is good now is the committed one again only by itself', async () => {
     const host = await withComponents();
