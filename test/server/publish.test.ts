@@ -126,6 +126,16 @@ describe('T38: the token alone changes nothing', () => {
       ['full_image', IMAGE_BYTES],
     ]);
   });
+  test('another channel with other bytes under this version', async () => {
+    const other = encode('other bytes of qx-node');
+    const { componentOf } = await import('../support/keys.ts');
+    const changed = { ...FULL_CONTENT, channel: 'beta', version: '0.9.0', components: [componentOf('qx-node', other)] };
+    await expectRefused('REFUSED_OVERWRITE', [
+      ['manifest', await signedBy(keys.os, changed as Parameters<typeof signedBy>[1])],
+      ['qx-node', other],
+      ['full_image', IMAGE_BYTES],
+    ]);
+  });
   test('an artifact that is not listed, before and after the manifest', async () => {
     await expectRefused('ARTIFACT_UNLISTED', [...wholeRelease(await signedBy(keys.os)), ['qx-evil', NODE_BYTES]]);
     await expect(send([['qx-evil', NODE_BYTES], ...wholeRelease(await signedBy(keys.os))])).rejects.toMatchObject({
