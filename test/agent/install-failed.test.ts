@@ -1,8 +1,10 @@
-import { truncate } from 'node:fs/promises';
+import { truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import type { Host } from '../../src/agent/host.ts';
+import { settleAtStart } from '../../src/agent/daemon.ts';
+import { type Host, PATHS } from '../../src/agent/host.ts';
 import { install } from '../../src/agent/install.ts';
+import { recover } from '../../src/agent/recover.ts';
 import { QxError } from '../../src/errors.ts';
 import { decodeBoot } from '../../src/format/grubenv.ts';
 import { agentBench } from '../support/agent-bench.ts';
@@ -150,5 +152,42 @@ requires({ commands: IMAGE_COMMANDS })('install fails, and the host is as it was
     expect(await failed({ ...host, boot: { ...host.boot, write } })).toBe('BOOT_ENV_INVALID');
     await expectOld(host, 'BOOT_ENV_INVALID');
     expect((await bootState(host.root)).state?.B).toEqual({ ok: false, tries: 0 });
+  });
+
+  describe('all components are in place and only the bookkeeping fails:', () => {
+    const components = async () => {
+      const host = await bench.host([await bench.release('2.0.0', { components: ALL_NEW })]);
+      const writeAtomic: Host['files']['writeAtomic'] = (path, ...rest) =>
+        path === PATHS.memory ? Promise.reject(new QxError('IO', 'worn out')) : host.files.writeAtomic(path, ...rest);
+      expect(await failed({ ...host, files: { ...host.files, writeAtomic } })).toBe('IO');
+      expect(await journalOf(host.root)).toMatchObject({ phase: 'applying' });
+      return host;
+    };
+
+    test('nothing is undone, and the next start finishes it', async () => {
+      const host = await components();
+      await recover(host);
+      expect(await journalOf(host.root)).toMatchObject({ phase: 'complete' });
+      expect((await memoryOf(host.root))?.committed).toMatchObject({ version: '2.0.0' });
+      expect(await installedVersions(host.root)).toEqual(ALL_NEW);
+      expect(host.outcomes).toMatchObject([{ result: 'complete' }]);
+    });
+
+    test('it is undone all the same where the new agent did not start meanwhile', async () => {
+      const host = await components();
+      await writeFile(join(host.root, 'data/versions/qx-node.bad'), '2.0.0\n');
+      expect(await settleAtStart(host)).toBe(true);
+      expect(await journalOf(host.root)).toMatchObject({ phase: 'failed', error: { code: 'INTERRUPTED' } });
+      expect(await memoryOf(host.root)).toMatchObject({ committed: null, bad: [{ version: '2.0.0' }] });
+      expect(await installedVersions(host.root)).toEqual(OLD);
+    });
+  });
+
+  test('downloads that cannot be removed do not make a failure of what is done', async () => {
+    const host = await bench.host([await full()]);
+    const remove: Host['files']['remove'] = (path) =>
+      path.endsWith('system.squashfs') ? Promise.reject(new QxError('IO', 'worn out')) : host.files.remove(path);
+    expect(await failed({ ...host, files: { ...host.files, remove } })).toBe('reboot_required');
+    expect(host.log.lines.map(({ event }) => event)).toContain('staging_not_cleared');
   });
 });

@@ -58,11 +58,12 @@ export async function rebootInto(root: string, known: KnownImages): Promise<Boot
 
 /** Component -> version, as the installed bytes have it; 'torn' where they are of no version at all. */
 export async function installedBytes(root: string): Promise<Readonly<Record<string, string>>> {
-  const data = await readTree(join(root, 'data'));
+  const programs = await readTree(join(root, 'data/bin'));
+  const pages = await readTree(join(root, 'data/share'));
   const contents = {
-    'qx-console': data['bin/qx-console'],
-    'host-ui': data['share/host-ui/index.html'],
-    'qx-node': data['bin/qx-node'],
+    'qx-console': programs['qx-console'],
+    'host-ui': pages['host-ui/index.html'],
+    'qx-node': programs['qx-node'],
   };
   const versionIn = (name: string, content = ''): string =>
     new RegExp(`^${name} ([0-9.]+)$`).exec(content)?.[1] ?? 'torn';
