@@ -4,27 +4,15 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { Progress } from '../../src/agent/host.ts';
 import { type Piece, piecesOfFile } from '../../src/agent/slot/pieces.ts';
-import { IMAGE_COMMANDS, type ImageOptions, sharedImages, type TestImage } from '../support/images.ts';
+import { IMAGE_COMMANDS, sharedImages } from '../support/images.ts';
 import { requires } from '../support/requires.ts';
-import {
-  grubSees,
-  isHeadZero,
-  SCRATCH,
-  type SlotBench,
-  slotBench,
-  stage,
-  stagedPath,
-  writeImage,
-} from '../support/slots.ts';
+import { benchesWith, grubSees, isHeadZero, SCRATCH, stage, stagedPath, writeImage } from '../support/slots.ts';
 
 const LAYOUTS = ['raw', 'filesystem'] as const;
 const MIB = 1 << 20;
 
 const imageWith = sharedImages();
-const benchWith = async (options: ImageOptions = {}): Promise<{ bench: SlotBench; image: TestImage }> => ({
-  bench: await slotBench(),
-  image: await imageWith({ fillBytes: 3 * MIB, ...options }),
-});
+const benchWith = benchesWith(imageWith);
 
 async function* inPieces(bytes: Uint8Array, sizeBytes = 300_000, from = 0): AsyncGenerator<Piece> {
   for (let offset = from; offset < bytes.length; offset += sizeBytes) {

@@ -4,14 +4,14 @@ import { basename, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { Progress } from '../../src/agent/host.ts';
 import { detectLayout } from '../../src/agent/slot/layout.ts';
-import { hashOf, IMAGE_COMMANDS, type ImageOptions, sharedImages, type TestImage } from '../support/images.ts';
+import { hashOf, IMAGE_COMMANDS, sharedImages, type TestImage } from '../support/images.ts';
 import { requires } from '../support/requires.ts';
 import {
+  benchesWith,
   grubSees,
   isHeadZero,
   SCRATCH,
   type SlotBench,
-  slotBench,
   slotHash,
   withMethods,
   writeImage,
@@ -21,10 +21,7 @@ const LAYOUTS = ['raw', 'filesystem'] as const;
 const MIB = 1 << 20;
 
 const imageWith = sharedImages();
-const benchWith = async (options: ImageOptions = {}): Promise<{ bench: SlotBench; image: TestImage }> => ({
-  bench: await slotBench(),
-  image: await imageWith({ fillBytes: 3 * MIB, ...options }),
-});
+const benchWith = benchesWith(imageWith);
 const otherImage = (): Promise<TestImage> => imageWith({ fillBytes: MIB });
 
 requires({ commands: IMAGE_COMMANDS })('a slot', () => {

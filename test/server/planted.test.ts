@@ -20,6 +20,17 @@ beforeEach(async () => {
 
 const latest = async (api = site.api) => JSON.parse((await curl(`${api}/quantix-os/manifest`)).text).version;
 
+/** The API of a server that was started anew on the same folder. */
+async function restarted(): Promise<string> {
+  site.server.kill('SIGTERM');
+  await site.server.ended;
+  const again = await startServer({
+    RELEASE_DIR: join(site.folder, 'releases'),
+    KEYRING: join(site.folder, 'keyring.json'),
+  });
+  return `${again.url}/api/v1`;
+}
+
 const envelopeOf = (version: string) => join(dev, version, 'manifest.signed.json');
 const spoilt: readonly (readonly [string, () => Promise<unknown>])[] = [
   ['a folder in the place of the envelope', () => mkdir(envelopeOf('2.0.0'), { recursive: true })],
@@ -43,26 +54,14 @@ describe('T32 a spoilt folder hides only itself, also at start:', () => {
     expect(await latest()).toBe('1.1.0');
     expect(JSON.parse((await curl(`${site.api}/quantix-os/releases`)).text)).toHaveLength(1);
     expect((await curl(`${site.api}/quantix-os/releases/2.0.0/manifest`)).status).toBe(404);
-    site.server.kill('SIGTERM');
-    await site.server.ended;
-    const again = await startServer({
-      RELEASE_DIR: join(site.folder, 'releases'),
-      KEYRING: join(site.folder, 'keyring.json'),
-    });
-    expect(await latest(`${again.url}/api/v1`)).toBe('1.1.0');
+    expect(await latest(await restarted())).toBe('1.1.0');
   });
 });
 
 test('a folder in the place of the copy of a manifest does not keep the server from starting', async () => {
   await rm(join(dev, '1.1.0/manifest.json'));
   await mkdir(join(dev, '1.1.0/manifest.json'));
-  site.server.kill('SIGTERM');
-  await site.server.ended;
-  const again = await startServer({
-    RELEASE_DIR: join(site.folder, 'releases'),
-    KEYRING: join(site.folder, 'keyring.json'),
-  });
-  expect(await latest(`${again.url}/api/v1`)).toBe('1.1.0');
+  expect(await latest(await restarted())).toBe('1.1.0');
 });
 
 test('a folder that was renamed to another version is offered as neither', async () => {

@@ -10,7 +10,7 @@ import { hostFiles } from '../../src/system/files.ts';
 import { hostProcess } from '../../src/system/process.ts';
 import { hostRanges } from '../../src/system/ranges.ts';
 import { recordedLog } from './fakes.ts';
-import { grubFinds, type TestImage } from './images.ts';
+import { grubFinds, type ImageOptions, type sharedImages, type TestImage } from './images.ts';
 import { temporaryFolder } from './temp.ts';
 
 /** A host in a folder that runs from slot A and writes slot B, with real files or devices and real tools. */
@@ -49,6 +49,14 @@ export async function slotBench(options: { slotMib?: number; deviceB?: string } 
 
 /** Where the image lies as a staged file of this host. */
 export const stagedPath = (image: TestImage): string => `/data/${basename(image.path)}`;
+
+/** A fresh bench and an image of at least 3 MiB, which the tests of one file share. */
+export const benchesWith =
+  (imageWith: ReturnType<typeof sharedImages>) =>
+  async (options: ImageOptions = {}): Promise<{ bench: SlotBench; image: TestImage }> => ({
+    bench: await slotBench(),
+    image: await imageWith({ fillBytes: 3 * MIB, ...options }),
+  });
 
 export async function stage(bench: SlotBench, image: TestImage): Promise<void> {
   await copyFile(image.path, join(bench.root, stagedPath(image)));
