@@ -139,12 +139,14 @@ async function powerOn(
     all: true,
   });
   const ended = host.then(() => undefined);
+  const { leave, ...inside } = entering(host.pid);
   const powerOff = async (): Promise<void> => {
     host.kill('SIGKILL');
     await ended;
+    await leave();
     for (const loop of loops) await detach(disk, loop);
   };
-  const running = { slot, cmdline: kernel.cmdline, ended, ...entering(host.pid), [Symbol.asyncDispose]: powerOff };
+  const running = { slot, cmdline: kernel.cmdline, ended, ...inside, [Symbol.asyncDispose]: powerOff };
   const diedFirst = host.then((result) => Promise.reject(new Error(`it ended while starting:\n${result.all}`)));
   try {
     await Promise.race([untilBooted(running), mayEnd ? ended : diedFirst]);
@@ -171,7 +173,7 @@ async function detach(disk: string, loop: string): Promise<void> {
   }
 }
 
-const DETACH_ATTEMPTS = 100;
+const DETACH_ATTEMPTS = 300;
 
 // kill-child: when this process dies, so does everything inside.
 const namespaces = ['--mount', '--pid', '--uts', '--ipc', '--fork', '--kill-child'];
@@ -210,7 +212,19 @@ const assemble = `
   exec chroot "$root" /bin/busybox env -i PATH=/usr/sbin:/usr/bin /bin/busybox init
 `;
 
-function entering(unsharePid: number | undefined): Pick<Running, 'run' | 'show'> {
+type Killable<T> = Promise<T> & { kill(signal: 'SIGKILL'): boolean };
+
+/** `leave` ends the commands that are still under way: they hold the namespaces, and those whose process was stopped would for ever. */
+function entering(unsharePid: number | undefined): Pick<Running, 'run' | 'show'> & { leave(): Promise<void> } {
+  const underWay = new Set<Killable<unknown>>();
+  const entered = async <T>(command: Killable<T>): Promise<T> => {
+    underWay.add(command);
+    try {
+      return await command;
+    } finally {
+      underWay.delete(command);
+    }
+  };
   const enter = async (): Promise<string[]> => {
     const { stdout } = await execa('pgrep', ['-P', String(unsharePid)], { reject: false });
     return ['--target', stdout.trim(), '--mount', '--pid', '--uts', '--ipc', '--root', '--wd'];
@@ -222,13 +236,17 @@ function entering(unsharePid: number | undefined): Pick<Running, 'run' | 'show'>
   return {
     run: async (command, ...args) => {
       const options = { ...environment, stdin: 'ignore', reject: false, all: true, timeout: 300_000 } as const;
-      const { exitCode, all } = await execa('nsenter', [...(await enter()), command, ...args], options);
+      const { exitCode, all } = await entered(execa('nsenter', [...(await enter()), command, ...args], options));
       return { exitCode: exitCode ?? 1, output: all };
     },
     show: async (command, ...args) => {
       const options = { ...environment, stdin: 'ignore', stdout: 'inherit', stderr: 'inherit', reject: false } as const;
-      const { exitCode } = await execa('nsenter', [...(await enter()), command, ...args], options);
+      const { exitCode } = await entered(execa('nsenter', [...(await enter()), command, ...args], options));
       return exitCode ?? 1;
+    },
+    leave: async () => {
+      for (const command of underWay) command.kill('SIGKILL');
+      await Promise.all(underWay);
     },
   };
 }

@@ -1,0 +1,102 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { JOURNEY, JOURNEY_TIMEOUT_MS, type Journey, journeyImages, setOut } from '../support/journey.ts';
+import { both, bothOf, publishBoth, untilPhase } from '../support/journey-good.ts';
+import { requires } from '../support/requires.ts';
+
+const options = { timeout: JOURNEY_TIMEOUT_MS };
+const ONLY_A = { order: ['A', 'B'], A: { ok: true, tries: 0 }, B: { ok: false, tries: 0 }, trial: '' } as const;
+const BOTH = { A: { ok: true, tries: 0 }, B: { ok: true, tries: 0 }, trial: '', failed: '' } as const;
+
+requires(JOURNEY)('the way back', () => {
+  const imageOf = journeyImages();
+
+  /** A host with components 1.0.1, and release 1.1.0 installed and armed: the same components and an image. */
+  async function armed(image: string, boot: Readonly<Record<string, number>> = {}): Promise<Journey> {
+    const journey = await setOut({ first: await imageOf('1.0.0'), boot });
+    const { host } = journey;
+    await publishBoth(journey, '1.0.1');
+    await host.boot();
+    expect(await host.update('apply')).toMatchObject({ exitCode: 0 });
+    await publishBoth(journey, '1.1.0', image);
+    expect(await host.update('apply')).toMatchObject({ exitCode: 4 });
+    expect(await bothOf(journey)).toEqual(both('1.1.0'));
+    return journey;
+  }
+
+  /** Slot A runs, what came with the image is gone, and the release is not taken again by itself. */
+  async function expectFallenBack(journey: Journey): Promise<void> {
+    const { host } = journey;
+    expect((await host.boot()).slot).toBe('A');
+    await untilPhase(journey, 'rolledBack');
+    expect(await bothOf(journey)).toEqual(both('1.0.1'));
+    expect(await host.environment()).toMatchObject(ONLY_A);
+    expect(await host.memory()).toMatchObject({ committed: { version: '1.0.1' }, bad: [{ version: '1.1.0' }] });
+    expect(await host.ask('status')).toMatchObject({ status: 'error', currentVersion: '1.0.1' });
+    expect(await host.update('check')).toMatchObject({ exitCode: 5 });
+    expect(await host.update('apply')).toMatchObject({ exitCode: 5 });
+  }
+
+  test('three panics: the fourth boot is the old slot; the release comes back when asked for', options, async () => {
+    const journey = await armed((await imageOf('1.1.0')).image);
+    const { host } = journey;
+    await host.powerOff();
+    expect([await host.panic(), await host.panic(), await host.panic()]).toEqual(['B', 'B', 'B']);
+    await expectFallenBack(journey);
+    expect(await host.update('apply', '--version', '1.1.0')).toMatchObject({ exitCode: 4 });
+    expect(await host.environment()).toMatchObject({ order: ['B', 'A'], B: { ok: false, tries: 3 } });
+    expect(await bothOf(journey)).toEqual(both('1.1.0'));
+  });
+
+  test('an agent that does not run: the health gate gives the slot up at once', options, async () => {
+    const { image } = await imageOf('1.1.0-agent', async (tree) => {
+      await writeFile(join(tree, 'usr/lib/quantix/node-run'), '#!/bin/sh\nexit 1\n');
+    });
+    const journey = await armed(image);
+    const { host } = journey;
+    await host.powerOff();
+    expect(await host.bootUntilItEnds()).toBe('B');
+    await expectFallenBack(journey);
+    expect(await host.journal()).toMatchObject({ boot_attempts: 1, error: { code: 'UNHEALTHY' } });
+  });
+
+  test('settings that nothing of ours can read: the deadline ends each of three tries', options, async () => {
+    const { image } = await imageOf('1.1.0-settings', async (tree) => {
+      await writeFile(join(tree, 'etc/limiquantix/node.d/90-slip.yaml'), 'updates:\n  auto_aply: true\n');
+    });
+    const journey = await armed(image, { deadline_s: 5, grace_s: 30 });
+    const { host } = journey;
+    await host.powerOff();
+    for (let boot = 1; boot <= 3; boot++) expect(await host.bootUntilItEnds()).toBe('B');
+    await expectFallenBack(journey);
+  });
+
+  test('an operator takes back what was confirmed: components now, the slot with the next boot', options, async () => {
+    const journey = await armed((await imageOf('1.1.0')).image);
+    const { host } = journey;
+    await host.powerOff();
+    await host.boot();
+    await untilPhase(journey, 'complete');
+    expect(await host.run('qx-update', 'rollback')).toMatchObject({ exitCode: 4 });
+    expect(await bothOf(journey)).toEqual(both('1.0.1'));
+    expect(await host.environment()).toEqual({ ...BOTH, order: ['A', 'B'] });
+    await host.powerOff();
+    expect((await host.boot()).slot).toBe('A');
+    expect(await host.ask('current')).toMatchObject({ osVersion: '1.0.0', qxConsole: '1.0.1', hostUi: '1.0.1' });
+    expect(await host.update('check')).toMatchObject({ exitCode: 5 });
+    expect(await host.run('qx-update', 'rollback')).toMatchObject({ exitCode: 3 });
+  });
+
+  test('an operator takes back what waits for its reboot: nothing of it ever boots', options, async () => {
+    const journey = await armed((await imageOf('1.1.0')).image);
+    const { host } = journey;
+    expect(await host.run('qx-update', 'rollback')).toMatchObject({ exitCode: 0 });
+    expect(await bothOf(journey)).toEqual(both('1.0.1'));
+    expect(await host.environment()).toEqual({ ...ONLY_A, failed: '' });
+    await host.powerOff();
+    const { slot, cmdline } = await host.boot();
+    expect([slot, cmdline.includes('quantix.trial')]).toEqual(['A', false]);
+    expect(await host.ask('status')).toMatchObject({ status: 'error', currentVersion: '1.0.1' });
+  });
+});

@@ -1,0 +1,57 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { execa } from 'execa';
+import { onTestFinished } from 'vitest';
+
+/** The built update server as a process, which can be killed and started again at the same address. */
+
+export const TOKEN = 'journey-token-of-more-than-32-bytes-01';
+
+export interface JourneyServer {
+  readonly url: string;
+  readonly port: number;
+  start(): Promise<void>;
+  /** Like a power cut: nothing is finished. */
+  kill(): Promise<void>;
+}
+
+export async function journeyServer(folder: string, keyring: string): Promise<JourneyServer> {
+  const releases = join(folder, 'releases');
+  await mkdir(releases);
+  const environment = { RELEASE_DIR: releases, PUBLISH_TOKEN: TOKEN, KEYRING: keyring };
+  const first = await run({ ...environment, LISTEN_ADDR: '127.0.0.1:0' });
+  const state = { server: first };
+  const kill = async (): Promise<void> => {
+    state.server.process.kill('SIGKILL');
+    await state.server.process;
+  };
+  onTestFinished(kill);
+  return {
+    url: `http://127.0.0.1:${first.port}`,
+    port: first.port,
+    kill,
+    start: async () => {
+      state.server = await run({ ...environment, LISTEN_ADDR: `127.0.0.1:${first.port}` });
+    },
+  };
+}
+
+async function run(environment: Readonly<Record<string, string>>) {
+  const server = execa('dist/qx-update-server', ['--dev'], {
+    env: { PATH: process.env.PATH ?? '', ...environment },
+    extendEnv: false,
+    stdin: 'ignore',
+    reject: false,
+    all: true,
+  });
+  const printed: string[] = [];
+  const port = await new Promise<number>((resolve, reject) => {
+    server.all.on('data', (data: Buffer) => {
+      printed.push(data.toString());
+      const line = /"port":([0-9]+)[^\n]*"msg":"listening"/.exec(printed.join(''));
+      if (line) resolve(Number(line[1]));
+    });
+    server.then(() => reject(new Error(`the server did not start:\n${printed.join('')}`)), reject);
+  });
+  return { process: server, port };
+}

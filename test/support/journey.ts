@@ -1,0 +1,105 @@
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, onTestFinished } from 'vitest';
+import { type HostImage, IMAGE_COMMANDS, makeHostImage } from '../../scripts/support/host-image.ts';
+import { MACHINE_COMMANDS, makeMachine } from '../../scripts/support/machine.ts';
+import { type JourneyHost, journeyHost } from './journey-host.ts';
+import { type Desk, releaseDesk } from './journey-releases.ts';
+import { type JourneyServer, journeyServer } from './journey-server.ts';
+import { type SlowLine, slowLine } from './slow-line.ts';
+
+/** Whole journeys of releases: what `npm run build` made, a real server, a machine whose only missing part is the kernel. */
+
+export const JOURNEY = {
+  root: true,
+  commands: [...new Set([...MACHINE_COMMANDS, ...IMAGE_COMMANDS])],
+  files: { 'dist/host/bin/qx-node': 'npm run build -- --host', 'dist/qx-update-server': 'npm run build' },
+} as const;
+
+/** As long as a test may take on a machine that is busy with others. */
+export const JOURNEY_TIMEOUT_MS = 240_000;
+
+const SLOT_MIB = 256;
+const DATA_MIB = 1536;
+
+type ChangeTree = (tree: string) => Promise<void>;
+
+/** Images that the tests of one file share, each made when it is first asked for; they only read them. */
+export function journeyImages(): (version: string, change?: ChangeTree) => Promise<HostImage> {
+  const made = new Map<string, Promise<HostImage>>();
+  const folder = mkdtemp(join(tmpdir(), 'quantix-journey-images-'));
+  afterAll(async () => rm(await folder, { recursive: true, force: true }));
+  return async (version, change) => {
+    const image = made.get(version) ?? makeImage(await folder, version, change);
+    made.set(version, image);
+    return image;
+  };
+}
+
+const makeImage = (folder: string, version: string, change?: ChangeTree): Promise<HostImage> =>
+  makeHostImage({
+    folder,
+    version,
+    executable: 'dist/host/bin/qx-node',
+    rt: 'dist/host/rt',
+    // What differs between machines is in /quantix: one image serves all of them.
+    settings: `updates:\n  listen: "off"\n  keyring: ${KEYRING}\n`,
+    isQuick: true,
+    ...(change === undefined ? {} : { change }),
+  });
+
+const KEYRING = '/quantix/limiquantix/keyring.json';
+
+export interface Journey {
+  readonly folder: string;
+  readonly desk: Desk;
+  readonly server: JourneyServer;
+  /** Between the server and the host. */
+  readonly line: SlowLine;
+  /** Switched off. */
+  readonly host: JourneyHost;
+}
+
+export interface JourneyOptions {
+  readonly first: HostImage;
+  /** The lines of `updates:` that this test needs. */
+  readonly settings?: Readonly<Record<string, string>>;
+  /** Lines of /quantix/limiquantix/quantix-boot. */
+  readonly boot?: Readonly<Record<string, number>>;
+}
+
+/** A release engineer, a server and a host that runs `first`; all of it is gone when the test is over. */
+export async function setOut({ first, settings, boot }: JourneyOptions): Promise<Journey> {
+  const folder = await mkdtemp(join(tmpdir(), 'quantix-journey-'));
+  onTestFinished(() => rm(folder, { recursive: true, force: true }));
+  const desk = await releaseDesk(folder);
+  const server = await journeyServer(folder, desk.keyring);
+  const line = await slowLine(server.url);
+  const configFolder = join(folder, 'config');
+  await mkdir(join(configFolder, 'limiquantix'), { recursive: true });
+  const at = (name: string): string => join(configFolder, 'limiquantix', name);
+  const updates = {
+    server_url: `"${line.url}"`,
+    auto_check: 'false',
+    health_timeout: '10s',
+    ...settings,
+  };
+  await writeFile(at('node.yaml'), `updates:\n${lines(updates, ': ', '  ')}`);
+  await writeFile(at('quantix-boot'), lines(boot ?? {}, '=', ''));
+  await writeFile(at('keyring.json'), await readFile(desk.keyring));
+  const machine = await makeMachine({
+    folder,
+    image: first.image,
+    bootFolder: first.bootFolder,
+    configFolder,
+    slotMib: SLOT_MIB,
+    dataMib: DATA_MIB,
+  });
+  return { folder, desk, server, line, host: journeyHost(machine) };
+}
+
+const lines = (values: Readonly<Record<string, unknown>>, between: string, before: string): string =>
+  Object.entries(values)
+    .map(([name, value]) => `${before}${name}${between}${value}\n`)
+    .join('');
