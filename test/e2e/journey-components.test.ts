@@ -63,6 +63,7 @@ requires(JOURNEY)('a release of components alone', () => {
     expect(await host.sha256('/data/bin/qx-node')).toBe(good);
     expect(await host.text('/data/versions/qx-node.version')).toBe('1.0.1');
     expect(await host.memory()).toMatchObject({ bad: [{ version: '1.0.2' }] });
+    expect(await host.ask('status')).toMatchObject({ currentVersion: '1.0.1' });
     expect(await host.ask('current')).toMatchObject({ qxNode: '1.0.1' });
     expect(await host.update('check')).toMatchObject({ exitCode: 5 });
   });

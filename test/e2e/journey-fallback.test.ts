@@ -83,6 +83,7 @@ requires(JOURNEY)('the way back', () => {
     expect(await host.environment()).toEqual({ ...BOTH, order: ['A', 'B'] });
     await host.powerOff();
     expect((await host.boot()).slot).toBe('A');
+    expect(await host.ask('status')).toMatchObject({ currentVersion: '1.0.1' });
     expect(await host.ask('current')).toMatchObject({ osVersion: '1.0.0', qxConsole: '1.0.1', hostUi: '1.0.1' });
     expect(await host.update('check')).toMatchObject({ exitCode: 5 });
     expect(await host.run('qx-update', 'rollback')).toMatchObject({ exitCode: 3 });
