@@ -7,7 +7,7 @@ import { type Host, PATHS, type Watch } from './host.ts';
 import { finishGood } from './outcome.ts';
 import { healthGate } from './probes.ts';
 import { recover } from './recover.ts';
-import { advance, loadJournal, saveJournal } from './store.ts';
+import { advance, loadJournal, openJournal, saveJournal } from './store.ts';
 
 /**
  * After a reboot: which slot is this, is it well? Then the slot is marked good, or the old one boots again. Run by the
@@ -28,7 +28,7 @@ export async function confirm(host: Host, watch: Watch = {}): Promise<Confirmati
   const unlock = await host.files.lock(PATHS.lock);
   if (unlock === null) return refusal('BUSY', 'an update is under way on this host', 'qx-update status');
   try {
-    const before = await loadJournal(host);
+    const before = await openJournal(host);
     const verdict = await recover(host);
     const journal = await loadJournal(host);
     if (verdict === 'already-good' && before?.phase !== 'complete' && journal !== null)

@@ -4,7 +4,7 @@ import type { Agent } from './agent.ts';
 import { type Host, PATHS } from './host.ts';
 import { recover } from './recover.ts';
 import { isSelfPutBack, noticeReplacedSelf, reportStarted } from './self.ts';
-import { loadJournal } from './store.ts';
+import { loadJournal, openJournal } from './store.ts';
 
 /**
  * The loop of the host agent: look, decide, act, sleep. It ends when it is told to, which
@@ -46,8 +46,8 @@ export async function runAgent(host: Host, agent: Agent, signal: AbortSignal): P
 }
 
 async function converge(host: Host): Promise<boolean> {
+  const before = await openJournal(host);
   await noticeReplacedSelf(host);
-  const before = await loadJournal(host);
   await recover(host);
   return isSelfPutBack(before, await loadJournal(host));
 }

@@ -5,7 +5,7 @@ import type { Journal, Phase } from '../format/journal.ts';
 import { changeBoot, settleBoot } from './bootenv.ts';
 import type { Host } from './host.ts';
 import { disarm, finishComponents, finishGood, finishRollBack, isInPlace, tell, undoComponentsOf } from './outcome.ts';
-import { advance, loadJournal, loadMemory } from './store.ts';
+import { advance, loadMemory, openJournal } from './store.ts';
 
 /**
  * After any stop, at any line: read what was intended, look at what the machine really is, and make it one of the two, the
@@ -14,7 +14,7 @@ import { advance, loadJournal, loadMemory } from './store.ts';
  * Called with the lock held: by the daemon when it starts, before every install, and by the health gate.
  */
 export async function recover(host: Host): Promise<Verdict> {
-  const journal = await loadJournal(host);
+  const journal = await openJournal(host);
   const pending = pendingSlot(journal);
   const { state, booted } = await settleBoot(host, pending);
   const verdict = bootVerdict(pending, state, booted);

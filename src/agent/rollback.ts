@@ -8,7 +8,7 @@ import { type Host, PATHS } from './host.ts';
 import { finishRollBack } from './outcome.ts';
 import { recover } from './recover.ts';
 import { isSelfPutBack, restartPutBackAgent } from './self.ts';
-import { advance, loadJournal, loadMemory } from './store.ts';
+import { advance, loadJournal, loadMemory, openJournal } from './store.ts';
 
 /**
  * The operator takes the last update back: its components return to what they were, and the previous slot boots next. What
@@ -24,7 +24,7 @@ export async function rollback(host: Host, reason: string): Promise<RollbackResu
   if (unlock === null) return refusal('BUSY', 'an update is under way on this host', 'qx-update status');
   const agent = { isPutBack: false };
   try {
-    const before = await loadJournal(host);
+    const before = await openJournal(host);
     const result = await withLock(host, reason);
     agent.isPutBack = isSelfPutBack(before, await loadJournal(host));
     return result;

@@ -1,4 +1,5 @@
 import { nextPhase, type UpdateEvent } from '../core/update.ts';
+import { isCode } from '../errors.ts';
 import { EMPTY_MEMORY, type Journal, type Memory, readJournal, readMemory, writeDocument } from '../format/journal.ts';
 import { type Host, instant, PATHS } from './host.ts';
 
@@ -12,6 +13,23 @@ const MAX_BYTES = 1 << 20;
 export async function loadJournal({ files }: Pick<Host, 'files'>): Promise<Journal | null> {
   const bytes = await files.read(PATHS.journal, MAX_BYTES);
   return bytes === null ? null : readJournal(bytes);
+}
+
+/**
+ * For whoever holds the lock. A journal that cannot be read (a damaged disk, another program's file of that name) says nothing
+ * and blocks nothing: the environment still says what boots. It is kept aside for a person to look at.
+ * @throws QxError STATE_TOO_NEW, since a newer agent can read it
+ */
+export async function openJournal(host: Pick<Host, 'files' | 'log'>): Promise<Journal | null> {
+  try {
+    return await loadJournal(host);
+  } catch (error) {
+    if (!isCode(error, 'STATE_INVALID')) throw error;
+    const keptAs = `${PATHS.journal}.bad`;
+    host.log.warn('journal_set_aside', { code: error.code, detail: error.message, kept_as: keptAs });
+    await host.files.rename(PATHS.journal, keptAs);
+    return null;
+  }
 }
 
 export async function saveJournal({ files, clock }: Writer, journal: Journal): Promise<Journal> {
