@@ -87,9 +87,9 @@ requires({ commands: IMAGE_COMMANDS })('the agent', () => {
       expect((await live(host, 2 * HOUR_MS)).checks.length).toBeGreaterThan(0);
     });
 
-    test('and goes on with a journal that cannot be read', async () => {
+    test('and goes on with a journal of a newer agent', async () => {
       const host = await hostWith([]);
-      await writeFile(join(host.root, 'quantix/ab-update-state.json'), '{');
+      await writeFile(join(host.root, 'quantix/ab-update-state.json'), '{"format": 2}');
       await live(host, 2 * HOUR_MS);
       expect(host.log.lines.map(({ fields }) => fields.step)).toContain('recover');
       expect((await stat(join(host.root, 'run/quantix/started-ok'))).size).toBe(0);
