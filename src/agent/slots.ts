@@ -3,7 +3,7 @@ import { SLOTS } from '../format/grubenv.ts';
 import { currentBoot } from './bootenv.ts';
 import { readOsVersion } from './facts.ts';
 import type { Host } from './host.ts';
-import { loadMemory } from './store.ts';
+import { loadJournal, loadMemory } from './store.ts';
 
 /** Everything that is known of the two slots. Looks and changes nothing. */
 
@@ -23,10 +23,11 @@ export interface SlotInfo {
 }
 
 export async function slotTable(host: Host): Promise<readonly SlotInfo[]> {
-  const [{ slot: running }, state, memory] = await Promise.all([
+  const [{ slot: running }, state, memory, journal] = await Promise.all([
     host.boot.booted(),
     currentBoot(host),
     loadMemory(host),
+    loadJournal(host),
   ]);
   const next = state === null ? null : nextBoot(state);
   return Promise.all(
@@ -34,7 +35,8 @@ export async function slotTable(host: Host): Promise<readonly SlotInfo[]> {
       const device = await host.disk.device(slot);
       const content = memory.slots[slot];
       // The first image of a host was written by its installer, which keeps no memory of it.
-      const version = content?.version ?? (slot === running ? await readOsVersion(host.files) : null);
+      const before = slot === journal?.previous_slot ? journal.previous_version : null;
+      const version = content?.version ?? (slot === running ? await readOsVersion(host.files) : before);
       return {
         slot,
         running: slot === running,

@@ -85,6 +85,15 @@ describe('marking a slot', () => {
   });
 });
 
+test('what the installer wrote keeps its version in the table once another slot runs', async () => {
+  const host = await hostWith(markGood(BOTH, 'B'), { runs: 'B' });
+  await saveJournal(host, { ...sampleJournal, phase: 'complete', pending: false, previous_version: '1.0.7' });
+  expect(await slotTable(host)).toMatchObject([
+    { slot: 'A', running: false, version: '1.0.7' },
+    { slot: 'B', running: true, version: '1.1.0' },
+  ]);
+});
+
 test('the table of slots says what is known, also where the environment is lost', async () => {
   const host = await hostWith(markGood(BOTH, 'A'));
   expect(await slotTable(host)).toMatchObject([
