@@ -57,6 +57,13 @@ requires(openrcRequirements)('a host under OpenRC', () => {
       expect((await root.run('readlink', '-f', '/usr/bin/qx-update')).output).toBe('/usr/lib/quantix/bin/qx-node');
     }));
 
+  test('T37 the token is in no core dump, because the agent leaves none', () =>
+    withOpenrcRoot({ prepare: install }, async (root) => {
+      await expect.poll(() => log(root)).toContain('is up');
+      const limits = await root.run('sh', '-c', 'cat /proc/$(cat /run/quantix-node.pid)/limits');
+      expect(limits.output).toMatch(/^Max core file size +0 +0 /m);
+    }));
+
   test('an agent that is killed comes back, and stop means stop', () =>
     withOpenrcRoot({ prepare: install }, async (root) => {
       await expect.poll(() => agentPid(root)).toBeGreaterThan(1);
