@@ -5,6 +5,7 @@ import type { UpdateStatus } from '../format/agent-routes.ts';
 import { check, type EnvelopeCache } from './check.ts';
 import type { Host, Progress } from './host.ts';
 import { type InstallResult, install } from './install.ts';
+import { shared } from './shared.ts';
 import { loadJournal } from './store.ts';
 
 /** One agent: at most one update at a time, whoever asks for it, and a status that looking at it never changes. */
@@ -46,7 +47,6 @@ export function createAgent(host: Host, events: AgentEvents = {}): Agent {
   };
 
   const cache: EnvelopeCache = { known: null };
-  const asking: { check: Promise<Plan | Refusal> | null } = { check: null };
 
   const run = async ({ request, reboot }: Apply): Promise<Finished> => {
     const progress = (told: Progress): void => {
@@ -57,7 +57,7 @@ export function createAgent(host: Host, events: AgentEvents = {}): Agent {
     Object.assign(now, { activity: { kind: 'idle' }, finished, last: lastOf(finished) });
     running.update = null;
     // What a check found out before this end is not what is true now.
-    asking.check = null;
+    checks.forget();
     if ('restartsAgent' in finished && finished.restartsAgent) events.restart?.();
     return finished;
   };
@@ -79,21 +79,15 @@ export function createAgent(host: Host, events: AgentEvents = {}): Agent {
     }
   };
 
+  const checks = shared(look);
+
   return {
     status: async () => updateStatus(now.activity, now.last, await loadJournal(host)),
     activity: () => now.activity,
     lastFinished: () => (running.update === null ? now.finished : null),
 
-    check: (signal) => {
-      // Anybody on the network may ask. However many do at once, the update server is asked one time.
-      const check = asking.check ?? look();
-      asking.check = check;
-      const forget = (): void => {
-        if (asking.check === check) asking.check = null;
-      };
-      check.then(forget, forget);
-      return whileWanted(check, signal);
-    },
+    // Anybody on the network may ask: the update server is asked one time.
+    check: (signal) => checks.ask(signal),
 
     start: (apply) => {
       if (running.update !== null) throw new QxError('BUSY', 'an update is under way', { next: 'qx-update status' });
@@ -107,20 +101,6 @@ export function createAgent(host: Host, events: AgentEvents = {}): Agent {
       await running.update;
     },
   };
-}
-
-/** Whoever gives up waiting does not end it for the others. */
-async function whileWanted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return work;
-  const left = Promise.withResolvers<never>();
-  const leave = (): void => left.reject(new QxError('CANCELLED', 'nobody waits for this any more'));
-  if (signal.aborted) leave();
-  signal.addEventListener('abort', leave);
-  try {
-    return await Promise.race([work, left.promise]);
-  } finally {
-    signal.removeEventListener('abort', leave);
-  }
 }
 
 const failed = (error: unknown): Finished => ({ kind: 'failed', error: asQxError(error) });
