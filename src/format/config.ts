@@ -48,6 +48,9 @@ const Updates = Type.Object(
   { additionalProperties: false },
 );
 
+/** The keys below `updates`. */
+export const SETTINGS = Object.keys(Updates.properties);
+
 const NodeFile = Type.Object({ updates: Type.Optional(Updates) }, { additionalProperties: false });
 
 export interface ConfigSource {

@@ -1,7 +1,8 @@
+import { readFile } from 'node:fs/promises';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { QxError } from '../../src/errors.ts';
-import { durationMs, readConfig } from '../../src/format/config.ts';
+import { durationMs, readConfig, SETTINGS } from '../../src/format/config.ts';
 
 const read = (...texts: string[]) => readConfig(texts.map((text, i) => ({ path: `/etc/${i}.yaml`, text })));
 const refusal = (text: string): string => {
@@ -83,6 +84,17 @@ describe('readConfig', () => {
     ['a list at the top', '- 1', '/etc/0.yaml'],
   ])('refuses %s', (_, text, named) => {
     expect(refusal(text)).toContain(named);
+  });
+
+  test('the shipped node.yaml names every key, and its commented ones stand at their defaults', async () => {
+    const shipped = await readFile('openrc/node.yaml', 'utf8');
+    const all = shipped.replace(/^ {2}#(?=\w)/gm, '  ');
+    const { serverUrl, tls, keyring, ...rest } = read(all);
+    const { serverUrl: _url, tls: _tls, keyring: _keyring, ...defaults } = read();
+    expect(rest).toEqual(defaults);
+    expect([serverUrl, keyring]).toEqual(['http://192.168.0.95:9000', '/etc/limiquantix/keyring.json']);
+    expect(tls).toEqual({ cert: '/etc/limiquantix/tls.crt', key: '/etc/limiquantix/tls.key' });
+    for (const key of SETTINGS) expect(all, key).toMatch(new RegExp(`^ {2}${key}:`, 'm'));
   });
 
   test('whatever the bytes are, the answer is a configuration or CONFIG_INVALID', () => {
