@@ -90,7 +90,7 @@ async function cutEverywhere(start: string, work: (host: ComponentHost) => Promi
 
 const update = (host: ComponentHost) => applyComponents(ENTRIES, host.context());
 const failedUpdate = (host: ComponentHost) => {
-  host.services.states.set('quantix-console', ['crashed']);
+  host.services.states.set('quantix-console', ['stopped']);
   return applyComponents(ENTRIES, host.context());
 };
 const unkept = async (host: ComponentHost) => {

@@ -36,8 +36,9 @@ async function untilStarted(service: string, { services, clock, signal }: Compon
   for (let waitedMs = 0; ; waitedMs += POLL_MS) {
     const state = await services.state(service);
     if (state === 'started') return;
-    // Only `unknown` may still become started: OpenRC says so of a service that is starting.
-    if (state !== 'unknown' || waitedMs >= START_TIMEOUT_MS) {
+    // `unknown` is a service that is starting, and `crashed` one whose supervisor has not named its new process yet: on a busy
+    // host both take a while. A service that does crash is found out here in the end, or while it settles.
+    if (state === 'stopped' || waitedMs >= START_TIMEOUT_MS) {
       throw new QxError('PROBE_FAILED', `service ${service} was restarted and is ${state}`);
     }
     await clock.sleep(POLL_MS, signal);
