@@ -51,6 +51,11 @@ test('an agent that replaced itself is waited for', async () => {
   expect(notes).toEqual(['The agent restarts; waiting for it.']);
 });
 
+test('one that died before the update had begun knows of nothing, and that is said', async () => {
+  const { end } = following(busy, DOWN, { status: 'idle' });
+  await expect(end).rejects.toMatchObject({ code: 'INTERRUPTED', next: 'qx-update apply' });
+});
+
 test('one that was already back when it was asked again is noticed', async () => {
   const { end } = following(busy, idle, { status: 'error', message: 'stopped' });
   expect(await refusal(() => end)).toBe('INTERRUPTED');

@@ -16,6 +16,8 @@ export interface End {
 
 const POLL_MS = 200;
 const AGENT_BACK_WITHIN_MS = 60_000;
+/** A successor that has nothing to do for so long has found nothing in the journal. */
+const KNOWS_NOTHING_POLLS = 10;
 
 type Follower = Pick<VerbContext, 'agent' | 'progress' | 'note' | 'interrupted'>;
 
@@ -62,11 +64,17 @@ function endOf({ kind, version, refused }: NonNullable<ProgressResponse['result'
   throw new QxError(knownCode(code), detail, next === undefined ? {} : { next });
 }
 
+const notBegun = (): QxError =>
+  new QxError('INTERRUPTED', 'the agent was started anew before the update had begun; nothing was changed', {
+    next: 'qx-update apply',
+  });
+
 /** What the successor of the agent that we followed makes of it, once it is there and has converged. */
 async function outcome(context: Follower, signal: AbortSignal): Promise<End> {
   context.progress.end();
   context.note('The agent restarts; waiting for it.');
   const deadlineMs = performance.now() + AGENT_BACK_WITHIN_MS;
+  let idlePolls = 0;
   while (performance.now() < deadlineMs) {
     const status = await context.agent.call(AGENT_ROUTES.status, { signal }).catch((error: unknown) => {
       if (signal.aborted) throw interrupted();
@@ -78,6 +86,8 @@ async function outcome(context: Follower, signal: AbortSignal): Promise<End> {
       return { kind: status.status, message: `${message}.` };
     }
     if (status?.status === 'error') throw new QxError('INTERRUPTED', message);
+    idlePolls = status?.status === 'idle' || status?.status === 'available' ? idlePolls + 1 : 0;
+    if (idlePolls === KNOWS_NOTHING_POLLS) throw notBegun();
     await pause(signal);
   }
   throw new QxError('AGENT_DOWN', `the agent did not come back within ${AGENT_BACK_WITHIN_MS / 1000} s`, {
