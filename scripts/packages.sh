@@ -28,7 +28,7 @@ install_packages() {
 
 # npm writes its own copy of the lock file last: older than ours, or absent, it says that what is installed is not ours.
 install_node_modules() {
-  newer=$(find package-lock.json -newer node_modules/.package-lock.json 2>&1)
+  newer=$(find package-lock.json -newer node_modules/.package-lock.json 2>&1) || newer=absent
   [ -x node_modules/.bin/node ] && [ -z "$newer" ] && return 0
   npm ci </dev/null >&2
 }
