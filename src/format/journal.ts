@@ -3,6 +3,7 @@ import { isCode, QxError } from '../errors.ts';
 import { readJson } from './json.ts';
 import { ChannelName, ProductName } from './manifest.ts';
 import { checkShape, NAME_PATTERN, SHA256_PATTERN } from './schema.ts';
+import { readableText } from './text.ts';
 
 /**
  * `/quantix/ab-update-state.json`: the update that is under way, or the last one. Its first six fields are those which
@@ -170,10 +171,4 @@ function refuseNewer(value: unknown, path: string): void {
 export const writeDocument = (document: Journal | Memory): Uint8Array =>
   new TextEncoder().encode(`${JSON.stringify(document, (_name, value) => readable(value), 2)}\n`);
 
-const readable = (value: unknown): unknown =>
-  typeof value === 'string'
-    ? value
-        .toWellFormed()
-        .replaceAll(/(\p{M}{8})\p{M}+/gu, '$1')
-        .normalize('NFC')
-    : value;
+const readable = (value: unknown): unknown => (typeof value === 'string' ? readableText(value) : value);

@@ -36,7 +36,7 @@ export function parseStrict(bytes: Uint8Array, limits: JsonLimits = DOCUMENT_LIM
 export function readJson(
   bytes: Uint8Array,
   what: string,
-  code: 'ENVELOPE_MALFORMED' | 'STATE_INVALID' | 'KEYRING_INVALID',
+  code: 'ENVELOPE_MALFORMED' | 'STATE_INVALID' | 'KEYRING_INVALID' | 'AUDIT_BROKEN',
 ) {
   try {
     return parseStrict(bytes);
