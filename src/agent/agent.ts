@@ -1,31 +1,33 @@
 import type { InstallRequest, Plan, Refusal } from '../core/plan.ts';
 import { type Activity, type LastResult, updateStatus } from '../core/status.ts';
 import { asQxError, QxError } from '../errors.ts';
-import type { UpdateStatus } from '../format/agent-routes.ts';
+import type { UpdateStatus } from '../format/agent-documents.ts';
 import { check, type EnvelopeCache } from './check.ts';
-import type { Host, Progress } from './host.ts';
+import { download } from './download.ts';
+import { loadHold } from './hold.ts';
+import type { Host, Progress, Watch } from './host.ts';
 import { type InstallResult, install } from './install.ts';
 import { shared } from './shared.ts';
 import { loadJournal } from './store.ts';
 
 /** One agent: at most one update at a time, whoever asks for it, and a status that looking at it never changes. */
 
-export interface Apply {
-  readonly request: InstallRequest;
-  /** Reboot when the update needs it, as soon as windows and drains allow. */
-  readonly reboot: boolean;
-}
-
-export type Finished = InstallResult | { readonly kind: 'failed'; readonly error: QxError };
+type JobResult = InstallResult | Awaited<ReturnType<typeof download>>;
+export type Finished = JobResult | { readonly kind: 'failed'; readonly error: QxError };
 
 export interface Agent {
   status(): Promise<UpdateStatus>;
   activity(): Activity;
-  /** How the last update ended; null while one runs, and before the first. */
+  /** How the last update or download ended; null while one runs, and before the first. */
   lastFinished(): Finished | null;
   check(signal?: AbortSignal): Promise<Plan | Refusal>;
-  /** Begins an update and answers with the promise of its end. @throws QxError BUSY when one is running */
-  start(apply: Apply): Promise<Finished>;
+  /** Each begins something and answers with the promise of its end. @throws QxError BUSY when something is running */
+  install(request: InstallRequest): Promise<Finished>;
+  download(request: InstallRequest): Promise<Finished>;
+  /** Asks what is running to stop at its next safe point. False when nothing runs. */
+  cancel(): boolean;
+  /** Nothing that was found out before counts any more. */
+  forget(): void;
   /** Stops what is running at its next safe point and waits for it. */
   stop(): Promise<void>;
 }
@@ -35,27 +37,36 @@ export interface AgentEvents {
   readonly restart?: () => void;
 }
 
+interface Job {
+  readonly end: Promise<Finished>;
+  readonly abort: AbortController;
+}
+
 export function createAgent(host: Host, events: AgentEvents = {}): Agent {
-  const now: { activity: Activity; last: LastResult; finished: Finished | null } = {
+  const now: { activity: Activity; last: LastResult; finished: Finished | null; job: Job | null } = {
     activity: { kind: 'idle' },
     last: null,
     finished: null,
+    job: null,
   };
-  const running: { update: Promise<Finished> | null; abort: AbortController } = {
-    update: null,
-    abort: new AbortController(),
-  };
-
+  const stopping = new AbortController();
   const cache: EnvelopeCache = { known: null };
 
-  const run = async ({ request, reboot }: Apply): Promise<Finished> => {
+  const begin = (work: (watch: Watch) => Promise<JobResult>): Promise<Finished> => {
+    if (now.job !== null) throw new QxError('BUSY', 'an update is under way', { next: 'qx-update status' });
+    now.activity = { kind: 'downloading', name: 'manifest', doneBytes: 0, totalBytes: 0 };
+    const abort = new AbortController();
     const progress = (told: Progress): void => {
       now.activity = activityOf(told);
     };
-    const watch = { signal: running.abort.signal, progress };
-    const finished = await install(host, { ...request, reboot }, watch).catch((error: unknown) => failed(error));
-    Object.assign(now, { activity: { kind: 'idle' }, finished, last: lastOf(finished) });
-    running.update = null;
+    const end = finish(work({ signal: abort.signal, progress }));
+    now.job = { end, abort };
+    return end;
+  };
+
+  const finish = async (work: Promise<JobResult>): Promise<Finished> => {
+    const finished = await work.catch((error: unknown): Finished => ({ kind: 'failed', error: asQxError(error) }));
+    Object.assign(now, { activity: { kind: 'idle' }, finished, last: lastOf(finished), job: null });
     // What a check found out before this end is not what is true now.
     checks.forget();
     if ('restartsAgent' in finished && finished.restartsAgent) events.restart?.();
@@ -63,16 +74,16 @@ export function createAgent(host: Host, events: AgentEvents = {}): Agent {
   };
 
   const look = async (): Promise<Plan | Refusal> => {
-    const watch = { signal: running.abort.signal };
+    const watch = { signal: stopping.signal };
     // While an update runs its progress is the status: a check must neither hide it nor end it.
-    if (running.update !== null) return check(host, watch, cache);
+    if (now.job !== null) return check(host, watch, cache);
     now.activity = { kind: 'checking' };
     try {
       const plan = await check(host, watch, cache);
-      if (running.update === null) now.last = lastOfCheck(plan);
+      if (now.job === null) now.last = lastOfCheck(plan);
       return plan;
     } catch (error) {
-      if (running.update === null) now.last = { kind: 'error', message: asQxError(error).message };
+      if (now.job === null) now.last = { kind: 'error', message: asQxError(error).message };
       throw error;
     } finally {
       if (now.activity.kind === 'checking') now.activity = { kind: 'idle' };
@@ -82,28 +93,35 @@ export function createAgent(host: Host, events: AgentEvents = {}): Agent {
   const checks = shared(look);
 
   return {
-    status: async () => updateStatus(now.activity, now.last, await loadJournal(host)),
+    status: async () => {
+      const held = await loadHold(host);
+      const status = updateStatus(now.activity, now.last, await loadJournal(host));
+      return held === null ? status : { ...status, held: held.reason };
+    },
     activity: () => now.activity,
-    lastFinished: () => (running.update === null ? now.finished : null),
+    lastFinished: () => (now.job === null ? now.finished : null),
 
     // Anybody on the network may ask: the update server is asked one time.
     check: (signal) => checks.ask(signal),
 
-    start: (apply) => {
-      if (running.update !== null) throw new QxError('BUSY', 'an update is under way', { next: 'qx-update status' });
-      now.activity = { kind: 'downloading', name: 'manifest', doneBytes: 0, totalBytes: 0 };
-      running.update = run(apply);
-      return running.update;
-    },
+    install: (request) => begin((watch) => install(host, request, watch)),
+    download: (request) => begin((watch) => download(host, request, watch)),
 
+    cancel: () => {
+      now.job?.abort.abort();
+      return now.job !== null;
+    },
+    forget: () => {
+      Object.assign(now, { last: null, finished: null });
+      checks.forget();
+    },
     stop: async () => {
-      running.abort.abort();
-      await running.update;
+      stopping.abort();
+      now.job?.abort.abort();
+      await now.job?.end;
     },
   };
 }
-
-const failed = (error: unknown): Finished => ({ kind: 'failed', error: asQxError(error) });
 
 function activityOf({ phase, name, doneBytes, totalBytes }: Progress): Activity {
   return {
@@ -117,7 +135,8 @@ function activityOf({ phase, name, doneBytes, totalBytes }: Progress): Activity 
 function lastOf(finished: Finished): LastResult {
   switch (finished.kind) {
     case 'complete':
-      return { kind: 'complete', version: finished.version };
+    case 'downloaded':
+      return { kind: finished.kind, version: finished.version };
     case 'reboot_required':
       return null;
     case 'failed':

@@ -1,160 +1,177 @@
-import type { Plan, Refusal } from '../core/plan.ts';
+import type { InstallRequest } from '../core/plan.ts';
+import { isRefusal, type Refusal } from '../core/plan.ts';
 import { QxError } from '../errors.ts';
-import type { AGENT_ROUTES, PlanResponse, ProgressResponse, UpdateCheckResponse } from '../format/agent-routes.ts';
-import type { Handlers, Reply } from '../ports/serving.ts';
-import type { Agent, Finished } from './agent.ts';
+import type { AGENT_ROUTES } from '../format/agent-routes.ts';
+import { type SettingsChange, settingsOf } from '../format/settings-change.ts';
+import type { Caller, Handlers, Reply } from '../ports/serving.ts';
+import type { Agent } from './agent.ts';
+import { checkResponse, planResponse, progressResponse, versionsOf } from './api/answers.ts';
+import { eventStream } from './api/events.ts';
+import { confirm } from './confirm.ts';
 import { situation } from './facts.ts';
+import { loadHistory } from './history.ts';
+import { setHold } from './hold.ts';
 import type { Host } from './host.ts';
 import type { HostKeyring } from './keyring.ts';
+import { markSlot } from './mark.ts';
+import { metricsText } from './metrics.ts';
+import { reboot, rebootRefusal } from './reboot.ts';
+import { reset } from './reset.ts';
+import { rollback } from './rollback.ts';
+import { slotTable } from './slots.ts';
+import { verify } from './verify.ts';
 
-/** The REST interface of the host agent: each route is a few lines over the agent. */
-export const agentHandlers = (
-  host: Host,
-  agent: Agent,
-  hostname: string,
-  keyringFrom: HostKeyring['keyringFrom'],
-): Handlers<typeof AGENT_ROUTES> => ({
-  check: async ({ signal }) => ({ json: await checkResponse(host, await agent.check(signal)) }),
-  status: async () => ({ json: await agent.status() }),
-  progress: async () => ({ json: progressResponse(agent) }),
-  health: async () => ({ json: { status: 'healthy' } }),
-  plan: async ({ signal }) => ({ json: planResponse(await agent.check(signal)) }),
+/** The REST interface of the host agent: each route is a few lines over the agent and the journeys of the host. */
 
-  current: async () => {
-    const { facts } = await situation(host);
-    const versions = { qxNode: 'qx-node', qxConsole: 'qx-console', hostUi: 'host-ui' } as const;
-    const installed = Object.entries(versions).flatMap(([field, name]) => {
-      const version = facts.components.get(name);
-      return version === undefined ? [] : [[field, version] as const];
-    });
-    return { json: { osVersion: facts.osVersion, ...Object.fromEntries(installed) } };
-  },
+export interface Agency {
+  readonly host: Host;
+  readonly agent: Agent;
+  readonly hostname: string;
+  readonly keyringFrom: HostKeyring['keyringFrom'];
+  /** Settings that are in force from now on and after a reboot. @throws QxError CONFIG_INVALID | BUSY */
+  readonly changeSettings: (change: SettingsChange) => Promise<void>;
+  /** The executable of this process was put back: it should end, and be started anew. */
+  readonly restart: () => void;
+}
 
-  apply: async ({ body, caller }) => {
-    if (!host.config.enabled) return refused('UPDATES_DISABLED', 'updates are switched off by updates.enabled: false');
-    if (body?.allow_downgrade === true && caller.via !== 'unix') {
-      return refused('DOWNGRADE_NEEDS_ROOT', 'a downgrade is only taken from root on this host');
-    }
-    const request = {
-      ...(body?.version === undefined ? {} : { version: body.version }),
-      ...(body?.components === undefined ? {} : { components: body.components }),
-      ...(body?.allow_downgrade === undefined ? {} : { allowDowngrade: body.allow_downgrade }),
-    };
-    // Its end is in the status, the journal and the log; the caller only waits for its beginning.
-    void agent.start({ request, reboot: body?.force_reboot ?? false });
-    return { json: { status: 'started', message: 'Update process started' } };
-  },
-
-  config: async () => {
-    const { serverUrl, channel, autoCheck, checkIntervalMs } = host.config;
-    return { json: { serverUrl, channel, autoCheck, checkIntervalSecs: Math.round(checkIntervalMs / 1000) } };
-  },
-
-  version: async () => {
-    const { facts } = await situation(host);
-    const keyring = { kind: host.keyring.kind, from: keyringFrom };
-    return { json: { currentVersion: facts.version, channel: host.config.channel, hostname, keyring } };
-  },
+export const agentHandlers = (agency: Agency): Handlers<typeof AGENT_ROUTES> => ({
+  ...looks(agency),
+  ...orders(agency),
+  ...rescues(agency),
 });
+
+type Routes = Handlers<typeof AGENT_ROUTES>;
+
+/** Whoever asks these learns something and changes nothing. */
+const looks = ({ host, agent, hostname, keyringFrom }: Agency) =>
+  ({
+    check: async ({ signal }) => ({ json: await checkResponse(host, await agent.check(signal)) }),
+    plan: async ({ signal }) => ({ json: planResponse(await agent.check(signal)) }),
+    status: async () => ({ json: await agent.status() }),
+    progress: async () => ({ json: progressResponse(agent) }),
+    events: async ({ signal }) => eventStream(agent, host.clock, signal),
+    health: async () => ({ json: { status: 'healthy' } }),
+    current: async () => ({ json: versionsOf((await situation(host)).facts) }),
+    config: async () => ({ json: settingsOf(host.config) }),
+    slots: async () => ({ json: { slots: [...(await slotTable(host))] } }),
+    history: async () => ({ json: { entries: (await loadHistory(host)).entries.toReversed() } }),
+    verify: async ({ signal }) => ({ json: await verify(host, signal) }),
+    metrics: async () => ({ bytes: new TextEncoder().encode(await metricsText(host)), type: METRICS_TYPE }),
+    version: async () => {
+      const { facts } = await situation(host);
+      const keyring = { kind: host.keyring.kind, from: keyringFrom };
+      return { json: { currentVersion: facts.version, channel: host.config.channel, hostname, keyring } };
+    },
+  }) satisfies Partial<Routes>;
+
+const METRICS_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
+
+/** What the agent does from here on. The caller only waits for the beginning: the end is in the status, the journal and the log. */
+const orders = ({ host, agent, changeSettings }: Agency) =>
+  ({
+    apply: async ({ body, caller }) =>
+      refuseStart(host, body, caller) ?? (await begin(host, caller, 'apply', () => agent.install(requestOf(body)))),
+    download: async ({ body, caller }) =>
+      refuseStart(host, body, caller) ?? (await begin(host, caller, 'download', () => agent.download(requestOf(body)))),
+    cancel: async () => {
+      if (!agent.cancel()) return refused('NOTHING_TO_CANCEL', 'no update and no download is running');
+      return { json: { status: 'cancelling', message: 'It stops at its next safe point' } };
+    },
+    reset: async ({ body, caller }) => {
+      const previousStatus = (await agent.status()).status;
+      const refusal = await reset(host, { downloads: body?.downloads === true }, actorOf(caller));
+      if (refusal !== null) return asRefused(refusal);
+      agent.forget();
+      const currentStatus = (await agent.status()).status;
+      return { json: { success: true, message: 'The status was reset', previousStatus, currentStatus } };
+    },
+    hold: async ({ body, caller }) =>
+      answer(await setHold(host, body?.reason ?? 'asked for by the operator', actorOf(caller))),
+    unhold: async ({ caller }) => answer(await setHold(host, null, actorOf(caller))),
+    changeConfig: async ({ body, caller }) => {
+      await changeSettings(body);
+      await host.audit.record({ event: 'settings_changed', actor: actorOf(caller), fields: textsOf(body) });
+      return { json: settingsOf(host.config) };
+    },
+  }) satisfies Partial<Routes>;
+
+/** What boots: the same journeys that the command line runs on the host itself. */
+const rescues = ({ host, restart }: Agency) =>
+  ({
+    rollback: async ({ body }) =>
+      answer(await rollback(host, body?.reason ?? 'asked for by the operator', async () => restart())),
+    confirm: async ({ signal }) => {
+      const done = await confirm(host, { signal });
+      if (done.kind === 'refusal') return asRefused(done);
+      const { kind, version } = done;
+      if (kind === 'rolling_back') return { json: { kind, version, failed: probes(done.failed) } };
+      return { json: { kind, version, slot: done.slot, warnings: probes(done.warnings) } };
+    },
+    mark: async ({ body: { mark, slot = 'booted' } }) => answer(await markSlot(host, mark, slot)),
+    reboot: async ({ caller }) => {
+      const refusal = await rebootRefusal(host);
+      if (refusal !== null) return asRefused(refusal);
+      void afterTheAnswer(host, () => reboot(host, actorOf(caller)));
+      return { json: { status: 'rebooting', message: 'The host reboots now' } };
+    },
+  }) satisfies Partial<Routes>;
+
+const ANSWER_FIRST_MS = 500;
+
+async function afterTheAnswer({ clock, log }: Host, act: () => Promise<void>): Promise<void> {
+  try {
+    await clock.sleep(ANSWER_FIRST_MS);
+    await act();
+  } catch (error) {
+    log.warn('reboot_failed', { detail: String(error) });
+  }
+}
+
+const probes = (results: readonly { readonly name: string; readonly detail: string }[]) =>
+  results.map(({ name, detail }) => ({ name, detail }));
+
+interface Wish {
+  readonly version?: string;
+  readonly components?: readonly string[];
+  readonly allow_downgrade?: boolean;
+  readonly force_reboot?: boolean;
+}
+
+function refuseStart({ config }: Host, wish: Wish | undefined, { via }: Caller): Reply<never> | null {
+  if (!config.enabled) return refused('UPDATES_DISABLED', 'updates are switched off by updates.enabled: false');
+  if (wish?.allow_downgrade !== true || via === 'unix') return null;
+  return refused('DOWNGRADE_NEEDS_ROOT', 'a downgrade is only taken from root on this host');
+}
+
+const requestOf = (wish: Wish = {}): InstallRequest => ({
+  ...(wish.version === undefined ? {} : { version: wish.version }),
+  ...(wish.components === undefined ? {} : { components: wish.components }),
+  ...(wish.allow_downgrade === undefined ? {} : { allowDowngrade: wish.allow_downgrade }),
+  ...(wish.force_reboot === undefined ? {} : { reboot: wish.force_reboot }),
+});
+
+async function begin(host: Host, caller: Caller, what: string, start: () => Promise<unknown>) {
+  void start();
+  await host.audit.record({ event: 'update_requested', actor: actorOf(caller), fields: { what } });
+  const name = what === 'apply' ? 'Update' : 'Download';
+  return { json: { status: 'started', message: `${name} process started` } };
+}
+
+/** Who it was, for the audit log. */
+export const actorOf = ({ via, address }: Pick<Caller, 'via' | 'address'>): string =>
+  via === 'unix' ? 'root on the socket' : `administrator from ${address}`;
+
+/** Values as the audit log takes them. */
+const textsOf = (change: SettingsChange): Record<string, string> =>
+  Object.fromEntries(Object.entries(change).map(([name, value]) => [name, JSON.stringify(value)]));
 
 const refused = (code: ConstructorParameters<typeof QxError>[0], detail: string): Reply<never> => ({
   refused: new QxError(code, detail),
 });
 
-async function checkResponse(host: Host, plan: Plan | Refusal): Promise<UpdateCheckResponse> {
-  const { facts } = await situation(host);
-  const { channel } = host.config;
-  if (plan.kind === 'refusal') return nothingNew(plan, facts.version, channel);
-  const { manifest, components, image, downloadBytes } = plan;
-  return {
-    available: true,
-    currentVersion: facts.version,
-    availableVersion: manifest.version,
-    channel,
-    components: components.map((c) => {
-      const currentVersion = facts.components.get(c.name);
-      return {
-        name: c.name,
-        newVersion: c.version,
-        sizeBytes: c.size_bytes,
-        ...(currentVersion ? { currentVersion } : {}),
-      };
-    }),
-    fullImageAvailable: image !== null,
-    totalDownloadSize: downloadBytes,
-    ...(manifest.release_notes === undefined ? {} : { releaseNotes: manifest.release_notes }),
-  };
-}
-
-/** Nothing newer is an answer; a release that was refused is a failure that must not look like one. */
-function nothingNew(
-  plan: Refusal,
-  currentVersion: string,
-  channel: UpdateCheckResponse['channel'],
-): UpdateCheckResponse {
-  if (plan.code !== 'NOTHING_NEWER' && plan.code !== 'NO_RELEASE') throw asError(plan);
-  const none = { available: false, components: [], fullImageAvailable: false, totalDownloadSize: 0 };
-  return { ...none, currentVersion, channel };
-}
-
-const asError = ({ code, detail, next }: Refusal): QxError =>
-  new QxError(code, detail, next === undefined ? {} : { next });
-
-function planResponse(plan: Plan | Refusal): PlanResponse {
-  if (plan.kind === 'refusal')
-    return { steps: [], downloadBytes: 0, requiresReboot: false, refused: refusalInfo(plan) };
-  const { manifest, downloadBytes, requiresReboot, targetSlot } = plan;
-  return {
-    version: manifest.version,
-    steps: stepsOf(plan),
-    downloadBytes,
-    requiresReboot,
-    ...(targetSlot === null ? {} : { targetSlot }),
-  };
-}
-
-const stepsOf = ({ components, image, targetSlot }: Plan): string[] => [
-  `download ${[...components, ...(image === null ? [] : [image])].map((a) => a.artifact).join(', ')}`,
-  ...(image === null ? [] : [`write ${image.artifact} to slot ${targetSlot} and read it back`]),
-  ...components.map((c) => {
-    const restart = c.restart_service ? `, restart ${c.restart_service}` : '';
-    return `replace ${c.name} by ${c.version} at ${c.install_path}${restart}`;
-  }),
-  ...(image === null ? [] : [`boot slot ${targetSlot} next, on trial`]),
-];
-
-const refusalInfo = ({ code, detail, next }: Refusal | { code: string; detail: string; next?: string }) => ({
-  code,
-  detail,
-  ...(next === undefined ? {} : { next }),
+const asRefused = ({ code, detail, next }: Refusal): Reply<never> => ({
+  refused: new QxError(code, detail, next === undefined ? {} : { next }),
 });
 
-function progressResponse(agent: Agent): ProgressResponse {
-  const activity = agent.activity();
-  const finished = agent.lastFinished();
-  const { name, doneBytes, totalBytes } = { name: '', doneBytes: 0, totalBytes: 0, ...activity };
-  return {
-    busy: activity.kind !== 'idle',
-    phase: activity.kind,
-    name,
-    doneBytes,
-    totalBytes,
-    ...(finished === null ? {} : { result: resultOf(finished) }),
-  };
-}
-
-function resultOf(finished: Finished): NonNullable<ProgressResponse['result']> {
-  switch (finished.kind) {
-    case 'refusal':
-      return { kind: 'refusal', refused: refusalInfo(finished) };
-    case 'failed': {
-      const { code, message, next } = finished.error;
-      return {
-        kind: 'failed',
-        refused: refusalInfo({ code, detail: message, ...(next === undefined ? {} : { next }) }),
-      };
-    }
-    default:
-      return { kind: finished.kind, version: finished.version };
-  }
-}
+const answer = <T extends object>(result: T | Refusal): Reply<Exclude<T, Refusal>> =>
+  isRefusal(result) ? asRefused(result) : { json: result as Exclude<T, Refusal> };

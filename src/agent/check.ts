@@ -1,7 +1,8 @@
-import { type InstallRequest, type Plan, planUpdate, type Refusal } from '../core/plan.ts';
+import { type InstallRequest, type Plan, planUpdate, type Refusal, refusal } from '../core/plan.ts';
 import { remember } from '../core/trust.ts';
 import { sourceOf } from '../delivery/source.ts';
 import { type KnownEnvelope, type TrustedRelease, trustedRelease } from '../delivery/trust.ts';
+import { asQxError, ERRORS } from '../errors.ts';
 import type { Manifest } from '../format/manifest.ts';
 import type { ReleaseRef } from '../ports.ts';
 import { type Situation, situation, startingPoint } from './facts.ts';
@@ -18,22 +19,46 @@ export interface EnvelopeCache {
 export const releaseOf = ({ product, channel, version }: Manifest): ReleaseRef => ({ product, channel, version });
 
 /** Changes nothing that an update depends on; may run while one does. */
-export async function check(host: Host, watch: Watch, cache: EnvelopeCache): Promise<Plan | Refusal> {
-  const { release, now } = await ask(host, {}, watch, cache);
-  if (release.kind === 'refusal') return release;
-  cache.known = release.known;
-  const unlock = await host.files.lock(PATHS.lock);
-  if (unlock !== null) await rememberSeen(host, release.manifest).finally(unlock);
-  return planUpdate(release, startingPoint(now), {});
-}
+export const check = (host: Host, watch: Watch, cache: EnvelopeCache): Promise<Plan | Refusal> =>
+  noted(host, async () => {
+    const { release, now } = await ask(host, {}, watch, cache);
+    if (release.kind === 'refusal') return release;
+    cache.known = release.known;
+    const unlock = await host.files.lock(PATHS.lock);
+    if (unlock !== null) await rememberSeen(host, release.manifest).finally(unlock);
+    return planUpdate(release, startingPoint(now), {});
+  });
 
 /** With the lock held. */
-export async function makePlan(host: Host, request: InstallRequest, watch: Watch): Promise<Plan | Refusal> {
-  watch.progress?.({ phase: 'checking', name: 'manifest', doneBytes: 0, totalBytes: 0 });
-  const { release, now } = await ask(host, request, watch, { known: null });
-  if (release.kind === 'refusal') return release;
-  await rememberSeen(host, release.manifest);
-  return planUpdate(release, startingPoint(now), request);
+export const makePlan = (host: Host, request: InstallRequest, watch: Watch): Promise<Plan | Refusal> =>
+  noted(host, async () => {
+    watch.progress?.({ phase: 'checking', name: 'manifest', doneBytes: 0, totalBytes: 0 });
+    const { release, now } = await ask(host, request, watch, { known: null });
+    if (release.kind === 'refusal') return release;
+    await rememberSeen(host, release.manifest);
+    return planUpdate(release, startingPoint(now), request);
+  });
+
+/** One event for each release that is not installed, by whichever check. */
+async function noted(host: Host, plan: () => Promise<Plan | Refusal>): Promise<Plan | Refusal> {
+  try {
+    const planned = await plan();
+    return planned.kind === 'refusal' ? await refuse(host, planned) : planned;
+  } catch (error) {
+    const { code, message } = asQxError(error);
+    await refuse(host, refusal(code, message));
+    throw error;
+  }
+}
+
+/** That there is nothing to do, or that somebody changed their mind, is no refusal. */
+export async function refuse(host: Host, refused: Refusal): Promise<Refusal> {
+  const { code, detail } = refused;
+  const { product, channel } = host.config;
+  if (ERRORS[code].exit !== 'nothing' && code !== 'CANCELLED') {
+    await host.audit.record({ event: 'release_refused', code, detail, fields: { product, channel } });
+  }
+  return refused;
 }
 
 async function ask(

@@ -69,6 +69,8 @@ async function giveUp(host: Host, journal: Journal, failed: readonly ProbeResult
   const detail = failed.map((p) => `${p.name}: ${p.detail}`).join('; ');
   await saveJournal(host, { ...journal, error: { code: 'UNHEALTHY', detail } });
   await changeBoot(host, (state) => markFailed(state, journal.target_slot as Slot, journal.id));
+  const { id, target_version: version, target_slot: slot } = journal;
+  await host.audit.record({ event: 'slot_unhealthy', code: 'UNHEALTHY', detail, fields: { id, version, slot } });
   host.log.warn('slot_unhealthy', { id: journal.id, version: journal.target_version, detail });
   await host.boot.reboot();
   return { kind: 'rolling_back', version: journal.target_version, failed };

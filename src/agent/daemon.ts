@@ -1,7 +1,9 @@
 import { isOpen, nextOpeningMs } from '../core/window.ts';
 import { asQxError } from '../errors.ts';
 import type { Agent } from './agent.ts';
+import { loadHold } from './hold.ts';
 import { type Host, PATHS } from './host.ts';
+import { reboot } from './reboot.ts';
 import { recover } from './recover.ts';
 import { isSelfPutBack, noticeReplacedSelf, reportStarted } from './self.ts';
 import { loadJournal, openJournal } from './store.ts';
@@ -79,10 +81,11 @@ async function look(host: Host, agent: Agent, signal: AbortSignal): Promise<numb
   const { enabled, autoCheck, autoApply, autoReboot, windows } = host.config;
   if (!enabled || !autoCheck) return intervalMs(host);
   const plan = await agent.check(signal);
-  if (plan.kind === 'refusal' || !autoApply) return intervalMs(host);
+  if (plan.kind === 'refusal' || !autoApply || (await loadHold(host)) !== null) return intervalMs(host);
   const nowMs = host.clock.nowMs();
   if (!isOpen(windows, nowMs)) return Math.min(intervalMs(host), nextOpeningMs(windows, nowMs) - nowMs);
-  await agent.start({ request: {}, reboot: autoReboot });
+  await host.audit.record({ event: 'update_requested', actor: 'schedule' });
+  await agent.install({ reboot: autoReboot });
   return intervalMs(host);
 }
 
@@ -92,12 +95,12 @@ const intervalMs = (host: Host): number => host.config.checkIntervalMs * (0.9 + 
 async function rebootWhenAllowed(host: Host): Promise<void> {
   const journal = await loadJournal(host);
   if (journal?.phase !== 'armed' || !(host.config.autoReboot || journal.reboot_wanted === true)) return;
+  if ((await loadHold(host)) !== null) return;
   const { product, channel, target_version: version } = journal;
   const grant = await host.offer.mayReboot({ product, channel, version });
   if (!grant.granted) {
     host.log.info('reboot_waits', { version, reason: grant.reason });
     return;
   }
-  host.log.info('rebooting', { version });
-  await host.boot.reboot();
+  await reboot(host, 'schedule');
 }

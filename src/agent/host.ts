@@ -1,5 +1,6 @@
 import type { Config } from '../format/config.ts';
 import type { Keyring } from '../format/keyring.ts';
+import type { Audit } from '../ports/audit.ts';
 import type { Ranges } from '../ports/serving.ts';
 import type {
   Archive,
@@ -37,6 +38,7 @@ export interface Host {
   readonly log: Log;
   readonly offer: Offer;
   readonly report: Report;
+  readonly audit: Audit;
   /** The agent daemon of this host, asked from outside it. */
   readonly agent: LocalAgent;
 }
@@ -44,6 +46,7 @@ export interface Host {
 export const PATHS = {
   journal: '/quantix/ab-update-state.json',
   memory: '/quantix/limiquantix/state.json',
+  history: '/quantix/limiquantix/history.json',
   versions: '/data/versions',
   scratch: '/data/updates/scratch',
   run: '/run/quantix',
@@ -70,3 +73,13 @@ export interface Watch {
 }
 
 export const instant = (clock: Clock): string => new Date(clock.nowMs()).toISOString();
+
+/** Whole milliseconds since it was last asked, or begun. */
+export function stopwatch({ monotonicMs }: Clock): () => number {
+  const last = { ms: monotonicMs() };
+  return () => {
+    const before = last.ms;
+    last.ms = monotonicMs();
+    return Math.round(last.ms - before);
+  };
+}

@@ -5,9 +5,10 @@ import { asQxError } from '../errors.ts';
 import type { Journal } from '../format/journal.ts';
 import type { FullImage } from '../format/manifest.ts';
 import { changeBoot } from './bootenv.ts';
-import { makePlan, releaseOf } from './check.ts';
+import { makePlan, refuse, releaseOf } from './check.ts';
 import { newEntries, restartsAgent, swapComponents } from './components.ts';
-import { type Host, instant, PATHS, type Watch } from './host.ts';
+import { heldBack } from './hold.ts';
+import { type Host, instant, PATHS, stopwatch, type Watch } from './host.ts';
 import { finishComponents, isInPlace, tell, undoComponentsOf, withdraw } from './outcome.ts';
 import { recover } from './recover.ts';
 import { writeSlotFrom } from './slot.ts';
@@ -26,16 +27,18 @@ export type InstallResult =
 /** @throws QxError when it was begun and could not be finished; the host is then as it was before */
 export async function install(host: Host, request: InstallRequest, watch: Watch): Promise<InstallResult> {
   const unlock = await host.files.lock(PATHS.lock);
-  if (unlock === null) return refusal('BUSY', 'an update is under way on this host', 'qx-update status');
+  if (unlock === null) return refuse(host, refusal('BUSY', 'an update is under way on this host', 'qx-update status'));
   try {
     await recover(host);
+    const held = await heldBack(host);
+    if (held !== null) return refuse(host, held);
     const plan = await makePlan(host, request, watch);
     if (plan.kind === 'refusal') {
       if (plan.code === 'NOTHING_NEWER' && request.reboot === true) await wantReboot(host);
       return plan;
     }
     const grant = await host.offer.mayApply(releaseOf(plan.manifest));
-    if (!grant.granted) return refusal('OFFER_REFUSED', grant.reason);
+    if (!grant.granted) return refuse(host, refusal('OFFER_REFUSED', grant.reason));
     return await carryOut(host, plan, request, watch);
   } finally {
     await unlock();
@@ -46,10 +49,13 @@ async function carryOut(host: Host, plan: Plan, request: InstallRequest, watch: 
   await makeWay(host, plan, watch);
   let journal = await begin(host, plan, request);
   try {
+    const lap = stopwatch(host.clock);
     // Every byte of every artifact is here and verified before the first file of the host is touched.
     await fetchAll(host, plan, watch);
+    const download_ms = lap();
     if (plan.image !== null) journal = await writeImage(host, journal, plan.image, watch);
     if (plan.components.length > 0) journal = await applyComponents(host, journal, plan, watch);
+    journal = { ...journal, timings: { download_ms, apply_ms: lap() } };
     journal = plan.image === null ? await finishComponents(host, journal) : await arm(host, journal);
   } catch (error) {
     await abandon(host, error);
@@ -82,7 +88,7 @@ async function begin(host: Host, plan: Plan, request: InstallRequest): Promise<J
   const { manifest, image, targetSlot, digest } = plan;
   const booted = await host.boot.booted();
   const now = instant(host.clock);
-  return saveJournal(host, {
+  const journal: Journal = {
     previous_slot: booted.slot,
     target_slot: targetSlot,
     target_version: manifest.version,
@@ -104,7 +110,10 @@ async function begin(host: Host, plan: Plan, request: InstallRequest): Promise<J
     started_at: now,
     updated_at: now,
     error: null,
-  });
+  };
+  const { id, target_version: version, previous_version } = journal;
+  await host.audit.record({ event: 'update_started', fields: { id, version, previous_version, digest } });
+  return saveJournal(host, journal);
 }
 
 const imageOf = ({ artifact, sha256, size_bytes, requires_reboot }: FullImage) => ({
@@ -123,8 +132,10 @@ async function writeImage(host: Host, journal: Journal, image: FullImage, watch:
     await changeBoot(host, (state) => invalidate(state, slot));
   };
   const path = staged(host, image);
-  await writeSlotFrom(host, { slot, image, version: journal.target_version, path, invalidate: invalidateSlot, watch });
-  const content = { version: journal.target_version, sha256: image.sha256, written_at: instant(host.clock) };
+  const { target_version: version } = journal;
+  const layout = await writeSlotFrom(host, { slot, image, version, path, invalidate: invalidateSlot, watch });
+  const { sha256, size_bytes } = image;
+  const content = { version, sha256, size_bytes, layout, written_at: instant(host.clock) };
   await saveMemory(host, withSlot(await loadMemory(host), slot, content));
   return writing;
 }
@@ -138,6 +149,7 @@ async function applyComponents(host: Host, journal: Journal, plan: Plan, watch: 
 async function arm(host: Host, journal: Journal): Promise<Journal> {
   const armed = await advance(host, journal, 'arm', { pending: true });
   await changeBoot(host, (state) => armTrial(state, journal.target_slot as Slot, journal.id));
+  await host.audit.record({ event: 'update_armed', fields: { id: journal.id, slot: journal.target_slot } });
   host.log.info('update_armed', { id: journal.id, version: journal.target_version, slot: journal.target_slot });
   return armed;
 }

@@ -36,6 +36,7 @@ export async function markSlot(host: Host, mark: Mark, target: MarkTarget): Prom
     const change = mark === 'good' ? good(state, slot, booted, await loadMemory(host)) : bad(state, slot);
     if (isRefusal(change)) return change;
     const after = await changeBoot(host, () => change);
+    await host.audit.record({ event: 'slot_marked', fields: { slot, mark, next: after.order[0] } });
     host.log.info('slot_marked', { slot, mark, next: after.order[0] });
     const leaves = mark === 'bad' && slot === booted;
     // A trial that is given up while it runs is finished by the old slot, where its components can be undone.

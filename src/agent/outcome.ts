@@ -4,6 +4,7 @@ import type { Journal } from '../format/journal.ts';
 import type { Outcome } from '../ports.ts';
 import { changeBoot } from './bootenv.ts';
 import { putBack, settle } from './components.ts';
+import { addToHistory } from './history.ts';
 import { type Host, instant } from './host.ts';
 import { advance, loadMemory, saveMemory } from './store.ts';
 
@@ -14,9 +15,18 @@ export async function finishGood(host: Host, journal: Journal): Promise<Journal>
   const trial = journal.phase === 'armed' ? await advance(host, journal, 'boot') : journal;
   await saveMemory(host, withCommitted(await loadMemory(host), { ...trial, version: trial.target_version }));
   const settled = await settle(host, trial);
-  const complete = await advance(host, settled, 'confirm', { pending: false, error: null });
+  const timings = { ...trial.timings, ...rebootTime(host, trial) };
+  const complete = await advance(host, settled, 'confirm', { pending: false, error: null, timings });
   await tell(host, complete, 'complete');
   return complete;
+}
+
+const DAY_MS = 86_400_000;
+
+/** Left out where the clock was set in between. */
+function rebootTime({ clock }: Host, { timings }: Journal): { reboot_ms?: number } {
+  const tookMs = clock.nowMs() - Date.parse(timings?.rebooting_at ?? '');
+  return tookMs >= 0 && tookMs < DAY_MS ? { reboot_ms: tookMs } : {};
 }
 
 /**
@@ -79,9 +89,16 @@ export async function tell(host: Host, journal: Journal, result: Outcome['result
   const { id, product, channel, target_version: version, error } = journal;
   const outcome = { id, release: { product, channel, version }, result, at: instant(host.clock), ...(error ?? {}) };
   host.log.info('update_finished', outcome);
+  const fields = { id, version, result };
+  await host.audit.record({ event: 'update_finished', ...(result === 'complete' ? {} : (error ?? {})), fields });
+  await told(host, 'history', () => addToHistory(host, journal, outcome));
+  await told(host, 'report', () => host.report.outcome(outcome));
+}
+
+async function told({ log }: Host, whom: 'history' | 'report', tellThem: () => Promise<void>): Promise<void> {
   try {
-    await host.report.outcome(outcome);
+    await tellThem();
   } catch (cause) {
-    host.log.warn('report_failed', { id, detail: String(cause) });
+    log.warn(`${whom}_failed`, { detail: String(cause) });
   }
 }

@@ -19,7 +19,12 @@ export type RollbackResult =
   | Refusal
   | { readonly kind: 'rolled_back' | 'reboot_required'; readonly from: string; readonly to: string };
 
-export async function rollback(host: Host, reason: string): Promise<RollbackResult> {
+export async function rollback(
+  host: Host,
+  reason: string,
+  /** The agent's own executable was put back. */
+  restartAgent: () => Promise<void> = () => restartPutBackAgent(host),
+): Promise<RollbackResult> {
   const unlock = await host.files.lock(PATHS.lock);
   if (unlock === null) return refusal('BUSY', 'an update is under way on this host', 'qx-update status');
   const agent = { isPutBack: false };
@@ -31,7 +36,7 @@ export async function rollback(host: Host, reason: string): Promise<RollbackResu
   } finally {
     await unlock();
     // Only now: the first thing that a starting agent asks for is the lock.
-    if (agent.isPutBack) await restartPutBackAgent(host);
+    if (agent.isPutBack) await restartAgent();
   }
 }
 

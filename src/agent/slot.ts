@@ -46,13 +46,14 @@ interface SlotHost extends Machine {
   readonly config: { readonly slotLayout: 'auto' | SlotLayout };
 }
 
-/** @throws QxError like `writeSlot` */
-export async function writeSlotFrom(host: SlotHost, { slot, image, path, ...rest }: StagedWrite): Promise<void> {
+/** Answers how the image lies on the slot. @throws QxError like `writeSlot` */
+export async function writeSlotFrom(host: SlotHost, { slot, image, path, ...rest }: StagedWrite): Promise<SlotLayout> {
   const { slot: running } = await host.boot.booted();
   const layout = await detectLayout(host.disk, host.config.slotLayout, slot, running);
   const pieces = piecesOfFile(host.ranges, path, image.size_bytes);
   const content = { artifact: image.artifact, sha256: image.sha256, sizeBytes: image.size_bytes };
   await writeSlot(host, { slot, running, layout, image: content, pieces, ...rest });
+  return layout;
 }
 
 /** @throws QxError SLOT_* | IMAGE_UNBOOTABLE | HASH_MISMATCH | SIZE_MISMATCH | READBACK_MISMATCH | NO_SPACE | CANCELLED */

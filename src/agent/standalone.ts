@@ -8,7 +8,7 @@ import { PATHS } from './host.ts';
  * nobody inhibits it. A file in `/run/quantix/inhibit` is an inhibitor, a drain that is still open for example; its content
  * says why.
  */
-export const standaloneOffer = (host: { config: Config; clock: Clock; files: Files }): Offer => ({
+export const standaloneOffer = (host: { readonly config: Config; clock: Clock; files: Files }): Offer => ({
   mayApply: async () => ({ granted: true }),
   mayReboot: async () =>
     (await inhibited(host.files)) ?? outsideWindow(host.config, host.clock.nowMs()) ?? { granted: true },

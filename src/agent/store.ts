@@ -1,6 +1,7 @@
 import { nextPhase, type UpdateEvent } from '../core/update.ts';
 import { isCode } from '../errors.ts';
-import { EMPTY_MEMORY, type Journal, type Memory, readJournal, readMemory, writeDocument } from '../format/journal.ts';
+import { writeDocument } from '../format/document.ts';
+import { EMPTY_MEMORY, type Journal, type Memory, readJournal, readMemory } from '../format/journal.ts';
 import { type Host, instant, PATHS } from './host.ts';
 
 /** The two documents that outlive a process and a boot. Each is written as a whole, atomically, by whoever holds the lock. */

@@ -1,8 +1,11 @@
 import type { Host } from '../agent/host.ts';
 import type { HostKeyring } from '../agent/keyring.ts';
+import type { Config } from '../format/config.ts';
 
 /** What `cli/serve.ts` makes of a machine for the daemon and for the commands that work without it. */
 export interface ComposedHost extends Host, HostKeyring {
+  /** Settings that count from now on. Where the agent listens and which slots there are is read at its start only. */
+  reconfigure(config: Config): void;
   close(): Promise<void>;
 }
 

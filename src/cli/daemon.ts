@@ -1,13 +1,16 @@
 import { hostname } from 'node:os';
 import { createAdmission } from '../agent/admission.ts';
-import { type Agent, createAgent } from '../agent/agent.ts';
-import { agentHandlers } from '../agent/api.ts';
+import { createAgent } from '../agent/agent.ts';
+import { type Agency, agentHandlers } from '../agent/api.ts';
+import { auditRefusals } from '../agent/audit-access.ts';
 import { runAgent, settleAtStart } from '../agent/daemon.ts';
 import { pageHandlers } from '../agent/page.ts';
+import { changeSettings } from '../agent/settings.ts';
 import { loadToken } from '../agent/token.ts';
 import { AGENT_ROUTES } from '../format/agent-routes.ts';
 import { PAGE_ROUTES } from '../format/page-routes.ts';
 import type { RouteTable } from '../format/route.ts';
+import type { SettingsChange } from '../format/settings-change.ts';
 import type { Listening, Service } from '../ports/serving.ts';
 import type { Files, Log } from '../ports.ts';
 import { AGENT_SOCKET, type ComposedHost } from './composed.ts';
@@ -53,7 +56,10 @@ export async function runDaemon(host: ComposedHost, network: Network, { socket, 
     return host.log.info('restarting', { detail: 'the executable of the agent was put back' });
   }
   const agent = createAgent(host, { restart });
-  const listening = await listen(host, agent, network, socket);
+  const change = async (changed: SettingsChange): Promise<void> =>
+    host.reconfigure(await changeSettings(host.files, changed));
+  const listening = await listen(host, { agent, restart, changeSettings: change }, network, socket);
+  await host.audit.record({ event: 'agent_started', fields: { version: programVersion() } });
   void stopSignal.then((signal) => {
     host.log.info('stopping', { signal });
     stop.abort();
@@ -70,7 +76,7 @@ export async function runDaemon(host: ComposedHost, network: Network, { socket, 
 
 async function listen(
   host: ComposedHost,
-  agent: Agent,
+  agency: Pick<Agency, 'agent' | 'restart' | 'changeSettings'>,
   network: Network,
   socket: string,
 ): Promise<{ close(): Promise<void> }> {
@@ -84,7 +90,12 @@ async function listen(
     title: 'Quantix host agent',
     version: programVersion(),
     routes: { ...AGENT_ROUTES, ...PAGE_ROUTES },
-    handlers: { ...agentHandlers(host, agent, hostname(), host.keyringFrom), ...pageHandlers(files) },
+    handlers: {
+      ...agentHandlers({ ...agency, host, hostname: hostname(), keyringFrom: host.keyringFrom }),
+      ...pageHandlers(files),
+    },
+    documentFor: 'host-admin' as const,
+    onRefused: auditRefusals(host.audit, clock),
     admit: createAdmission({ token: await loadToken(host), isOurName, clock, log }),
     log,
   };

@@ -25,6 +25,7 @@ interface HostOptions {
 
 /** The host that lives below `root`, '' being this machine, with everything that the agent's journeys use of it. */
 export async function composeHost(root: string, options: HostOptions): Promise<ComposedHost> {
+  const { auditLog } = await import('../agent/audit.ts');
   const { loadConfig } = await import('../agent/settings.ts');
   const { hostKeyring } = await import('../agent/keyring.ts');
   const { standaloneOffer, standaloneReport } = await import('../agent/standalone.ts');
@@ -37,12 +38,16 @@ export async function composeHost(root: string, options: HostOptions): Promise<C
   const { log } = options;
   const files = hostFiles(root);
   const config = options.config ?? (await loadConfig(files));
+  const live = { config };
   const runner = hostProcess();
   const clock = hostClock(runner);
   const http = undiciHttp();
   const daemon = agentClient(`${root}${AGENT_SOCKET}`);
   return {
-    config,
+    get config() {
+      return live.config;
+    },
+    reconfigure: (changed) => void Object.assign(live, { config: changed }),
     ...(await hostKeyring(bakedKeyring(), config, files)),
     buildDateMs: buildDateMs(),
     isRoot: process.getuid?.() === 0,
@@ -57,8 +62,15 @@ export async function composeHost(root: string, options: HostOptions): Promise<C
     clock,
     random: hostRandom(),
     log,
-    offer: standaloneOffer({ config, clock, files }),
+    offer: standaloneOffer({
+      get config() {
+        return live.config;
+      },
+      clock,
+      files,
+    }),
     report: standaloneReport,
+    audit: auditLog({ files, clock, log }),
     agent: {
       answers: () =>
         daemon.call(AGENT_ROUTES.health, { timeoutMs: HEALTH_TIMEOUT_MS }).then(

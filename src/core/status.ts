@@ -1,4 +1,4 @@
-import type { UpdateStatus } from '../format/agent-routes.ts';
+import type { UpdateStatus } from '../format/agent-documents.ts';
 import type { Journal } from '../format/journal.ts';
 
 /** What the agent says about itself, from what it is doing, what it did last, and what waits for a reboot. */
@@ -17,7 +17,7 @@ export type Activity =
 export type LastResult =
   | null
   | { readonly kind: 'up_to_date' }
-  | { readonly kind: 'available'; readonly version: string }
+  | { readonly kind: 'available' | 'downloaded'; readonly version: string }
   | { readonly kind: 'complete'; readonly version: string }
   | { readonly kind: 'error'; readonly message: string };
 
@@ -45,6 +45,8 @@ function fromLast(last: LastResult): UpdateStatus | null {
       return { status: 'up_to_date' };
     case 'available':
       return { status: 'available', message: `Version ${last.version} available` };
+    case 'downloaded':
+      return { status: 'available', message: `Version ${last.version} is downloaded` };
     case 'complete':
       return { status: 'complete', message: `Updated to version ${last.version}` };
     case 'error':
@@ -54,6 +56,7 @@ function fromLast(last: LastResult): UpdateStatus | null {
 
 /** After a restart, of the agent or the host, the outcome of the last update is still worth knowing. */
 function fromJournal(journal: Journal | null): UpdateStatus | null {
+  if (journal?.dismissed === true) return null;
   switch (journal?.phase) {
     case 'complete':
       return { status: 'complete', message: `Updated to version ${journal.target_version}` };

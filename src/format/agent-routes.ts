@@ -1,173 +1,39 @@
-import { type Static, Type } from 'typebox';
-import { ChannelName } from './manifest.ts';
+import { Type } from 'typebox';
+import {
+  AgentEvent,
+  ApplyRequest,
+  ConfirmResponse,
+  DownloadRequest,
+  HistoryResponse,
+  HoldResponse,
+  InstalledVersions,
+  MarkRequest,
+  MarkResponse,
+  PlanResponse,
+  ProgressResponse,
+  ReasonRequest,
+  ResetRequest,
+  ResetResponse,
+  RollbackResponse,
+  SlotsResponse,
+  StartedResponse,
+  UpdateCheckResponse,
+  UpdateStatus,
+  VerifyResponse,
+  VersionInfo,
+} from './agent-documents.ts';
 import type { RouteTable } from './route.ts';
-import { NAME_PATTERN } from './schema.ts';
-import { VERSION_MAX_LENGTH, VERSION_PATTERN } from './version.ts';
+import { Settings, SettingsChange } from './settings-change.ts';
 
-/** The REST interface of the host agent, on its Unix socket and on :8443. Host page and control plane read these fields. */
-
-const optionalVersion = (description: string) => Type.Optional(Type.String({ description }));
-
-const ComponentInfo = Type.Object({
-  name: Type.String(),
-  currentVersion: optionalVersion('absent: not installed'),
-  newVersion: Type.String(),
-  sizeBytes: Type.Integer({ minimum: 0 }),
-});
-export type ComponentInfo = Static<typeof ComponentInfo>;
-
-export const UpdateCheckResponse = Type.Object({
-  available: Type.Boolean(),
-  currentVersion: Type.String(),
-  availableVersion: optionalVersion('the newest release that this host may install'),
-  channel: ChannelName,
-  components: Type.Array(ComponentInfo, { description: 'only what would be replaced' }),
-  fullImageAvailable: Type.Boolean(),
-  totalDownloadSize: Type.Integer({ minimum: 0, description: 'bytes' }),
-  releaseNotes: Type.Optional(Type.String()),
-});
-export type UpdateCheckResponse = Static<typeof UpdateCheckResponse>;
-
-export const InstalledVersions = Type.Object({
-  osVersion: Type.String(),
-  qxNode: optionalVersion('of the agent'),
-  qxConsole: optionalVersion('of the console'),
-  hostUi: optionalVersion('of the host page'),
-});
-export type InstalledVersions = Static<typeof InstalledVersions>;
-
-const UPDATE_STATES = [
-  'idle',
-  'checking',
-  'up_to_date',
-  'available',
-  'downloading',
-  'applying',
-  'complete',
-  'error',
-  'reboot_required',
-] as const;
-
-export const UpdateStatus = Type.Object({
-  status: Type.Enum([...UPDATE_STATES]),
-  message: Type.Optional(Type.String()),
-  progress: Type.Optional(Type.Integer({ minimum: 0, maximum: 100, description: 'percent' })),
-});
-export type UpdateStatus = Static<typeof UpdateStatus>;
-
-export const ApplyRequest = Type.Object(
-  {
-    version: Type.Optional(
-      Type.String({
-        pattern: VERSION_PATTERN,
-        maxLength: VERSION_MAX_LENGTH,
-        description: 'refused unless this is the release that would be installed',
-      }),
-    ),
-    components: Type.Optional(
-      Type.Array(Type.String({ pattern: NAME_PATTERN }), { minItems: 1, maxItems: 256, description: 'only these' }),
-    ),
-    allow_downgrade: Type.Optional(
-      Type.Boolean({ description: 'install an older release; over the Unix socket only, and never below the floor' }),
-    ),
-    force_reboot: Type.Optional(
-      Type.Boolean({ description: 'reboot when it is installed; passes by no drain and no window' }),
-    ),
-  },
-  { additionalProperties: false },
-);
-export type ApplyRequest = Static<typeof ApplyRequest>;
-
-const ApplyResponse = Type.Object({ status: Type.String(), message: Type.String() });
-export type ApplyResponse = Static<typeof ApplyResponse>;
-
-const UpdateConfig = Type.Object({
-  serverUrl: Type.String(),
-  channel: ChannelName,
-  autoCheck: Type.Boolean(),
-  checkIntervalSecs: Type.Integer({ minimum: 1 }),
-});
-export type UpdateConfig = Static<typeof UpdateConfig>;
-
-export const VersionInfo = Type.Object({
-  currentVersion: Type.String(),
-  channel: ChannelName,
-  hostname: Type.String(),
-  keyring: Type.Object(
-    {
-      kind: Type.Enum(['release', 'development', 'none']),
-      from: Type.Enum(['executable', 'configuration']),
-    },
-    { description: 'whose signatures count; anything but release from executable is not for production' },
-  ),
-});
-export type VersionInfo = Static<typeof VersionInfo>;
-
-/** What would be done, step by step, before anything is. */
-export const PlanResponse = Type.Object({
-  version: Type.Optional(Type.String({ description: 'absent: there is nothing to plan, and refused says why' })),
-  steps: Type.Array(Type.String()),
-  downloadBytes: Type.Integer({ minimum: 0 }),
-  requiresReboot: Type.Boolean(),
-  targetSlot: Type.Optional(Type.Enum(['A', 'B'])),
-  refused: Type.Optional(RefusalInfo()),
-});
-export type PlanResponse = Static<typeof PlanResponse>;
-
-/** For whoever follows an update: finer than the status, and with the code of what went wrong. */
-export const ProgressResponse = Type.Object({
-  busy: Type.Boolean(),
-  phase: Type.Enum(['idle', 'checking', 'downloading', 'applying']),
-  name: Type.String({ description: 'artifact or component that is being worked on' }),
-  doneBytes: Type.Integer({ minimum: 0 }),
-  totalBytes: Type.Integer({ minimum: 0 }),
-  result: Type.Optional(
-    Type.Object({
-      kind: Type.Enum(['complete', 'reboot_required', 'refusal', 'failed']),
-      version: Type.Optional(Type.String()),
-      refused: Type.Optional(RefusalInfo()),
-    }),
-  ),
-});
-export type ProgressResponse = Static<typeof ProgressResponse>;
-
-function RefusalInfo() {
-  return Type.Object({ code: Type.String(), detail: Type.String(), next: Type.Optional(Type.String()) });
-}
-
+/** The REST interface of the host agent, on its Unix socket and on :8443. Nothing but /health is answered to a stranger. */
 export const AGENT_ROUTES = {
   check: {
     method: 'GET',
     path: '/api/v1/updates/check',
-    who: 'open',
+    who: 'host-admin',
     summary: 'Ask the update server what this host may install',
     content: 'json',
     response: UpdateCheckResponse,
-  },
-  current: {
-    method: 'GET',
-    path: '/api/v1/updates/current',
-    who: 'open',
-    summary: 'Installed versions',
-    content: 'json',
-    response: InstalledVersions,
-  },
-  status: {
-    method: 'GET',
-    path: '/api/v1/updates/status',
-    who: 'open',
-    summary: 'What the agent is doing, and how far it is',
-    content: 'json',
-    response: UpdateStatus,
-  },
-  apply: {
-    method: 'POST',
-    path: '/api/v1/updates/apply',
-    who: 'host-admin',
-    summary: 'Install what the check found, in the background',
-    body: Type.Optional(ApplyRequest),
-    content: 'json',
-    response: ApplyResponse,
   },
   plan: {
     method: 'GET',
@@ -177,6 +43,40 @@ export const AGENT_ROUTES = {
     content: 'json',
     response: PlanResponse,
   },
+  download: {
+    method: 'POST',
+    path: '/api/v1/updates/download',
+    who: 'host-admin',
+    summary: 'Fetch and verify what the check found, and touch nothing, in the background',
+    body: Type.Optional(DownloadRequest),
+    content: 'json',
+    response: StartedResponse,
+  },
+  apply: {
+    method: 'POST',
+    path: '/api/v1/updates/apply',
+    who: 'host-admin',
+    summary: 'Install what the check found, in the background',
+    body: Type.Optional(ApplyRequest),
+    content: 'json',
+    response: StartedResponse,
+  },
+  cancel: {
+    method: 'POST',
+    path: '/api/v1/updates/cancel',
+    who: 'host-admin',
+    summary: 'Stop the update or download that is running at its next safe point',
+    content: 'json',
+    response: StartedResponse,
+  },
+  status: {
+    method: 'GET',
+    path: '/api/v1/updates/status',
+    who: 'host-admin',
+    summary: 'What the agent is doing, and how far it is',
+    content: 'json',
+    response: UpdateStatus,
+  },
   progress: {
     method: 'GET',
     path: '/api/v1/updates/progress',
@@ -185,6 +85,140 @@ export const AGENT_ROUTES = {
     content: 'json',
     response: ProgressResponse,
   },
+  events: {
+    method: 'GET',
+    path: '/api/v1/updates/events',
+    who: 'host-admin',
+    summary: 'Status and progress as server-sent events, each when it changes',
+    content: 'events',
+    response: AgentEvent,
+  },
+  current: {
+    method: 'GET',
+    path: '/api/v1/updates/current',
+    who: 'host-admin',
+    summary: 'Installed versions',
+    content: 'json',
+    response: InstalledVersions,
+  },
+  version: {
+    method: 'GET',
+    path: '/api/v1/updates/version',
+    who: 'host-admin',
+    summary: 'Version, channel and name of this host, without asking the update server',
+    content: 'json',
+    response: VersionInfo,
+  },
+  config: {
+    method: 'GET',
+    path: '/api/v1/updates/config',
+    who: 'host-admin',
+    summary: 'Settings of the update agent',
+    content: 'json',
+    response: Settings,
+  },
+  changeConfig: {
+    method: 'PUT',
+    path: '/api/v1/updates/config',
+    who: 'host-admin',
+    summary: 'Change settings; they outlive a reboot',
+    body: SettingsChange,
+    content: 'json',
+    response: Settings,
+  },
+  reset: {
+    method: 'POST',
+    path: '/api/v1/updates/reset',
+    who: 'host-admin',
+    summary: 'Dismiss how the last update ended; what is installed stays',
+    body: Type.Optional(ResetRequest),
+    content: 'json',
+    response: ResetResponse,
+  },
+  rollback: {
+    method: 'POST',
+    path: '/api/v1/updates/rollback',
+    who: 'host-admin',
+    summary: 'Take the last update back',
+    body: Type.Optional(ReasonRequest),
+    content: 'json',
+    response: RollbackResponse,
+  },
+  confirm: {
+    method: 'POST',
+    path: '/api/v1/updates/confirm',
+    who: 'host-admin',
+    summary: 'After a trial boot: keep the new system image if the host is healthy, otherwise go back',
+    content: 'json',
+    response: ConfirmResponse,
+  },
+  mark: {
+    method: 'POST',
+    path: '/api/v1/updates/mark',
+    who: 'host-admin',
+    summary: 'Say by hand whether a slot may boot',
+    body: MarkRequest,
+    content: 'json',
+    response: MarkResponse,
+  },
+  hold: {
+    method: 'POST',
+    path: '/api/v1/updates/hold',
+    who: 'host-admin',
+    summary: 'Install nothing, and reboot for nothing, until the hold is lifted',
+    body: Type.Optional(ReasonRequest),
+    content: 'json',
+    response: HoldResponse,
+  },
+  unhold: {
+    method: 'POST',
+    path: '/api/v1/updates/unhold',
+    who: 'host-admin',
+    summary: 'Lift the hold',
+    content: 'json',
+    response: HoldResponse,
+  },
+  slots: {
+    method: 'GET',
+    path: '/api/v1/updates/slots',
+    who: 'host-admin',
+    summary: 'Both slots: what is on them, and which one boots next',
+    content: 'json',
+    response: SlotsResponse,
+  },
+  history: {
+    method: 'GET',
+    path: '/api/v1/updates/history',
+    who: 'host-admin',
+    summary: 'How the updates of this host ended',
+    content: 'json',
+    response: HistoryResponse,
+  },
+  verify: {
+    method: 'POST',
+    path: '/api/v1/updates/verify',
+    who: 'host-admin',
+    summary: 'Read back what was installed and hold it against what was signed',
+    content: 'json',
+    response: VerifyResponse,
+  },
+  reboot: {
+    method: 'POST',
+    path: '/api/v1/host/reboot',
+    who: 'host-admin',
+    summary: 'Reboot, when windows and drains allow it',
+    content: 'json',
+    response: StartedResponse,
+    status: 202,
+  },
+  metrics: {
+    method: 'GET',
+    path: '/metrics',
+    who: 'host-admin',
+    summary: 'Metrics in the Prometheus text format',
+    content: 'text',
+    response: Type.String(),
+  },
   health: {
     method: 'GET',
     path: '/health',
@@ -192,21 +226,5 @@ export const AGENT_ROUTES = {
     summary: 'The agent is up',
     content: 'json',
     response: Type.Object({ status: Type.Literal('healthy') }),
-  },
-  config: {
-    method: 'GET',
-    path: '/api/v1/updates/config',
-    who: 'open',
-    summary: 'Settings of the update agent',
-    content: 'json',
-    response: UpdateConfig,
-  },
-  version: {
-    method: 'GET',
-    path: '/api/v1/updates/version',
-    who: 'open',
-    summary: 'Version, channel and name of this host, without asking the update server',
-    content: 'json',
-    response: VersionInfo,
   },
 } as const satisfies RouteTable;

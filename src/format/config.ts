@@ -15,7 +15,7 @@ const duration = (description: string) =>
 const url = Type.String({ pattern: '^https?://[^\\s/?#@]+(?:/[^\\s?#]*)?$', maxLength: 512 });
 const path = Type.String({ pattern: '^/[^\\0]*$', maxLength: 512 });
 
-const Updates = Type.Object(
+export const Updates = Type.Object(
   {
     enabled: Type.Optional(Type.Boolean({ description: 'false: this host is never checked or updated' })),
     server_url: Type.Optional(url),
@@ -73,6 +73,8 @@ export interface Config {
   readonly healthTimeoutMs: number;
   readonly slotLayout: 'auto' | 'raw' | 'filesystem';
   readonly slots: { readonly A: string; readonly B: string };
+  readonly storageLocation: 'local' | 'volume';
+  readonly volumePath: string | null;
   readonly stagingDirectory: string;
   readonly backupDirectory: string;
   readonly maxBackups: number;
@@ -113,8 +115,13 @@ export function durationMs(text: string): number {
   return Number(match[1]) * UNIT_MS[match[2] as keyof typeof UNIT_MS];
 }
 
+/** As `durationMs` reads it, in the largest unit that says it exactly. */
+export function durationText(ms: number): string {
+  const [unit, unitMs] = Object.entries(UNIT_MS).findLast(([, size]) => ms % size === 0) ?? ['s', UNIT_MS.s];
+  return `${Math.round(ms / unitMs)}${unit}`;
+}
+
 function resolve(u: Static<typeof Updates>): Config {
-  const base = storageBase(u);
   return {
     enabled: u.enabled ?? true,
     serverUrl: (u.server_url ?? 'http://localhost:9000').replace(/\/+$/, ''),
@@ -130,8 +137,7 @@ function resolve(u: Static<typeof Updates>): Config {
     healthTimeoutMs: durationMs(u.health_timeout ?? '60s'),
     slotLayout: u.slot_layout ?? 'auto',
     slots: u.slots ?? { A: '/dev/disk/by-partlabel/QUANTIX-A', B: '/dev/disk/by-partlabel/QUANTIX-B' },
-    stagingDirectory: u.staging_dir ?? `${base}/staging`,
-    backupDirectory: u.backup_dir ?? `${base}/backup`,
+    ...storageOf(u),
     maxBackups: u.max_backups ?? 3,
     listen: listenAddress(u.listen ?? '0.0.0.0:8443'),
     tls: tlsFiles(u),
@@ -139,10 +145,20 @@ function resolve(u: Static<typeof Updates>): Config {
   };
 }
 
-function storageBase(u: Static<typeof Updates>): string {
-  if (u.storage_location !== 'volume') return '/data/updates';
-  if (typeof u.volume_path === 'string') return u.volume_path.replace(/\/+$/, '');
-  throw new QxError('CONFIG_INVALID', 'updates: storage_location volume needs volume_path');
+type Storage = Pick<Config, 'storageLocation' | 'volumePath' | 'stagingDirectory' | 'backupDirectory'>;
+
+function storageOf({ storage_location, volume_path, staging_dir, backup_dir }: Static<typeof Updates>): Storage {
+  const isVolume = storage_location === 'volume';
+  if (isVolume && typeof volume_path !== 'string') {
+    throw new QxError('CONFIG_INVALID', 'updates: storage_location volume needs volume_path');
+  }
+  const base = isVolume ? (volume_path ?? '').replace(/\/+$/, '') : '/data/updates';
+  return {
+    storageLocation: storage_location ?? 'local',
+    volumePath: volume_path ?? null,
+    stagingDirectory: staging_dir ?? `${base}/staging`,
+    backupDirectory: backup_dir ?? `${base}/backup`,
+  };
 }
 
 function checkTimeZone(window: Window): Window {

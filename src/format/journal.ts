@@ -1,9 +1,7 @@
 import { type Static, Type } from 'typebox';
-import { isCode, QxError } from '../errors.ts';
-import { readJson } from './json.ts';
+import { readVersioned } from './document.ts';
 import { ChannelName, ProductName } from './manifest.ts';
-import { checkShape, NAME_PATTERN, SHA256_PATTERN } from './schema.ts';
-import { readableText } from './text.ts';
+import { NAME_PATTERN, SHA256_PATTERN } from './schema.ts';
 
 /**
  * `/quantix/ab-update-state.json`: the update that is under way, or the last one. Its first six fields are those which
@@ -61,6 +59,14 @@ const JournalImage = Type.Object({
   requires_reboot: Type.Boolean(),
 });
 
+/** Whole milliseconds, as far as they are known. */
+export const Timings = Type.Object({
+  download_ms: Type.Optional(Type.Integer({ minimum: 0 })),
+  apply_ms: Type.Optional(Type.Integer({ minimum: 0, description: 'writing the slot and swapping the components' })),
+  rebooting_at: Type.Optional(Type.String({ description: 'when the agent rebooted into it' })),
+  reboot_ms: Type.Optional(Type.Integer({ minimum: 0, description: 'from the reboot until the slot was marked good' })),
+});
+
 export const Journal = Type.Object({
   previous_slot: nullable(SlotName),
   target_slot: nullable(SlotName),
@@ -85,6 +91,8 @@ export const Journal = Type.Object({
   started_at: Type.String(),
   updated_at: Type.String(),
   error: nullable(Type.Object({ code: Type.String(), detail: Type.String() })),
+  dismissed: Type.Optional(Type.Boolean({ description: 'the operator has seen how it ended' })),
+  timings: Type.Optional(Timings),
 });
 export type Journal = Static<typeof Journal>;
 
@@ -112,6 +120,8 @@ export const Memory = Type.Object({
   ),
   /** What was verified onto each slot; null when unknown or being written. */
   slots: Type.Object({ A: nullable(slotContent()), B: nullable(slotContent()) }),
+  /** The operator wants nothing installed for now. */
+  held: Type.Optional(nullable(Type.Object({ at: Type.String(), reason: Type.String() }))),
 });
 export type Memory = Static<typeof Memory>;
 
@@ -120,7 +130,14 @@ function committedRelease() {
 }
 
 function slotContent() {
-  return Type.Object({ version: Type.String(), sha256: Type.String(), written_at: Type.String() });
+  return Type.Object({
+    version: Type.String(),
+    sha256: Type.String(),
+    written_at: Type.String(),
+    /** Of the image, and how it lies on the slot: what it takes to read it back. */
+    size_bytes: Type.Optional(Type.Integer({ minimum: 1 })),
+    layout: Type.Optional(Type.Enum(['raw', 'filesystem'])),
+  });
 }
 
 export const EMPTY_MEMORY: Memory = {
@@ -141,34 +158,3 @@ export const readMemory = (bytes: Uint8Array): Memory =>
     '/quantix/limiquantix/state.json',
     'the host then forgets its floor and which releases failed',
   );
-
-function readVersioned<T extends typeof Journal | typeof Memory>(
-  bytes: Uint8Array,
-  schema: T,
-  path: string,
-  consequence: string,
-): Static<T> {
-  try {
-    const { value } = readJson(bytes, path, 'STATE_INVALID');
-    refuseNewer(value, path);
-    return checkShape(schema, value, path, 'STATE_INVALID');
-  } catch (error) {
-    if (!isCode(error, 'STATE_INVALID')) throw error;
-    const next = `look at it, then, as root, mv ${path} ${path}.bad: ${consequence}`;
-    throw new QxError('STATE_INVALID', error.message, { next, cause: error });
-  }
-}
-
-function refuseNewer(value: unknown, path: string): void {
-  const format = (value as { format?: unknown } | null)?.format;
-  if (typeof format !== 'number' || format <= 1) return;
-  throw new QxError('STATE_TOO_NEW', `${path} has format ${format}; this version of qx-node reads format 1`, {
-    next: 'start the newer qx-node that wrote it, or roll back to the slot that it came with',
-  });
-}
-
-/** What was written can be read again, whatever a server or a program put into an error message. */
-export const writeDocument = (document: Journal | Memory): Uint8Array =>
-  new TextEncoder().encode(`${JSON.stringify(document, (_name, value) => readable(value), 2)}\n`);
-
-const readable = (value: unknown): unknown => (typeof value === 'string' ? readableText(value) : value);

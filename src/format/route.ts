@@ -11,8 +11,11 @@ import { type Static, type TObject, type TSchema, Type } from 'typebox';
  */
 export type Who = 'open' | 'publisher' | 'local' | 'host-admin';
 
-/** `json` is described by the response schema; `manifest` and `file` are bytes that are passed on exactly as they are. */
-export type Content = 'json' | 'manifest' | 'file';
+/**
+ * `json` is described by the response schema, and so is the data of each of `events`; `manifest` and `file` are bytes that are passed
+ * on exactly as they are.
+ */
+export type Content = 'json' | 'manifest' | 'file' | 'text' | 'events';
 
 export interface Route {
   readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';

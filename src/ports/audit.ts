@@ -1,10 +1,9 @@
-import type { Code } from '../errors.ts';
 import type { AuditEventName } from '../format/audit.ts';
 
 export interface AuditRecord {
   readonly event: AuditEventName;
   /** Of a refusal or a failure; a change that went well has none. */
-  readonly code?: Code;
+  readonly code?: string;
   /** Who asked: `root on the socket`, `token from 10.0.0.7`, `schedule`. */
   readonly actor?: string;
   readonly detail?: string;

@@ -50,6 +50,8 @@ export type Reply<T> =
       /** Opens what is sent before the first byte goes out; not called when only the head is asked for. */
       readonly open: () => Promise<AsyncIterable<Uint8Array>>;
     })
+  /** Until it ends or the caller hangs up. */
+  | (Head & { readonly stream: AsyncIterable<Uint8Array>; readonly type: string })
   | (Head & { readonly status: 304 })
   /** A refusal with more to say than its error: members of the problem document, or headers. */
   | { readonly refused: QxError; readonly members?: Headers; readonly headers?: Headers };
@@ -73,7 +75,18 @@ export interface Service<T extends RouteTable> {
   readonly routes: T;
   readonly handlers: Handlers<T>;
   readonly admit: Admit;
+  /** Who may read the document that describes the routes; anybody unless said. */
+  readonly documentFor?: Who;
+  /** Told of every refusal once it was answered; `route` is null where there is none, `isAnswer` when its handler refused. */
+  readonly onRefused?: (refusal: RefusedCall) => void;
   readonly log: Log;
+}
+
+export interface RefusedCall {
+  readonly error: QxError;
+  readonly caller: Pick<Caller, 'via' | 'address'>;
+  readonly route: string | null;
+  readonly isAnswer: boolean;
 }
 
 export interface Listening {

@@ -36,12 +36,14 @@ const ask = async (url: string, ...args: readonly string[]) => {
   return { status, headers, json: text.startsWith('{') ? JSON.parse(text) : text };
 };
 const bearer = (token: string): string[] => ['-H', `Authorization: Bearer ${token}`];
-const settled = (api: string, status: string) =>
-  expect.poll(async () => (await ask(`${api}/status`)).json, { timeout: 30_000 }).toMatchObject({ status });
+const settled = ({ api, token }: Pick<Running, 'api' | 'token'>, status: string) =>
+  expect
+    .poll(async () => (await ask(`${api}/status`, ...bearer(token))).json, { timeout: 30_000 })
+    .toMatchObject({ status });
 
 test('checklist: check returns the right comparison of versions', async () => {
-  const { api } = await running();
-  expect((await ask(`${api}/check`)).json).toEqual({
+  const { api, token } = await running();
+  expect((await ask(`${api}/check`, ...bearer(token))).json).toEqual({
     available: true,
     currentVersion: '1.0.0',
     availableVersion: '1.1.0',
@@ -53,23 +55,26 @@ test('checklist: check returns the right comparison of versions', async () => {
 });
 
 test('checklist: current returns the versions of all components', async () => {
-  const { api, host } = await running();
+  const { api, host, token } = await running();
   await host.write('data/versions/qx-node.version', '1.0.1\n');
   await host.write('data/versions/host-ui.version', '1.0.2\n');
   const versions = { osVersion: '1.0.0', qxNode: '1.0.1', qxConsole: '1.0.0', hostUi: '1.0.2' };
-  expect((await ask(`${api}/current`)).json).toEqual(versions);
+  expect((await ask(`${api}/current`, ...bearer(token))).json).toEqual(versions);
 });
 
 test('checklist: status reflects what the agent does, apply starts in the background, and a second one is refused with 409', async () => {
   const { api, server, token } = await running();
-  expect((await ask(`${api}/status`)).json).toEqual({ status: 'idle' });
-  await ask(`${api}/check`);
-  expect((await ask(`${api}/status`)).json).toEqual({ status: 'available', message: 'Version 1.1.0 available' });
+  expect((await ask(`${api}/status`, ...bearer(token))).json).toEqual({ status: 'idle' });
+  await ask(`${api}/check`, ...bearer(token));
+  expect((await ask(`${api}/status`, ...bearer(token))).json).toEqual({
+    status: 'available',
+    message: 'Version 1.1.0 available',
+  });
 
   server.hold(true);
   const started = await ask(`${api}/apply`, '-X', 'POST', ...bearer(token));
   expect(started).toMatchObject({ status: 200, json: { status: 'started', message: 'Update process started' } });
-  await settled(api, 'downloading');
+  await settled({ api, token }, 'downloading');
   expect(await ask(`${api}/apply`, '-X', 'POST', ...bearer(token))).toMatchObject({
     status: 409,
     json: { code: 'BUSY' },
@@ -79,19 +84,22 @@ test('checklist: status reflects what the agent does, apply starts in the backgr
 test('apply installs what the check found, and status says so', async () => {
   const { api, host, token } = await running();
   await ask(`${api}/apply`, '-X', 'POST', ...bearer(token), '--json', '{}');
-  await settled(api, 'complete');
+  await settled({ api, token }, 'complete');
   expect(await readFile(join(host.path, 'data/bin/qx-console'), 'utf8')).toBe(NEW_CONSOLE);
-  expect((await ask(`${api}/current`)).json).toMatchObject({ qxConsole: '1.1.0' });
-  expect((await ask(`${api}/check`)).json).toMatchObject({ available: false, currentVersion: '1.1.0' });
+  expect((await ask(`${api}/current`, ...bearer(token))).json).toMatchObject({ qxConsole: '1.1.0' });
+  expect((await ask(`${api}/check`, ...bearer(token))).json).toMatchObject({
+    available: false,
+    currentVersion: '1.1.0',
+  });
 });
 
 test('config and version have the fields of the documents', async () => {
-  const { api, server } = await running(['check_interval: 2h']);
+  const { api, server, token } = await running(['check_interval: 2h']);
   const config = { serverUrl: server.url, channel: 'dev', autoCheck: false, checkIntervalSecs: 7200 };
-  expect((await ask(`${api}/config`)).json).toEqual(config);
+  expect((await ask(`${api}/config`, ...bearer(token))).json).toMatchObject(config);
   const keyring = { kind: 'development', from: 'configuration' };
   const version = { currentVersion: '1.0.0', channel: 'dev', hostname: expect.any(String), keyring };
-  expect((await ask(`${api}/version`)).json).toEqual(version);
+  expect((await ask(`${api}/version`, ...bearer(token))).json).toEqual(version);
 });
 
 test('defect 1, T37: over the network orders need the token, and a wrong one is slowed down', async () => {
@@ -108,7 +116,9 @@ test('defect 1, T37: over the network orders need the token, and a wrong one is 
   const slowed = await ask(`${api}/apply`, '-X', 'POST', ...bearer(token));
   expect(slowed).toMatchObject({ status: 429, json: { code: 'TOO_MANY_ATTEMPTS' } });
   expect(Number(slowed.headers['retry-after'])).toBeGreaterThan(0);
-  expect((await ask(`${api}/status`)).json).toEqual({ status: 'idle' });
+  const socket = join(host.path, 'run/quantix/node.sock');
+  const status = await curl('--unix-socket', socket, 'http://localhost/api/v1/updates/status');
+  expect(JSON.parse(status.text)).toEqual({ status: 'idle' });
   expect(agent.output()).not.toContain(token);
 });
 
@@ -125,7 +135,7 @@ test('what is not an apply request is refused', async () => {
   expect(await post('application/json', '{"version":"1.1.0","slot":"A"}')).toMatchObject({ status: 400 });
   expect(await post('application/json', '{"version":"../1"}')).toMatchObject({ status: 400 });
   expect(await post('text/plain', '{}')).toMatchObject({ status: 415 });
-  expect((await ask(`${api}/status`)).json).toEqual({ status: 'idle' });
+  expect((await ask(`${api}/status`, ...bearer(token))).json).toEqual({ status: 'idle' });
 });
 
 test('the Unix socket belongs to its owner alone and needs no token', async () => {

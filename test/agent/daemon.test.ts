@@ -160,7 +160,7 @@ requires({ commands: IMAGE_COMMANDS })('the agent', () => {
 
     test.each(['auto_reboot', 'force_reboot'])('%s does not pass by a closed window', async (which) => {
       const host = await hostWith([CLOSED, `auto_reboot: ${which === 'auto_reboot'}`], true);
-      const start = (agent: Agent) => agent.start({ request: {}, reboot: which === 'force_reboot' });
+      const start = (agent: Agent) => agent.install({ reboot: which === 'force_reboot' });
       await live(host, 1.9 * HOUR_MS, start);
       expect([await phaseOf(host), host.machine.reboots]).toEqual(['armed', 0]);
       expect(host.log.lines.find(({ event }) => event === 'reboot_waits')?.fields.reason).toContain('14:00');
@@ -170,7 +170,7 @@ requires({ commands: IMAGE_COMMANDS })('the agent', () => {
       const host = await hostWith([`auto_reboot: ${which === 'auto_reboot'}`], true);
       await mkdir(join(host.root, 'run/quantix/inhibit'), { recursive: true });
       await writeFile(join(host.root, 'run/quantix/inhibit/drain'), '3 VMs to go');
-      const start = (agent: Agent) => agent.start({ request: {}, reboot: which === 'force_reboot' });
+      const start = (agent: Agent) => agent.install({ reboot: which === 'force_reboot' });
       await live(host, HOUR_MS, start);
       expect([await phaseOf(host), host.machine.reboots]).toEqual(['armed', 0]);
       const waits = host.log.lines.find(({ event }) => event === 'reboot_waits');
@@ -179,17 +179,17 @@ requires({ commands: IMAGE_COMMANDS })('the agent', () => {
 
     test('by force_reboot when nothing stands against it', async () => {
       const host = await hostWith([], true);
-      await live(host, HOUR_MS, (agent) => agent.start({ request: {}, reboot: true }));
+      await live(host, HOUR_MS, (agent) => agent.install({ reboot: true }));
       expect(host.machine.reboots).toBeGreaterThan(0);
     });
 
     test('but a wish to reboot ends with the update that it was for', async () => {
       const host = await hostWith([]);
       const agent = createAgent(host);
-      await agent.start({ request: {}, reboot: true });
-      expect(await agent.start({ request: {}, reboot: true })).toMatchObject({ code: 'NOTHING_NEWER' });
+      await agent.install({ reboot: true });
+      expect(await agent.install({ reboot: true })).toMatchObject({ code: 'NOTHING_NEWER' });
       host.site.publish(await fullRelease(bench, '3.0.0'));
-      await agent.start({ request: {}, reboot: false });
+      await agent.install({ reboot: false });
       expect(await phaseOf(host)).toBe('armed');
       await live(host, HOUR_MS);
       expect(host.machine.reboots).toBe(0);
@@ -198,15 +198,15 @@ requires({ commands: IMAGE_COMMANDS })('the agent', () => {
     test('also when it is asked for once the update already waits', async () => {
       const host = await hostWith([], true);
       const agent = createAgent(host);
-      await agent.start({ request: {}, reboot: false });
-      expect(await agent.start({ request: {}, reboot: true })).toMatchObject({ code: 'NOTHING_NEWER' });
+      await agent.install({ reboot: false });
+      expect(await agent.install({ reboot: true })).toMatchObject({ code: 'NOTHING_NEWER' });
       await live(host, HOUR_MS);
       expect(host.machine.reboots).toBeGreaterThan(0);
     });
 
     test('by the successor of the agent that was asked, when the update replaced it', async () => {
       const host = await bench.host([await fullRelease(bench, '2.0.0')]);
-      const { restarts } = await live(host, HOUR_MS, (agent) => agent.start({ request: {}, reboot: true }));
+      const { restarts } = await live(host, HOUR_MS, (agent) => agent.install({ reboot: true }));
       expect([restarts, host.machine.reboots]).toEqual([1, 0]);
       const successor = await openHost(host);
       await live(successor, HOUR_MS);

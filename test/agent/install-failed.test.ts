@@ -85,7 +85,8 @@ requires({ commands: IMAGE_COMMANDS })('install fails, and the host is as it was
     expect((await bootState(host.root)).state?.B.ok).toBe(true);
     const after = await snapshot(host.root);
     const changed = Object.keys(after).filter((path) => after[path] !== before[path]);
-    expect(changed.sort()).toEqual(['data/updates', 'data/updates/staging', 'quantix/ab-update-state.json']);
+    const noted = ['quantix/ab-update-state.json', 'quantix/limiquantix/history.json'];
+    expect(changed.sort()).toEqual(['data/updates', 'data/updates/staging', ...noted]);
     expect(await install(host, {}, {})).toMatchObject({ kind: 'reboot_required' });
   });
 

@@ -29,8 +29,10 @@ test('defect 1: requests under foreign names and from foreign pages are refused'
   for (const site of ['cross-site', 'same-site']) {
     expect(await statusOf('-H', `Sec-Fetch-Site: ${site}`, '-H', 'Sec-Fetch-Mode: no-cors', `${api}/check`)).toBe(403);
   }
-  expect(await statusOf('-H', `Origin: ${base}`, '-H', 'Sec-Fetch-Site: same-origin', `${api}/status`)).toBe(200);
-  expect(await statusOf('-H', 'Host: localhost', `${api}/status`)).toBe(200);
+  const own = ['-H', `Origin: ${base}`, '-H', 'Sec-Fetch-Site: same-origin'];
+  expect(await statusOf(...own, ...bearer, `${api}/status`)).toBe(200);
+  expect(await statusOf(...bearer, '-H', 'Host: localhost', `${api}/status`)).toBe(200);
+  expect(await statusOf('-H', 'Host: localhost', `${api}/status`)).toBe(401);
 });
 
 test('a preflight is answered without leave', async () => {
@@ -52,7 +54,7 @@ test('a second Host header and a target of another host are refused', async () =
       socket.on('error', reject);
       socket.write(`${head}\r\nConnection: close\r\n\r\n`);
     });
-  const path = '/api/v1/updates/status';
+  const path = '/health';
   expect(await raw(`GET ${path} HTTP/1.1\r\nHost: localhost`)).toContain(' 200 ');
   expect(await raw(`GET ${path} HTTP/1.1\r\nHost: localhost\r\nHost: evil.example`)).toContain(' 403 ');
   expect(await raw(`GET https://evil.example${path} HTTP/1.1\r\nHost: localhost`)).toContain(' 403 ');

@@ -29,8 +29,9 @@ test('defect 19: later settings win, also those in /quantix that a reboot keeps:
   await host.write('etc/limiquantix/node.d/20-second.yaml', 'updates:\n  channel: stable\n  check_interval: 3h\n');
   await host.write('etc/limiquantix/node.d/10-first.yaml', 'updates:\n  channel: beta\n  check_interval: 2h\n');
   await host.write('quantix/limiquantix/node.yaml', 'updates:\n  check_interval: 4h\n');
-  const agent = await startAgent(host.path);
-  const answer = await curl('-k', `https://127.0.0.1:${agent.port}/api/v1/updates/config`);
+  await startAgent(host.path);
+  const socket = join(host.path, 'run/quantix/node.sock');
+  const answer = await curl('--unix-socket', socket, 'http://localhost/api/v1/updates/config');
   expect(JSON.parse(answer.text)).toMatchObject({ channel: 'stable', checkIntervalSecs: 4 * 3600, autoCheck: false });
 });
 

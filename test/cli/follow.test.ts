@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import type { AgentClient } from '../../src/cli/client.ts';
 import { follow } from '../../src/cli/host/follow.ts';
 import { QxError } from '../../src/errors.ts';
-import type { ProgressResponse, UpdateStatus } from '../../src/format/agent-routes.ts';
+import type { ProgressResponse, UpdateStatus } from '../../src/format/agent-documents.ts';
 import { refusal } from '../support/documents.ts';
 
 /** What the agent says, call by call; the last answer stays. */

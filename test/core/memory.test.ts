@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { type GoodRelease, withBad, withCommitted } from '../../src/core/memory.ts';
-import { EMPTY_MEMORY, readMemory, writeDocument } from '../../src/format/journal.ts';
+import { writeDocument } from '../../src/format/document.ts';
+import { EMPTY_MEMORY, readMemory } from '../../src/format/journal.ts';
 
 const release = (version: string): GoodRelease => ({
   version,

@@ -121,7 +121,9 @@ test('many checks at once are one question to the server', async () => {
   await estate.publish('1.1.0', { 'qx-console': 'new' });
   estate.line.stopAfter(0);
   const url = `https://127.0.0.1:${estate.agent.port}/api/v1/updates/check`;
-  const checks = Array.from({ length: 30 }, () => request(url, { rejectUnauthorized: false }));
+  const token = await readFile(join(estate.host.path, 'quantix/limiquantix/api-token'), 'utf8');
+  const headers = { authorization: `Bearer ${token.trim()}` };
+  const checks = Array.from({ length: 30 }, () => request(url, { rejectUnauthorized: false, headers }));
   const answers = checks.map(async (check) => ((await once(check, 'response')) as [IncomingMessage])[0].statusCode);
   await Promise.all(checks.map((check) => once(check.end(), 'finish')));
   await settles(estate, 'checking');

@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { writeDocument } from '../../src/format/document.ts';
 import { openEnvelope } from '../../src/format/envelope.ts';
-import { EMPTY_MEMORY, readJournal, readMemory, writeDocument } from '../../src/format/journal.ts';
+import { EMPTY_MEMORY, readJournal, readMemory } from '../../src/format/journal.ts';
 import { parseStrict } from '../../src/format/json.ts';
 import { readKeyring } from '../../src/format/keyring.ts';
 import { readManifest } from '../../src/format/manifest.ts';

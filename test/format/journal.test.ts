@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { EMPTY_MEMORY, type Memory, readJournal, readMemory, writeDocument } from '../../src/format/journal.ts';
+import { writeDocument } from '../../src/format/document.ts';
+import { EMPTY_MEMORY, type Memory, readJournal, readMemory } from '../../src/format/journal.ts';
 import { bytesOf, edited, refusal, textOf } from '../support/documents.ts';
 import { sampleJournal as journal } from '../support/journal.ts';
 

@@ -1,5 +1,6 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { auditLog } from '../../src/agent/audit.ts';
 import type { Host } from '../../src/agent/host.ts';
 import { standaloneOffer } from '../../src/agent/standalone.ts';
 import { freshState } from '../../src/core/boot.ts';
@@ -141,6 +142,7 @@ export async function openHost({
   const alone = standaloneOffer({ config, clock, files });
   const [asked, outcomes]: [string[], Outcome[]] = [[], []];
   const grants: TestHost['grants'] = {};
+  const log = recordedLog();
   const socket = { answers: true };
   const machine = { reboots: 0 };
   return {
@@ -164,7 +166,8 @@ export async function openHost({
     process: runner,
     clock,
     random: countingRandom(),
-    log: recordedLog(),
+    log,
+    audit: auditLog({ files, clock, log }),
     asked,
     outcomes,
     grants,

@@ -94,13 +94,16 @@ export const memoryOf = async (root: string): Promise<Memory | null> =>
 
 export const okSlots = (state: BootState | null): readonly Slot[] => SLOTS.filter((slot) => state?.[slot].ok === true);
 
-/** Every name, mode and byte of the host, except what a reboot forgets and the memory of what was seen. */
+/** What every refusal may add to: the memory of what was seen, and the record that it was refused. */
+const UNCOUNTED: ReadonlySet<string> = new Set(['quantix/limiquantix/state.json', 'quantix/limiquantix/audit']);
+
+/** Every name, mode and byte of the host, except what a reboot forgets and what a refusal adds. */
 export async function snapshot(root: string): Promise<Readonly<Record<string, string>>> {
   const found: Record<string, string> = {};
   const walk = async (path: string): Promise<void> => {
     for (const name of await readdir(join(root, path))) {
       const inner = path === '' ? name : `${path}/${name}`;
-      if (inner === 'run' || inner === 'quantix/limiquantix/state.json') continue;
+      if (inner === 'run' || UNCOUNTED.has(inner)) continue;
       const info = await lstat(join(root, inner));
       if (info.isDirectory()) await walk(inner);
       found[inner] = `${info.mode.toString(8)} ${await contentAt(join(root, inner), info)}`;

@@ -1,4 +1,5 @@
 import { expect } from 'vitest';
+import { auditLog } from '../../src/agent/audit.ts';
 import { confirm } from '../../src/agent/confirm.ts';
 import type { Host } from '../../src/agent/host.ts';
 import { install } from '../../src/agent/install.ts';
@@ -99,7 +100,8 @@ async function cutOnce(bench: Bench, journey: Journey, from: TestHost, count: nu
   const { root, files, archive, disk, boot, services } = host;
   Object.assign(host.socket, { answers: journey.socketAnswers ?? true });
   const cut = cutAfter({ files, archive, disk, boot, services }, count, { torn: start === 'the machine boots' });
-  await journey.act({ ...host, ...cut.ports }).catch((error: unknown) => {
+  const audit = auditLog({ ...host, ...cut.ports });
+  await journey.act({ ...host, ...cut.ports, audit }).catch((error: unknown) => {
     if (!cut.isOff()) throw error;
   });
   await expectWhole(root, bench.known());

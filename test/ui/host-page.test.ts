@@ -30,10 +30,13 @@ test('every element that the script looks for is there', async () => {
   for (const id of wanted) expect(html).toContain(`id="${id}"`);
 });
 
-test('it asks only for what anybody may read', async () => {
+test('it asks for what is there, and shows the token to its own host only', async () => {
   const script = await read('page.js');
   const asked = [...script.matchAll(/get\('([a-z]+)'\)/g)].map(([, name]) => `/api/v1/updates/${name}`);
-  const open = Object.values(AGENT_ROUTES).filter((route) => route.who === 'open' && route.method === 'GET');
   expect(new Set(asked).size).toBe(4);
-  expect(open.map((route) => route.path)).toEqual(expect.arrayContaining([...new Set(asked)]));
+  const known = Object.values(AGENT_ROUTES).filter((route) => route.method === 'GET');
+  expect(known.map((route) => route.path)).toEqual(expect.arrayContaining([...new Set(asked)]));
+  expect([...script.matchAll(/fetch\(`([^$]*)/g)].map(([, url]) => url)).toEqual(['/api/v1/updates/']);
+  expect(script.match(/fetch\(/g)).toHaveLength(1);
+  expect(script).not.toMatch(/localStorage|cookie|location/);
 });

@@ -10,7 +10,7 @@ import { type Content, type Piece, piecesOfFile, verifiedBlocks } from './pieces
  * in a file and then goes onto the slot like any other image, so both layouts are equally safe against a power cut.
  */
 
-const IMAGE = '/quantix/system.squashfs';
+export const IMAGE_IN_SLOT = '/quantix/system.squashfs';
 const VERSION = '/quantix/VERSION';
 const BLOCK_BYTES = 1 << 20;
 /** The image twice, once as a file of its own and once inside the file system, and its boot files. */
@@ -51,8 +51,8 @@ export async function makeFileSystemImage(machine: Machine, request: FileSystemR
   await copyImage(files, tree, request);
   await files.writeAtomic(`${tree}${VERSION}`, new TextEncoder().encode(`${request.version}\n`));
   // Out of our own copy: nobody has ever had a descriptor of it.
-  await disk.extractFromImage(`${tree}${IMAGE}`, BOOT_FILES, tree, signal);
-  const expected = new Map<string, string>([[IMAGE, content.sha256]]);
+  await disk.extractFromImage(`${tree}${IMAGE_IN_SLOT}`, BOOT_FILES, tree, signal);
+  const expected = new Map<string, string>([[IMAGE_IN_SLOT, content.sha256]]);
   for (const file of BOOT_FILES) expected.set(file, (await files.hash(`${tree}${file}`, signal)).sha256);
   await disk.makeFileSystem(path, tree, `QUANTIX-${slot}`, signal);
   const made = await files.hash(path, signal);
@@ -72,7 +72,7 @@ async function checkSpace(files: Files, scratch: string, sizeBytes: number): Pro
 
 async function copyImage(files: Files, tree: string, { content, pieces, signal }: FileSystemRequest): Promise<void> {
   await files.makeDirectory(`${tree}/quantix`);
-  const copy = await files.openPart(`${tree}${IMAGE}`, 0);
+  const copy = await files.openPart(`${tree}${IMAGE_IN_SLOT}`, 0);
   try {
     for await (const { offset, bytes } of verifiedBlocks(pieces, content, BLOCK_BYTES)) {
       if (signal?.aborted) throw new QxError('CANCELLED', 'making the file system was cancelled');
@@ -82,7 +82,7 @@ async function copyImage(files: Files, tree: string, { content, pieces, signal }
   } finally {
     await copy.close();
   }
-  await files.setMode(`${tree}${IMAGE}`, 0o644);
+  await files.setMode(`${tree}${IMAGE_IN_SLOT}`, 0o644);
 }
 
 async function checkFiles(

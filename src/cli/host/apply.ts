@@ -1,5 +1,6 @@
 import { EXIT, isCode, QxError } from '../../errors.ts';
-import { AGENT_ROUTES, type ApplyRequest } from '../../format/agent-routes.ts';
+import type { ApplyRequest } from '../../format/agent-documents.ts';
+import { AGENT_ROUTES } from '../../format/agent-routes.ts';
 import { type End, follow } from './follow.ts';
 import type { Verb } from './verb.ts';
 

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isCode, QxError } from '../../errors.ts';
-import { AGENT_ROUTES, type ProgressResponse } from '../../format/agent-routes.ts';
+import type { ProgressResponse } from '../../format/agent-documents.ts';
+import { AGENT_ROUTES } from '../../format/agent-routes.ts';
 import { knownCode } from '../client.ts';
 import type { VerbContext } from './verb.ts';
 
@@ -10,7 +11,7 @@ import type { VerbContext } from './verb.ts';
  */
 
 export interface End {
-  readonly kind: 'complete' | 'reboot_required';
+  readonly kind: 'complete' | 'reboot_required' | 'downloaded';
   readonly message: string;
 }
 
@@ -58,6 +59,7 @@ async function pause(signal: AbortSignal): Promise<void> {
 }
 
 function endOf({ kind, version, refused }: NonNullable<ProgressResponse['result']>): End {
+  if (kind === 'downloaded') return { kind, message: `Version ${version} is downloaded and verified.` };
   if (kind === 'complete') return { kind, message: `Updated to version ${version}.` };
   if (kind === 'reboot_required') return { kind, message: `Version ${version} is installed; a reboot finishes it.` };
   const { code, detail, next } = refused ?? { code: 'INTERNAL', detail: 'the agent does not say why' };

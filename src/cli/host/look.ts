@@ -1,12 +1,12 @@
 import { ERRORS, EXIT } from '../../errors.ts';
-import {
-  AGENT_ROUTES,
-  type InstalledVersions,
-  type PlanResponse,
-  type UpdateCheckResponse,
-  type UpdateStatus,
-  type VersionInfo,
-} from '../../format/agent-routes.ts';
+import type {
+  InstalledVersions,
+  PlanResponse,
+  UpdateCheckResponse,
+  UpdateStatus,
+  VersionInfo,
+} from '../../format/agent-documents.ts';
+import { AGENT_ROUTES } from '../../format/agent-routes.ts';
 import { knownCode } from '../client.ts';
 import { formatBytes, table } from '../render.ts';
 import type { Verb } from './verb.ts';

@@ -9,14 +9,13 @@ import fastify, {
   type FastifySchemaValidationError,
   type FastifyServerFactory,
 } from 'fastify';
-import { IsOptional, type TSchema } from 'typebox';
+import { IsOptional, type TSchema, Type } from 'typebox';
 import { QxError } from '../../errors.ts';
 import type { Route, RouteTable } from '../../format/route.ts';
 import type { Admit, Call, Caller, Handler, Reply, Service } from '../../ports/serving.ts';
-import type { Log } from '../../ports.ts';
 import { isMultipart, JSON_BODY_MAX_BYTES, partsOf, readBodies } from './body.ts';
 import { MULTIPART_BODY, schemaOf, securitySchemes } from './openapi.ts';
-import { asRefused, drain, isUnforeseen, refuseNoise, sendProblem } from './problems.ts';
+import { asRefused, drain, IS_HANDLED, isUnforeseen, REFUSAL, refuseNoise, sendProblem } from './problems.ts';
 
 const OPENAPI_PATH = '/api/v1/openapi.json';
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'];
@@ -33,7 +32,9 @@ export function createApp<T extends RouteTable>(
     bodyLimit: JSON_BODY_MAX_BYTES,
     exposeHeadRoutes: false,
     routerOptions: { maxParamLength: 200 },
-    clientErrorHandler: refuseNoise,
+    clientErrorHandler: refuseNoise((error, address) =>
+      service.onRefused?.({ error, caller: { via, address }, route: null, isAnswer: false }),
+    ),
     frameworkErrors: (error, _request, reply) => void sendProblem(reply, { refused: error }),
   });
   app.setValidatorCompiler((route) => validator(route.schema as TSchema, TypeBoxValidatorCompiler(route)));
@@ -42,13 +43,22 @@ export function createApp<T extends RouteTable>(
   app.setSchemaErrorFormatter(([first], part) => new QxError('BAD_REQUEST', `${part}${complaint(first)}`));
   readBodies(app);
   document(app, service);
-  watch(app, service.log, via);
+  app.decorateRequest(REFUSAL, null).decorateRequest(IS_HANDLED, false);
+  watch(app, service, via);
   app.register(async (scope) => {
     for (const [name, route] of Object.entries(service.routes)) {
       addRoute(scope, name, route, service.handlers[name] as Handler<Route>, service.admit, via);
     }
     refuseOtherMethods(scope, Object.values(service.routes));
-    scope.get(OPENAPI_PATH, { schema: { hide: true } }, async () => app.swagger());
+    const document = {
+      method: 'GET',
+      path: OPENAPI_PATH,
+      who: service.documentFor ?? 'open',
+      summary: 'This document',
+      content: 'json',
+      response: Type.Unknown(),
+    } as const satisfies Route;
+    addRoute(scope, 'openapi', document, async () => ({ json: app.swagger() }), service.admit, via);
   });
   return app;
 }
@@ -73,7 +83,7 @@ function document<T extends RouteTable>(app: FastifyInstance, { title, version, 
   app.register(swagger, { openapi: { openapi: '3.1.0', info: { title, version }, components } });
 }
 
-function watch(app: FastifyInstance, log: Log, via: Caller['via']): void {
+function watch<T extends RouteTable>(app: FastifyInstance, { log, onRefused }: Service<T>, via: Caller['via']): void {
   app.setErrorHandler((error, request, reply) => {
     drain(request);
     const refused = asRefused(error);
@@ -95,6 +105,10 @@ function watch(app: FastifyInstance, log: Log, via: Caller['via']): void {
       durationMs: Math.round(reply.elapsedTime),
       address: callerOf(request, via).address,
     });
+    const error = request.getDecorator<QxError | null>(REFUSAL);
+    const isAnswer = request.getDecorator<boolean>(IS_HANDLED);
+    const { operationId: route = null } = (request.routeOptions.schema ?? {}) as { operationId?: string };
+    if (error !== null) onRefused?.({ error, caller: callerOf(request, via), route, isAnswer });
   });
 }
 
@@ -144,6 +158,7 @@ function addRoute(
       if (request.headers.expect !== undefined) reply.raw.writeContinue();
     },
     handler: async (request: FastifyRequest, reply: FastifyReply) => {
+      request.setDecorator(IS_HANDLED, true);
       const answer = await handler(callOf(request, reply, via));
       return send(request, reply, route, answer);
     },
@@ -182,6 +197,7 @@ async function send(
   if (!('type' in answer)) return reply.send();
   reply.header('content-type', answer.type);
   if ('bytes' in answer) return reply.send(answer.bytes);
+  if ('stream' in answer) return reply.send(Readable.from(answer.stream, { objectMode: false }));
   reply.header('content-length', answer.sizeBytes);
   if (request.method === 'HEAD') return reply.send();
   return reply.send(Readable.from(await answer.open(), { objectMode: false }));

@@ -24,6 +24,8 @@ const CONTENT_TYPES = {
   json: 'application/json',
   manifest: 'application/json',
   file: 'application/octet-stream',
+  text: 'text/plain',
+  events: 'text/event-stream',
 } as const;
 
 export function schemaOf(name: string, route: Route): FastifySchema {

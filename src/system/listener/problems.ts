@@ -36,7 +36,12 @@ export interface ProblemReply extends Omit<Denial, 'refused'> {
   readonly members?: Headers;
 }
 
+/** On the request: what its caller was told instead of an answer, and whether the handler of a route has seen it. */
+export const REFUSAL = 'refusal';
+export const IS_HANDLED = 'isHandled';
+
 export function sendProblem(reply: FastifyReply, { refused, members, headers }: ProblemReply): FastifyReply {
+  reply.request.setDecorator(REFUSAL, asQxError(asRefused(refused)));
   const body = problem(asRefused(refused));
   return reply
     .code(body.status)
@@ -46,22 +51,25 @@ export function sendProblem(reply: FastifyReply, { refused, members, headers }: 
 }
 
 /** What is no HTTP never becomes a request; it is answered on the bare socket. */
-export function refuseNoise({ code }: NodeJS.ErrnoException, socket: Socket): void {
-  if (code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
-  const refused =
-    code === 'HPE_HEADER_OVERFLOW'
-      ? new QxError('HEADERS_TOO_LARGE', 'the header fields of this request are too large')
-      : new QxError('BAD_REQUEST', 'this is not a request of HTTP/1.1 that can be read in one way only');
-  const answer = problem(refused);
-  const body = Buffer.from(JSON.stringify(answer));
-  const head = [
-    `HTTP/1.1 ${answer.status} ${STATUS_CODES[answer.status]}`,
-    'Content-Type: application/problem+json',
-    `Content-Length: ${body.length}`,
-    'Connection: close',
-  ];
-  socket.end(Buffer.concat([Buffer.from(`${head.join('\r\n')}\r\n\r\n`), body]), () => socket.destroy());
-}
+export const refuseNoise =
+  (told: (refused: QxError, address: string) => void) =>
+  ({ code }: NodeJS.ErrnoException, socket: Socket): void => {
+    if (code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
+    const refused =
+      code === 'HPE_HEADER_OVERFLOW'
+        ? new QxError('HEADERS_TOO_LARGE', 'the header fields of this request are too large')
+        : new QxError('BAD_REQUEST', 'this is not a request of HTTP/1.1 that can be read in one way only');
+    told(refused, socket.remoteAddress ?? 'unknown');
+    const answer = problem(refused);
+    const body = Buffer.from(JSON.stringify(answer));
+    const head = [
+      `HTTP/1.1 ${answer.status} ${STATUS_CODES[answer.status]}`,
+      'Content-Type: application/problem+json',
+      `Content-Length: ${body.length}`,
+      'Connection: close',
+    ];
+    socket.end(Buffer.concat([Buffer.from(`${head.join('\r\n')}\r\n\r\n`), body]), () => socket.destroy());
+  };
 
 const DRAIN_MAX_BYTES = 64 * 1024 * 1024;
 const DRAIN_MAX_MS = 10_000;

@@ -20,9 +20,22 @@ function complain(text) {
   byId('trouble').textContent = text;
 }
 
+// For as long as this tab is open, and no longer. Storage may be switched off: then it is asked for again.
+function token(value) {
+  try {
+    if (value !== undefined) sessionStorage.setItem('token', value);
+    return sessionStorage.getItem('token') ?? '';
+  } catch {
+    return value ?? '';
+  }
+}
+
 async function get(name) {
-  const answer = await fetch(`/api/v1/updates/${name}`, { headers: { accept: 'application/json' } });
+  const known = token();
+  const headers = { accept: 'application/json', ...(known === '' ? {} : { authorization: `Bearer ${known}` }) };
+  const answer = await fetch(`/api/v1/updates/${name}`, { headers });
   const body = await answer.json().catch(() => ({}));
+  byId('sign-in').hidden = answer.status !== 401;
   if (!answer.ok) throw new Error(body.detail ?? `The agent answered ${answer.status}.`);
   return body;
 }
@@ -78,19 +91,30 @@ async function look() {
   }
 }
 
-async function poll() {
+async function refresh() {
   try {
     await showStatus();
     await showInstalled();
     if (byId('trouble').dataset.by === 'poll') complain('');
   } catch (error) {
     byId('trouble').dataset.by = 'poll';
-    complain(`The agent does not answer: ${error.message}`);
+    complain(byId('sign-in').hidden ? `The agent does not answer: ${error.message}` : error.message);
   }
+}
+
+async function poll() {
+  // A token that was refused is not tried over and over: each try counts as a guess.
+  if (byId('sign-in').hidden) await refresh();
   // One after the other: a slow agent must not be asked again before it has answered.
   setTimeout(poll, POLL_MS);
 }
 
+byId('sign-in').addEventListener('submit', (event) => {
+  event.preventDefault();
+  token(byId('token').value.trim());
+  byId('token').value = '';
+  refresh();
+});
 byId('look').addEventListener('click', () => {
   byId('trouble').dataset.by = 'look';
   look();

@@ -1,0 +1,43 @@
+import { type Refusal, refusal } from '../core/plan.ts';
+import { type Host, instant, PATHS } from './host.ts';
+import { loadJournal, saveJournal } from './store.ts';
+
+/** Reboots that somebody asked for, or that an installed image waits for. None passes by a window, a drain or an inhibitor. */
+
+/** Null: the host may reboot now. */
+export async function rebootRefusal(host: Host): Promise<Refusal | null> {
+  const unlock = await host.files.lock(PATHS.lock);
+  if (unlock === null) return refusal('BUSY', 'an update is under way on this host', 'qx-update status');
+  await unlock();
+  const grant = await host.offer.mayReboot(await armedRelease(host));
+  return grant.granted ? null : refusal('REBOOT_REFUSED', grant.reason, 'repeat it later');
+}
+
+async function armedRelease(host: Host) {
+  const journal = await loadJournal(host);
+  if (journal?.phase !== 'armed') return null;
+  const { product, channel, target_version: version } = journal;
+  return { product, channel, version };
+}
+
+export async function reboot(host: Host, actor: string): Promise<void> {
+  const journal = await loadJournal(host);
+  const version = journal?.phase === 'armed' ? journal.target_version : null;
+  host.log.info('rebooting', { version });
+  await host.audit.record({ event: 'reboot_requested', actor, fields: { version } });
+  await noteReboot(host);
+  await host.boot.reboot();
+}
+
+/** Only a measurement: a reboot does not fail for it. */
+async function noteReboot(host: Host): Promise<void> {
+  const unlock = await host.files.lock(PATHS.lock);
+  if (unlock === null) return;
+  try {
+    const journal = await loadJournal(host);
+    if (journal?.phase !== 'armed') return;
+    await saveJournal(host, { ...journal, timings: { ...journal.timings, rebooting_at: instant(host.clock) } });
+  } finally {
+    await unlock();
+  }
+}

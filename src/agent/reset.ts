@@ -1,0 +1,30 @@
+import { type Refusal, refusal } from '../core/plan.ts';
+import { isSettled } from '../core/update.ts';
+import { type Host, PATHS } from './host.ts';
+import { recover } from './recover.ts';
+import { loadJournal, saveJournal } from './store.ts';
+
+/** The operator has seen how the last update ended: the status says so no longer. What is installed stays as it is. */
+export async function reset(host: Host, { downloads }: { downloads: boolean }, actor: string): Promise<Refusal | null> {
+  const unlock = await host.files.lock(PATHS.lock);
+  if (unlock === null) return refusal('BUSY', 'an update is under way on this host', 'qx-update cancel');
+  try {
+    await recover(host);
+    const journal = await loadJournal(host);
+    if (journal !== null && isSettled(journal.phase)) await saveJournal(host, { ...journal, dismissed: true });
+    if (downloads) await clearDownloads(host);
+    await host.audit.record({ event: 'status_reset', actor, fields: { downloads } });
+    return null;
+  } finally {
+    await unlock();
+  }
+}
+
+/** An operator may have named a folder that holds other things too. */
+const OURS = /^[a-f0-9]{64}\.(?:part|etag)$|\.(?:tar\.zst|tar\.gz|squashfs)$/;
+
+async function clearDownloads({ files, config: { stagingDirectory } }: Host): Promise<void> {
+  for (const name of await files.list(stagingDirectory)) {
+    if (OURS.test(name)) await files.remove(`${stagingDirectory}/${name}`);
+  }
+}
