@@ -80,6 +80,7 @@ export const ERRORS = {
   ARCHIVE_TOO_LARGE: row(422, 'verification'),
   ARTIFACT_MISSING: row(409, 'verification'),
   ARTIFACT_UNLISTED: row(409, 'verification'),
+  BUNDLE_INVALID: row(422, 'verification'),
   IMAGE_UNBOOTABLE: row(422, 'verification'),
   NO_SPACE: row(507, 'noSpace', true),
   SLOT_TOO_SMALL: row(507, 'noSpace'),

@@ -1,6 +1,7 @@
 import type { Config } from '../format/config.ts';
 import type { Keyring } from '../format/keyring.ts';
 import type { Audit } from '../ports/audit.ts';
+import type { Bundles } from '../ports/bundle.ts';
 import type { Ranges } from '../ports/serving.ts';
 import type {
   Archive,
@@ -29,6 +30,7 @@ export interface Host {
   readonly ranges: Ranges;
   readonly archive: Archive;
   readonly http: Http;
+  readonly bundles: Bundles;
   readonly disk: Disk;
   readonly boot: Boot;
   readonly services: Services;

@@ -2,6 +2,8 @@ import { randomBytes } from 'node:crypto';
 import type { Http } from '../ports.ts';
 import { packArchive } from '../system/archive/pack.ts';
 import { hostArchive } from '../system/archive.ts';
+import { bundleWriter } from '../system/bundle/write.ts';
+import { operatorBundles } from '../system/bundle.ts';
 import { hostClock } from '../system/clock.ts';
 import { hostFiles } from '../system/files.ts';
 import { undiciHttp } from '../system/http.ts';
@@ -30,6 +32,7 @@ export const machineTools = (http: Http): ReleaseTools => ({
   files: hostFiles(''),
   ranges: hostRanges(''),
   archive: hostArchive(''),
+  bundles: { ...operatorBundles(), ...bundleWriter() },
   clock: hostClock(hostProcess()),
   http,
   upload: undiciUpload(),

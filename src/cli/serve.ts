@@ -30,6 +30,7 @@ export async function composeHost(root: string, options: HostOptions): Promise<C
   const { hostKeyring } = await import('../agent/keyring.ts');
   const { standaloneOffer, standaloneReport } = await import('../agent/standalone.ts');
   const { hostArchive } = await import('../system/archive.ts');
+  const { operatorBundles } = await import('../system/bundle.ts');
   const { hostDisk } = await import('../system/disk.ts');
   const { grubBoot } = await import('../system/grub.ts');
   const { undiciHttp } = await import('../system/http.ts');
@@ -55,6 +56,7 @@ export async function composeHost(root: string, options: HostOptions): Promise<C
     ranges: hostRanges(root),
     archive: hostArchive(root),
     http,
+    bundles: operatorBundles(),
     disk: hostDisk({ root, slots: config.slots, process: runner }),
     boot: grubBoot(root, runner),
     services: openrc(root, runner),

@@ -191,6 +191,6 @@ async function verify(
   const detail = `${artifact.artifact} from ${base} has SHA-256 ${sha256}, ${artifact.sha256} was signed`;
   log.warn('artifact_refused', { code: 'HASH_MISMATCH', detail, artifact: artifact.artifact });
   return new QxError('HASH_MISMATCH', detail, {
-    next: 'the server has other bytes than were signed; tell whoever runs it, nothing was installed',
+    next: 'these are not the bytes that were signed: tell whoever runs the server or made the bundle; nothing was installed',
   });
 }

@@ -13,6 +13,9 @@ import { checkShape, INSTANT_PATTERN } from './schema.ts';
  * the key, and decides nothing.
  */
 
+/** What an envelope is called wherever it lies in a folder with its artifacts. */
+export const ENVELOPE_NAME = 'manifest.signed.json';
+
 const SIGNATURE = /^[A-Za-z0-9+/]{86}==$/;
 
 const Signature = Type.Object({ key_id: Type.String(), signature: Type.String() }, { additionalProperties: false });

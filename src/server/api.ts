@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto';
 import { QxError } from '../errors.ts';
+import { ENVELOPE_NAME } from '../format/envelope.ts';
 import { artifactsOf, CHANNELS, type Channel, type Product } from '../format/manifest.ts';
 import type { SERVER_ROUTES } from '../format/routes.ts';
 import type { Caller, Handlers, Ranges, Reply } from '../ports/serving.ts';
 import type { Clock } from '../ports.ts';
 import {
-  ENVELOPE_NAME,
   folderOf,
   latestRelease,
   listReleases,

@@ -1,4 +1,5 @@
 import { QxError } from '../errors.ts';
+import { ENVELOPE_NAME } from '../format/envelope.ts';
 import { parseStrict } from '../format/json.ts';
 import { CHANNELS, type Channel, type Manifest, PRODUCTS, type Product, readManifest } from '../format/manifest.ts';
 import { checkVersion, compareVersions, isVersion } from '../format/version.ts';
@@ -23,7 +24,6 @@ export interface Release {
   readonly envelope: Uint8Array;
 }
 
-export const ENVELOPE_NAME = 'manifest.signed.json';
 export const MANIFEST_NAME = 'manifest.json';
 export const ENVELOPE_MAX_BYTES = 1 << 20;
 

@@ -9,6 +9,7 @@ import { readConfig } from '../../src/format/config.ts';
 import { encodeBoot } from '../../src/format/grubenv.ts';
 import type { Clock, Files, Grant, Outcome, Random, ServiceState, Services } from '../../src/ports.ts';
 import { hostArchive } from '../../src/system/archive.ts';
+import { operatorBundles } from '../../src/system/bundle.ts';
 import { hostDisk } from '../../src/system/disk.ts';
 import { hostFiles } from '../../src/system/files.ts';
 import { grubBoot } from '../../src/system/grub.ts';
@@ -156,6 +157,7 @@ export async function openHost({
     ranges: hostRanges(root),
     archive: hostArchive(root),
     http: site,
+    bundles: operatorBundles(),
     disk: hostDisk({ root, slots: config.slots, process: runner }),
     boot: {
       ...grubBoot(root, runner),

@@ -1,73 +1,99 @@
-import { basename, join } from 'node:path';
-import { QxError } from '../../errors.ts';
-import { openEnvelope, type SignedManifest } from '../../format/envelope.ts';
-import type { Keyring } from '../../format/keyring.ts';
-import { type ArtifactRef, artifactsOf, type Manifest } from '../../format/manifest.ts';
-import { readDocument } from './documents.ts';
-import type { ReleaseTools } from './tools.ts';
+import { join } from 'node:path';
+import type { Command } from 'commander';
+import { ENVELOPE_NAME } from '../../format/envelope.ts';
+import type { Manifest } from '../../format/manifest.ts';
+import { formatBytes, table } from '../render.ts';
+import { examples, type Output, runs } from '../verb.ts';
+import { KEYRING_HELP, KEYRING_OPTION, loadKeyring } from './documents.ts';
+import { refuseExpired } from './reissue.ts';
+import {
+  checkArtifacts,
+  type Expectations,
+  expectRelease,
+  readReleaseFiles,
+  SOURCES_HELP,
+  withExpectations,
+} from './release-files.ts';
+import type { ReleaseProgram, ReleaseTools } from './tools.ts';
 
-/** A release as it lies on the release engineer's disk: an envelope, and the files that it speaks of. */
-export interface Bundle {
-  readonly envelope: Uint8Array;
-  readonly signed: SignedManifest;
-  /** Artifact name -> path. */
-  readonly files: ReadonlyMap<string, string>;
+interface BundleOptions extends Expectations {
+  readonly keyring?: string;
+  readonly out?: string;
 }
 
-export const ENVELOPE_NAME = 'manifest.signed.json';
+export const BUNDLE_SUFFIX = '.qxb';
 
-/** One folder, or the envelope and the artifacts one by one. */
-export async function readBundle(tools: ReleaseTools, sources: readonly string[], keyring: Keyring): Promise<Bundle> {
-  const paths = await expand(tools, sources);
-  const envelopes = paths.filter((path) => path.endsWith('.signed.json'));
-  const [envelopePath] = envelopes;
-  if (envelopePath === undefined || envelopes.length > 1) {
-    throw new QxError('USAGE', `${envelopes.length} signed manifests among these files, where one is needed`, {
-      next: `qx-release sign manifest.json --key FILE makes ${ENVELOPE_NAME}`,
-    });
-  }
-  const envelope = await readDocument(tools, envelopePath);
-  const signed = await openEnvelope(envelope, keyring);
-  return { envelope, signed, files: new Map(paths.map((path) => [basename(path), path])) };
+export function addBundle(commands: Command, program: ReleaseProgram): void {
+  const command = withExpectations(commands.command('bundle'))
+    .summary('put a signed release into one file, for hosts without a network')
+    .description(
+      'Makes an offline bundle: one file (a tar) with the signed manifest and all that it speaks of. Hosts trust it no more and no less than a server.',
+    )
+    .argument('<source...>', SOURCES_HELP)
+    .option(KEYRING_OPTION, KEYRING_HELP)
+    .option(
+      '--out <path>',
+      `file to write, or folder to write it in (default: PRODUCT-VERSION-CHANNEL${BUNDLE_SUFFIX})`,
+    )
+    .addHelpText(
+      'after',
+      examples(
+        'qx-release bundle build/release --out /mnt/usb',
+        'qx-release bundle build/release --channel stable --keyring keyring.json --json',
+        'qx-release bundle manifest.signed.json qx-node.tar.zst --out qx-node.qxb',
+        'qx-update install /mnt/usb/quantix-os-1.2.0-stable.qxb   (on the host)',
+      ),
+    );
+  runs<BundleOptions>(command, program, (output, options, sources) => bundle(program.tools, output, options, sources));
 }
 
-async function expand(tools: ReleaseTools, sources: readonly string[]): Promise<string[]> {
-  const paths: string[] = [];
-  for (const source of sources) {
-    const path = await tools.followed(source);
-    const info = await tools.files.info(path);
-    if (info === null) throw new QxError('NOT_FOUND', `there is no file or folder ${source}`);
-    if (info.kind === 'directory') paths.push(...(await tools.files.list(path)).map((name) => join(path, name)));
-    // The name that was given counts, not that of the file which a link leads to.
-    else paths.push(source);
-  }
-  return paths;
-}
-
-export interface CheckedArtifact extends ArtifactRef {
-  readonly path: string;
-}
-
-/** Hash and size of every artifact. @throws QxError ARTIFACT_MISSING | SIZE_MISMATCH | HASH_MISMATCH */
-export async function checkArtifacts(
+async function bundle(
   tools: ReleaseTools,
-  manifest: Manifest,
-  files: ReadonlyMap<string, string>,
-): Promise<CheckedArtifact[]> {
-  const checked: CheckedArtifact[] = [];
-  for (const ref of artifactsOf(manifest)) {
-    const named = files.get(ref.artifact);
-    if (named === undefined)
-      throw new QxError('ARTIFACT_MISSING', `the release speaks of ${ref.artifact}, which is not here`);
-    const path = await tools.followed(named);
-    const { sha256, sizeBytes } = await tools.files.hash(path);
-    if (sizeBytes !== ref.size_bytes) {
-      throw new QxError('SIZE_MISMATCH', `${ref.artifact} has ${sizeBytes} bytes, the manifest says ${ref.size_bytes}`);
-    }
-    if (sha256 !== ref.sha256) {
-      throw new QxError('HASH_MISMATCH', `${ref.artifact} is not the file that was signed: its sha256 is ${sha256}`);
-    }
-    checked.push({ artifact: ref.artifact, sha256, size_bytes: sizeBytes, path });
-  }
-  return checked;
+  output: Output,
+  options: BundleOptions,
+  sources: readonly string[],
+): Promise<void> {
+  const keyring = await loadKeyring(tools, options.keyring);
+  const { envelope, signed, files } = await readReleaseFiles(tools, sources, keyring);
+  const { manifest, keyIds } = signed;
+  expectRelease(manifest, options, 'nothing was written');
+  refuseExpired(manifest.expires_at, tools.clock.nowMs(), 'qx-release refresh signs it again with a later expiry');
+  const artifacts = await checkArtifacts(tools, manifest, files);
+  const path = await targetOf(tools, manifest, options.out);
+  const members = [
+    { name: ENVELOPE_NAME, sizeBytes: envelope.length, content: envelope },
+    ...artifacts.map(({ artifact, sha256, size_bytes, path }) => ({
+      name: artifact,
+      sizeBytes: size_bytes,
+      sha256,
+      content: { path },
+    })),
+  ];
+  const onBytes = (done: number, total: number) => output.progress.report({ label: 'bundle', done, total });
+  const written = await tools.bundles.write(path, members, onBytes);
+  output.progress.end();
+  const { product, version, channel, sequence, expires_at } = manifest;
+  const status = written.isNew ? 'written' : 'unchanged';
+  output.result(
+    {
+      ...{ status, path, product, version, channel, sequence, expires_at, key_ids: keyIds },
+      ...{ sha256: written.sha256, size_bytes: written.sizeBytes },
+      artifacts: artifacts.map(({ artifact, sha256, size_bytes }) => ({ artifact, sha256, size_bytes })),
+    },
+    table([
+      ['release', `${product} ${version} for ${channel}`],
+      ['signed by', keyIds.join(', ')],
+      ['expires', expires_at ?? 'never'],
+      ...artifacts.map((a) => ['file', `${a.artifact} (${formatBytes(a.size_bytes)})`]),
+      ['bundle', `${path} (${formatBytes(written.sizeBytes)})${written.isNew ? '' : ', as it was'}`],
+      ['sha256', written.sha256],
+    ]),
+  );
+}
+
+async function targetOf(tools: ReleaseTools, manifest: Manifest, out = '.'): Promise<string> {
+  const path = await tools.followed(out);
+  const { product, version, channel } = manifest;
+  const isFolder = (await tools.files.info(path))?.kind === 'directory';
+  return isFolder ? join(path, `${product}-${version}-${channel}${BUNDLE_SUFFIX}`) : path;
 }

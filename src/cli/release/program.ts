@@ -1,5 +1,6 @@
 import { rootCommand, runCommand } from '../command.ts';
 import { schemaOf } from '../verb.ts';
+import { addBundle } from './bundle.ts';
 import { addKeygen, addTrust } from './keys.ts';
 import { addManifest } from './manifest.ts';
 import { addPack } from './pack.ts';
@@ -10,7 +11,7 @@ import { addSign } from './sign.ts';
 import type { ReleaseTools } from './tools.ts';
 import { addVerify } from './verify.ts';
 
-const DESCRIPTION = 'Makes keys, packs, signs, verifies and publishes releases.';
+const DESCRIPTION = 'Makes keys, packs, signs, verifies, publishes and bundles releases.';
 const WORKFLOW = `
 A release, step by step:
   qx-release keygen --key-id dev-1 --kind development --keyring keyring.json
@@ -32,6 +33,7 @@ const VERBS = [
   addRefresh,
   addPromote,
   addPublish,
+  addBundle,
 ] as const;
 
 export async function runRelease(args: readonly string[], tools: ReleaseTools): Promise<number> {

@@ -1,35 +1,36 @@
-import { type Command, Option } from 'commander';
-import { QxError } from '../../errors.ts';
-import type { Channel, Manifest } from '../../format/manifest.ts';
+import type { Command } from 'commander';
+import { ENVELOPE_NAME } from '../../format/envelope.ts';
+import type { Manifest } from '../../format/manifest.ts';
 import type { UploadPart } from '../../ports.ts';
 import { formatBytes, table } from '../render.ts';
 import { examples, type Output, runs } from '../verb.ts';
-import { type CheckedArtifact, checkArtifacts, ENVELOPE_NAME, readBundle } from './bundle.ts';
 import { KEYRING_HELP, KEYRING_OPTION, loadKeyring } from './documents.ts';
-import { asVersion, channelOption } from './options.ts';
 import { refuseExpired } from './reissue.ts';
+import {
+  type CheckedArtifact,
+  checkArtifacts,
+  type Expectations,
+  expectRelease,
+  readReleaseFiles,
+  SOURCES_HELP,
+  withExpectations,
+} from './release-files.ts';
 import { publishParts, publishToken, type ServerOptions, serverUrl, withToken } from './server.ts';
 import type { ReleaseProgram, ReleaseTools } from './tools.ts';
 
-interface PublishOptions extends ServerOptions {
+interface PublishOptions extends ServerOptions, Expectations {
   readonly keyring?: string;
-  readonly channel?: Channel;
-  readonly version?: string;
-  readonly component?: readonly string[];
   readonly dryRun?: boolean;
 }
 
 export function addPublish(commands: Command, program: ReleaseProgram): void {
-  const command = withToken(commands.command('publish'))
+  const command = withExpectations(withToken(commands.command('publish')))
     .summary('send a signed release to an update server')
     .description(
       'Publishes a signed release. Signatures and hashes are checked first; publishing the same release again changes nothing.',
     )
-    .argument('<source...>', `folder that holds ${ENVELOPE_NAME} and the files it speaks of; or these files`)
+    .argument('<source...>', SOURCES_HELP)
     .option(KEYRING_OPTION, KEYRING_HELP)
-    .addOption(channelOption('--channel <name>', 'refuse unless the release is for this channel'))
-    .option('--version <version>', 'refuse unless it is this version', asVersion)
-    .addOption(new Option('--component <name...>', 'refuse unless it has exactly these components'))
     .option('--dry-run', 'check everything and say what would be sent, without speaking to the server')
     .addHelpText(
       'after',
@@ -52,8 +53,8 @@ async function publish(
   sources: readonly string[],
 ): Promise<void> {
   const keyring = await loadKeyring(tools, options.keyring);
-  const { envelope, signed, files } = await readBundle(tools, sources, keyring);
-  expectRelease(signed.manifest, options);
+  const { envelope, signed, files } = await readReleaseFiles(tools, sources, keyring);
+  expectRelease(signed.manifest, options, 'nothing was sent');
   refuseExpired(
     signed.manifest.expires_at,
     tools.clock.nowMs(),
@@ -80,18 +81,6 @@ async function publish(
   output.result({ status: 'published', ...facts }, `${overview(facts, artifacts)}published\n`);
 }
 
-/** What the caller believes to publish; a script that got hold of another folder must not publish that. */
-function expectRelease(manifest: Manifest, { channel, version, component }: PublishOptions): void {
-  const refuse = (what: string) => new QxError('USAGE', `this release ${what}; nothing was sent`);
-  if (channel !== undefined && channel !== manifest.channel) throw refuse(`is signed for channel ${manifest.channel}`);
-  if (version !== undefined && version !== manifest.version) throw refuse(`is version ${manifest.version}`);
-  const names = manifest.components.map((c) => c.name).sort();
-  if (component !== undefined && [...component].sort().join() !== names.join()) {
-    throw refuse(`has the components ${names.join(', ') || '(none)'}`);
-  }
-}
-
-/** The envelope goes first: the server then refuses what it will not take before it has received an image. */
 function partsOf(manifest: Manifest, envelope: Uint8Array, artifacts: readonly CheckedArtifact[]): UploadPart[] {
   const partName = (artifact: string): string => {
     if (manifest.full_image?.artifact === artifact) return 'full_image';

@@ -1,10 +1,9 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import { QxError } from '../../errors.ts';
-import { openEnvelope } from '../../format/envelope.ts';
+import { ENVELOPE_NAME, openEnvelope } from '../../format/envelope.ts';
 import type { Channel, Product } from '../../format/manifest.ts';
 import { isVersion } from '../../format/version.ts';
 import { examples, type Output, runs } from '../verb.ts';
-import { ENVELOPE_NAME } from './bundle.ts';
 import { loadKeyring, manifestInside, pretty, readDocument } from './documents.ts';
 import { asDurationMs, asSequence, channelOption, instantOf, productOption } from './options.ts';
 import { nextSequence, reissued } from './reissue.ts';

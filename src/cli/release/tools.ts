@@ -1,3 +1,4 @@
+import type { Bundles, BundleWriter } from '../../ports/bundle.ts';
 import type { Ranges } from '../../ports/serving.ts';
 import type { Archive, Clock, Files, Http, ProcessResult, Upload } from '../../ports.ts';
 import type { Stream } from '../render.ts';
@@ -15,6 +16,7 @@ export interface ReleaseTools {
   readonly files: Files;
   readonly ranges: Ranges;
   readonly archive: Archive;
+  readonly bundles: Bundles & BundleWriter;
   readonly clock: Clock;
   readonly http: Http;
   readonly upload: Upload;

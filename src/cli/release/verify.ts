@@ -1,10 +1,17 @@
+import { createHash } from 'node:crypto';
 import { dirname, join } from 'node:path';
 import type { Command } from 'commander';
-import { openEnvelope } from '../../format/envelope.ts';
+import { readBundle } from '../../delivery/offline.ts';
+import { QxError } from '../../errors.ts';
+import { openEnvelope, type SignedManifest } from '../../format/envelope.ts';
+import type { Keyring } from '../../format/keyring.ts';
+import { type ArtifactRef, artifactsOf } from '../../format/manifest.ts';
+import type { OpenBundle } from '../../ports/bundle.ts';
 import { formatBytes, table } from '../render.ts';
 import { examples, type Output, runs } from '../verb.ts';
-import { checkArtifacts } from './bundle.ts';
+import { BUNDLE_SUFFIX } from './bundle.ts';
 import { KEYRING_HELP, KEYRING_OPTION, loadKeyring, readDocument } from './documents.ts';
+import { checkArtifacts } from './release-files.ts';
 import type { ReleaseProgram, ReleaseTools } from './tools.ts';
 
 interface VerifyOptions {
@@ -16,14 +23,15 @@ export function addVerify(commands: Command, program: ReleaseProgram): void {
   const command = commands
     .command('verify')
     .summary('say what is signed by whom, and check the files')
-    .description('Checks an envelope as a host would. Exit code 7 when anything does not fit.')
-    .argument('<envelope>', 'manifest.signed.json')
+    .description('Checks an envelope, or a whole bundle, as a host would. Exit code 7 when anything does not fit.')
+    .argument('<source>', `manifest.signed.json, or a bundle (FILE${BUNDLE_SUFFIX})`)
     .option(KEYRING_OPTION, KEYRING_HELP)
     .option('--artifacts [dir]', 'also check hash and size of every file (default folder: that of the envelope)')
     .addHelpText(
       'after',
       examples(
         'qx-release verify build/manifest.signed.json --artifacts',
+        'qx-release verify /mnt/usb/quantix-os-1.2.0-stable.qxb',
         'qx-release verify manifest.signed.json --keyring keyring.json --json',
       ),
     );
@@ -32,18 +40,53 @@ export function addVerify(commands: Command, program: ReleaseProgram): void {
   );
 }
 
-async function verify(tools: ReleaseTools, output: Output, options: VerifyOptions, source: string): Promise<void> {
+/** What the signatures say, and of which files it is known that they are those that were signed; null where nobody looked. */
+interface Verified extends SignedManifest {
+  readonly checked: readonly ArtifactRef[] | null;
+}
+
+async function verified(tools: ReleaseTools, options: VerifyOptions, source: string): Promise<Verified> {
   const keyring = await loadKeyring(tools, options.keyring);
-  const { manifest, keyIds, digest } = await openEnvelope(await readDocument(tools, source), keyring);
+  if (source.endsWith(BUNDLE_SUFFIX)) {
+    if (typeof options.artifacts === 'string') throw new QxError('USAGE', 'the files of a bundle are in the bundle');
+    return verifiedBundle(tools, keyring, source);
+  }
+  const signed = await openEnvelope(await readDocument(tools, source), keyring);
   const folder = options.artifacts === true ? dirname(source) : options.artifacts;
-  const artifacts = folder === undefined ? null : await checkArtifacts(tools, manifest, await filesIn(tools, folder));
+  if (folder === undefined) return { ...signed, checked: null };
+  return { ...signed, checked: await checkArtifacts(tools, signed.manifest, await filesIn(tools, folder)) };
+}
+
+async function verifiedBundle(tools: ReleaseTools, keyring: Keyring, source: string): Promise<Verified> {
+  const bundle = await tools.bundles.open(await tools.followed(source));
+  try {
+    const signed = await readBundle(bundle, keyring);
+    const checked = artifactsOf(signed.manifest);
+    for (const artifact of checked) await checkBundled(bundle, artifact);
+    return { ...signed, checked };
+  } finally {
+    await bundle.close();
+  }
+}
+
+/** @throws QxError HASH_MISMATCH */
+async function checkBundled(bundle: OpenBundle, { artifact, sha256 }: ArtifactRef): Promise<void> {
+  const hash = createHash('sha256');
+  for await (const piece of bundle.read(artifact, 0)) hash.update(piece);
+  const found = hash.digest('hex');
+  if (found === sha256) return;
+  throw new QxError('HASH_MISMATCH', `${artifact} is not the file that was signed: its sha256 is ${found}`);
+}
+
+async function verify(tools: ReleaseTools, output: Output, options: VerifyOptions, source: string): Promise<void> {
+  const { manifest, keyIds, digest, checked } = await verified(tools, options, source);
   const { product, version, channel, release_date, sequence, expires_at } = manifest;
   const isExpired = expires_at !== undefined && Date.parse(expires_at) <= tools.clock.nowMs();
   if (isExpired) output.note(`warning: expired at ${expires_at}; no host installs it any more (qx-release refresh)`);
   const facts = { product, version, channel, release_date, sequence, expires_at, is_expired: isExpired };
-  const checked = artifacts?.map(({ artifact, sha256, size_bytes }) => ({ artifact, sha256, size_bytes })) ?? null;
+  const artifacts = checked?.map(({ artifact, sha256, size_bytes }) => ({ artifact, sha256, size_bytes })) ?? null;
   output.result(
-    { ...facts, digest, key_ids: keyIds, artifacts: checked },
+    { ...facts, digest, key_ids: keyIds, artifacts },
     table([
       ['release', `${product} ${version} for ${channel}`],
       ['signed by', keyIds.join(', ')],
@@ -51,7 +94,7 @@ async function verify(tools: ReleaseTools, output: Output, options: VerifyOption
       ['sequence', String(sequence ?? 'none')],
       ['expires', expires_at ?? 'never'],
       ['digest', digest],
-      ...(checked ?? []).map((a) => ['file ok', `${a.artifact} (${formatBytes(a.size_bytes)})`]),
+      ...(artifacts ?? []).map((a) => ['file ok', `${a.artifact} (${formatBytes(a.size_bytes)})`]),
     ]),
   );
 }

@@ -5,9 +5,9 @@ import { basename, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { constants, createZstdCompress } from 'node:zlib';
-import { Header, type HeaderData, Pax } from 'tar';
 import { QxError } from '../../errors.ts';
 import { openRegular, replace } from '../durable.ts';
+import { type Member as Headed, headerOf } from './header.ts';
 import { plainPath, SeenNames } from './names.ts';
 import { BLOCK_BYTES } from './tar-reader.ts';
 
@@ -18,12 +18,8 @@ export interface PackedArchive {
   readonly kind: 'file' | 'directory';
 }
 
-interface Member {
-  readonly path: string;
+interface Member extends Headed {
   readonly source: string;
-  readonly kind: 'file' | 'directory';
-  readonly sizeBytes: number;
-  readonly mode: number;
 }
 
 const READ_BYTES = 1 << 20;
@@ -101,22 +97,6 @@ async function* tarOf(members: readonly Member[]): AsyncGenerator<Uint8Array> {
     if (found.kind === 'file') yield* contentOf(found);
   }
   yield Buffer.alloc(2 * BLOCK_BYTES);
-}
-
-function headerOf({ path, kind, sizeBytes, mode }: Member): Buffer {
-  const fields: HeaderData = {
-    path: kind === 'directory' ? `${path}/` : path,
-    type: kind === 'directory' ? 'Directory' : 'File',
-    mode,
-    size: sizeBytes,
-    uid: 0,
-    gid: 0,
-    mtime: new Date(0),
-  };
-  const block = Buffer.alloc(BLOCK_BYTES);
-  const doesNotFit = new Header(fields).encode(block);
-  if (!doesNotFit) return block;
-  return Buffer.concat([new Pax({ path: fields.path ?? path, size: sizeBytes, mode: 0o644 }).encode(), block]);
 }
 
 async function* contentOf({ source, sizeBytes }: Member): AsyncGenerator<Uint8Array> {
