@@ -8,7 +8,7 @@ import { checkEnvelope, invalidBundle, isEntryName, MAX_ENTRIES, readLayout } fr
 import { isMissing, openRegular } from './durable.ts';
 
 const { O_RDONLY, O_NONBLOCK } = constants;
-const PIECE_BYTES = 1 << 20;
+const PIECE_BYTES = 256 * 1024;
 
 /** Bundles that an operator names. Links are followed once, to what is open from then on. */
 export const operatorBundles = (): Bundles => ({ open: openBundle });

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { mkdir, open, rename, stat, symlink, truncate, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { execa } from 'execa';
 import { describe, expect, test } from 'vitest';
 import { DOCUMENT_LIMITS } from '../../src/format/json.ts';
@@ -95,6 +96,19 @@ describe('a bundle', () => {
     expect((await execa('tar', ['-tvf', path])).stdout).toContain(String(9 * 2 ** 30));
   });
 });
+
+test('an image of any size is copied in and out of a bundle with the same memory', async () => {
+  const usb = stick();
+  const peakKib = async (sizeMib: number): Promise<number> => {
+    await writeFile(usb.at('image'), '');
+    await truncate(usb.at('image'), sizeMib << 20);
+    const child = join(import.meta.dirname, '../support/bundle-child.ts');
+    const { stdout } = await execa(process.execPath, [child, usb.at('image'), usb.at(`${sizeMib}.qxb`)]);
+    return Number(stdout);
+  };
+  const small = await peakKib(64);
+  expect((await peakKib(320)) - small).toBeLessThan(64 << 10);
+}, 120_000);
 
 describe('is no bundle:', () => {
   const refused = async (bytes: Uint8Array): Promise<unknown> => refusal(async () => opened(await stick().put(bytes)));

@@ -8,7 +8,7 @@ import type { BundleMember, BundleWriter } from '../../ports/bundle.ts';
 import { hasCode, isMissing, openRegular, replace } from '../durable.ts';
 import { END_BYTES, entryHeader, paddingBytes } from './layout.ts';
 
-const READ_BYTES = 1 << 20;
+const READ_BYTES = 256 * 1024;
 
 export const bundleWriter = (): BundleWriter => ({ write });
 
