@@ -134,8 +134,8 @@ export interface UploadPart {
   readonly name: string;
   readonly fileName: string;
   readonly sizeBytes: number;
-  /** Bytes at hand, or a file that is read while it is sent. */
-  readonly content: Uint8Array | { readonly path: string };
+  /** Bytes at hand, or what is read while it is sent, from its start at each attempt. */
+  readonly content: Uint8Array | { readonly path: string } | { readonly read: () => AsyncIterable<Uint8Array> };
 }
 
 export interface UploadLimits {

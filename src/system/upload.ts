@@ -86,7 +86,11 @@ async function* contentOf({ content, sizeBytes, fileName }: UploadPart): AsyncGe
   }
   if (sizeBytes === 0) return;
   const seen = { sizeBytes: 0 };
-  for await (const piece of createReadStream(content.path, { highWaterMark: CHUNK_BYTES, end: sizeBytes - 1 })) {
+  const pieces: AsyncIterable<Uint8Array> =
+    'read' in content
+      ? content.read()
+      : createReadStream(content.path, { highWaterMark: CHUNK_BYTES, end: sizeBytes - 1 });
+  for await (const piece of pieces) {
     seen.sizeBytes += piece.length;
     yield piece;
   }

@@ -129,6 +129,25 @@ requires({ commands: ['mksquashfs'] })('publish', () => {
     refused(await run(['publish', ...files.slice(0, 2), '--json']), 'ARTIFACT_MISSING', 7);
   });
 
+  test('a bundle that was carried to the site of the server', async () => {
+    const made = await desk();
+    const { at } = made;
+    const { run, served } = await serving(made);
+    expect(await run(['bundle', at('build'), '--out', at('carried.qxb')])).toMatchObject({ exitCode: 0 });
+    const dry = await run(['publish', at('carried.qxb'), '--dry-run', '--json']);
+    expect(document(dry)).toEqual(document(await run(['publish', at('build'), '--dry-run', '--json'])));
+    refused(await run(['publish', at('carried.qxb'), '--channel', 'stable', '--json']), 'USAGE', 2);
+    const published = document(await run(['publish', at('carried.qxb'), '--json']));
+    expect(published).toMatchObject({ status: 'published', version: '1.2.0' });
+    for (const name of ['qx-node.tar.zst', 'system.squashfs', 'manifest.signed.json']) {
+      const { bytes } = await served(`releases/1.2.0/${name}?channel=dev`);
+      expect(bytes.equals(await readFile(at(`build/${name}`)))).toBe(true);
+    }
+    const bytes = await readFile(at('carried.qxb'));
+    await writeFile(at('carried.qxb'), bytes.fill(0x58, bytes.length - 4096, bytes.length - 4000));
+    refused(await run(['publish', at('carried.qxb'), '--json']), 'HASH_MISMATCH', 7);
+  });
+
   test('a dry run checks everything, needs no token and sends nothing', async () => {
     const made = await desk();
     const { at } = made;

@@ -4,6 +4,7 @@ import { ENVELOPE_NAME } from '../../format/envelope.ts';
 import type { Manifest } from '../../format/manifest.ts';
 import { formatBytes, table } from '../render.ts';
 import { examples, type Output, runs } from '../verb.ts';
+import { BUNDLE_SUFFIX } from './carried.ts';
 import { KEYRING_HELP, KEYRING_OPTION, loadKeyring } from './documents.ts';
 import { refuseExpired } from './reissue.ts';
 import {
@@ -20,8 +21,6 @@ interface BundleOptions extends Expectations {
   readonly keyring?: string;
   readonly out?: string;
 }
-
-export const BUNDLE_SUFFIX = '.qxb';
 
 export function addBundle(commands: Command, program: ReleaseProgram): void {
   const command = withExpectations(commands.command('bundle'))

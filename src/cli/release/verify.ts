@@ -1,15 +1,11 @@
-import { createHash } from 'node:crypto';
 import { dirname, join } from 'node:path';
 import type { Command } from 'commander';
-import { readBundle } from '../../delivery/offline.ts';
 import { QxError } from '../../errors.ts';
 import { openEnvelope, type SignedManifest } from '../../format/envelope.ts';
-import type { Keyring } from '../../format/keyring.ts';
-import { type ArtifactRef, artifactsOf } from '../../format/manifest.ts';
-import type { OpenBundle } from '../../ports/bundle.ts';
+import type { ArtifactRef } from '../../format/manifest.ts';
 import { formatBytes, table } from '../render.ts';
 import { examples, type Output, runs } from '../verb.ts';
-import { BUNDLE_SUFFIX } from './bundle.ts';
+import { BUNDLE_SUFFIX, withBundle } from './carried.ts';
 import { KEYRING_HELP, KEYRING_OPTION, loadKeyring, readDocument } from './documents.ts';
 import { checkArtifacts } from './release-files.ts';
 import type { ReleaseProgram, ReleaseTools } from './tools.ts';
@@ -49,33 +45,12 @@ async function verified(tools: ReleaseTools, options: VerifyOptions, source: str
   const keyring = await loadKeyring(tools, options.keyring);
   if (source.endsWith(BUNDLE_SUFFIX)) {
     if (typeof options.artifacts === 'string') throw new QxError('USAGE', 'the files of a bundle are in the bundle');
-    return verifiedBundle(tools, keyring, source);
+    return withBundle(tools, source, keyring, async ({ signed, artifacts }) => ({ ...signed, checked: artifacts }));
   }
   const signed = await openEnvelope(await readDocument(tools, source), keyring);
   const folder = options.artifacts === true ? dirname(source) : options.artifacts;
   if (folder === undefined) return { ...signed, checked: null };
   return { ...signed, checked: await checkArtifacts(tools, signed.manifest, await filesIn(tools, folder)) };
-}
-
-async function verifiedBundle(tools: ReleaseTools, keyring: Keyring, source: string): Promise<Verified> {
-  const bundle = await tools.bundles.open(await tools.followed(source));
-  try {
-    const signed = await readBundle(bundle, keyring);
-    const checked = artifactsOf(signed.manifest);
-    for (const artifact of checked) await checkBundled(bundle, artifact);
-    return { ...signed, checked };
-  } finally {
-    await bundle.close();
-  }
-}
-
-/** @throws QxError HASH_MISMATCH */
-async function checkBundled(bundle: OpenBundle, { artifact, sha256 }: ArtifactRef): Promise<void> {
-  const hash = createHash('sha256');
-  for await (const piece of bundle.read(artifact, 0)) hash.update(piece);
-  const found = hash.digest('hex');
-  if (found === sha256) return;
-  throw new QxError('HASH_MISMATCH', `${artifact} is not the file that was signed: its sha256 is ${found}`);
 }
 
 async function verify(tools: ReleaseTools, output: Output, options: VerifyOptions, source: string): Promise<void> {
