@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdir, open, rename, stat, symlink, truncate, writeFile } from 'node:fs/promises';
+import { mkdir, open, readdir, rename, stat, symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { describe, expect, test } from 'vitest';
@@ -9,6 +9,7 @@ import { entryHeader } from '../../src/system/bundle/layout.ts';
 import { operatorBundles } from '../../src/system/bundle.ts';
 import { entry, stick } from '../support/bundles.ts';
 import { refusal } from '../support/documents.ts';
+import { requires } from '../support/requires.ts';
 import { END, type Lie, member, pax, record } from '../support/tar-maker.ts';
 
 const bundles = operatorBundles();
@@ -109,6 +110,20 @@ test('an image of any size is copied in and out of a bundle with the same memory
   const small = await peakKib(64);
   expect((await peakKib(320)) - small).toBeLessThan(64 << 10);
 }, 120_000);
+
+requires({ commands: ['prlimit'] })('on a stick that takes no file of this size', () => {
+  test('nothing is left behind, and it is said what to do', async () => {
+    const usb = stick();
+    await writeFile(usb.at('image'), Buffer.alloc(2 << 20));
+    const child = join(import.meta.dirname, '../support/bundle-child.ts');
+    const args = ['--fsize=1000000', process.execPath, child, usb.at('image'), usb.at('out.qxb')];
+    const { exitCode, stderr } = await execa('prlimit', args, { reject: false });
+    expect(exitCode).not.toBe(0);
+    expect(stderr).toContain("code: 'NO_SPACE'");
+    expect(stderr).toContain('exFAT');
+    expect(await readdir(usb.at('.'))).toEqual(['image']);
+  });
+});
 
 describe('is no bundle:', () => {
   const refused = async (bytes: Uint8Array): Promise<unknown> => refusal(async () => opened(await stick().put(bytes)));
