@@ -18,6 +18,6 @@ requires({ commands: IMAGE_COMMANDS })('T33 the power goes while a bundle is ins
       const journey = { releases: async () => [await fullRelease(bench, '2.0.0')], act };
       expect(await cutEverywhere(bench, journey, start)).toBeGreaterThanOrEqual(90);
     },
-    240_000,
+    480_000,
   );
 });
