@@ -56,6 +56,7 @@ export async function refuse(host: Host, refused: Refusal): Promise<Refusal> {
   const { code, detail } = refused;
   const { product, channel } = host.config;
   if (ERRORS[code].exit !== 'nothing' && code !== 'CANCELLED') {
+    host.log.warn('update_refused', { code, detail, product, channel });
     await host.audit.record({ event: 'release_refused', code, detail, fields: { product, channel } });
   }
   return refused;

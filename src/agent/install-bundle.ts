@@ -3,6 +3,7 @@ import { BUNDLE_URL, offlineHttp, offlineSource } from '../delivery/offline.ts';
 import { asQxError, ERRORS } from '../errors.ts';
 import type { OpenBundle } from '../ports/bundle.ts';
 import type { Http } from '../ports.ts';
+import { refuse } from './check.ts';
 import type { Host, Watch } from './host.ts';
 import { type InstallResult, install } from './install.ts';
 
@@ -34,7 +35,7 @@ type Opened = { readonly kind: 'open'; readonly bundle: OpenBundle; readonly htt
 
 /** A bundle that does not hold together is refused and told as a release is that is not trusted. */
 async function openBundle(host: Host, path: string): Promise<Opened | Refusal> {
-  const { config, keyring, bundles, log } = host;
+  const { config, keyring, bundles } = host;
   let bundle: OpenBundle | null = null;
   try {
     bundle = await bundles.open(path);
@@ -43,8 +44,7 @@ async function openBundle(host: Host, path: string): Promise<Opened | Refusal> {
     await bundle?.close();
     const { code, message, next } = asQxError(error);
     if (ERRORS[code].exit !== 'verification') throw error;
-    log.warn('release_refused', { code, detail: message, product: config.product, channel: config.channel });
-    return refusal(code, message, next);
+    return refuse(host, refusal(code, message, next));
   }
 }
 

@@ -47,7 +47,7 @@ requires({ commands: IMAGE_COMMANDS })('an offline bundle that was damaged on it
       for (const [code, parts] of cases) {
         const host = await alone();
         expect(await refused(host, await stick().put(Buffer.concat(parts)))).toBe(code);
-        expect(refusals(host)).toEqual([code]);
+        expect(await refusals(host)).toEqual([code]);
         expect(await memoryOf(host.root)).toBeNull();
       }
     });
@@ -67,7 +67,7 @@ requires({ commands: IMAGE_COMMANDS })('an offline bundle that was damaged on it
     test('a path that leads nowhere is an error of its own', async () => {
       const host = await alone();
       expect(await refused(host, stick().at('absent.qxb'))).toBe('NOT_FOUND');
-      expect(refusals(host)).toEqual([]);
+      expect(await refusals(host)).toEqual([]);
     });
 
     test('a flipped bit in an envelope or a header', async () => {

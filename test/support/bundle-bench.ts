@@ -1,4 +1,5 @@
 import { expect } from 'vitest';
+import { readAudit } from '../../src/agent/audit.ts';
 import type { Host } from '../../src/agent/host.ts';
 import { type BundleRequest, installBundle } from '../../src/agent/install-bundle.ts';
 import { QxError } from '../../src/errors.ts';
@@ -40,8 +41,8 @@ export function bundleBench() {
     return code;
   };
 
-  const refusals = ({ log }: TestHost) =>
-    log.lines.filter(({ event }) => event === 'release_refused').map(({ fields }) => fields.code);
+  const refusals = async ({ files }: TestHost) =>
+    (await readAudit(files)).events.filter(({ event }) => event === 'release_refused').map(({ code }) => code);
 
   return { bench, full, components, alone, codeOf, refused, refusals };
 }
