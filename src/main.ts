@@ -12,6 +12,14 @@ const programs: Readonly<Record<string, () => Promise<Program>>> = {
   'qx-fleet': async () => (await import('./cli/fleet.ts')).main,
 };
 
+/**
+ * Not for users: the agent's own child (system/isolated-http.ts). Named by the first argument under whatever name it is
+ * called, because what drops its rights on the way starts it by its path.
+ */
+const hidden: typeof programs = {
+  'qx-fetch': async () => (await import('./cli/fetch.ts')).main,
+};
+
 const usageExitCode = 2;
 
 /** esbuild replaces this by package.json's version; run from source it stays unset. */
@@ -30,6 +38,8 @@ function pick(calledBy: string, args: readonly string[]): { name: string; args: 
 }
 
 async function run(calledBy: string, argv: readonly string[]): Promise<number> {
+  const [first = ''] = argv;
+  if (Object.hasOwn(hidden, first)) return (await hidden[first]?.())?.([]) ?? usageExitCode;
   const { name, args } = pick(calledBy, argv);
   const load = Object.hasOwn(programs, name) ? programs[name] : undefined;
   if (!load) {

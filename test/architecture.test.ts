@@ -152,6 +152,7 @@ describe('the bundles', () => {
     const { inputs } = (await bundled).programs;
     const [entry = ''] = Object.keys(inputs).filter((path) => path.includes(':'));
     expect(inputs[entry]?.imports.map(({ path, kind }) => `${kind} ${path}`)).toEqual([
+      'require-call src/cli/fetch.ts',
       'require-call src/cli/fleet.ts',
       'require-call src/cli/host.ts',
       'require-call src/cli/release.ts',

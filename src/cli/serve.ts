@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { resolve } from 'node:path';
+import { isSea } from 'node:sea';
 import { QxError } from '../errors.ts';
 import { AGENT_ROUTES } from '../format/agent-routes.ts';
 import type { Config } from '../format/config.ts';
@@ -33,7 +34,7 @@ export async function composeHost(root: string, options: HostOptions): Promise<C
   const { operatorBundles } = await import('../system/bundle.ts');
   const { hostDisk } = await import('../system/disk.ts');
   const { grubBoot } = await import('../system/grub.ts');
-  const { undiciHttp } = await import('../system/http.ts');
+  const { isolatedHttp } = await import('../system/isolated-http.ts');
   const { openrc } = await import('../system/openrc.ts');
   const { hostRanges } = await import('../system/ranges.ts');
   const { log } = options;
@@ -42,7 +43,7 @@ export async function composeHost(root: string, options: HostOptions): Promise<C
   const live = { config };
   const runner = hostProcess();
   const clock = hostClock(runner);
-  const http = undiciHttp();
+  const http = isolatedHttp({ program: ownProgram(), log });
   const daemon = agentClient(`${root}${AGENT_SOCKET}`);
   return {
     get config() {
@@ -83,6 +84,9 @@ export async function composeHost(root: string, options: HostOptions): Promise<C
     close: () => http.close(),
   };
 }
+
+/** How this program is started once more: the executable, or Node and main.ts. */
+const ownProgram = (): readonly string[] => [process.execPath, ...(isSea() ? [] : process.argv.slice(1, 2))];
 
 interface AgentOptions {
   readonly root?: string;

@@ -61,7 +61,7 @@ async function run(argv: readonly [string, ...string[]], options: RunOptions): P
   }
 }
 
-function killGroup(pid: number | undefined): void {
+export function killGroup(pid: number | undefined): void {
   if (pid === undefined) return;
   try {
     process.kill(-pid, 'SIGKILL');

@@ -19,8 +19,11 @@ const below: Readonly<Record<string, readonly string[]>> = {
   main: ['errors', 'cli'],
 };
 
-/** The two files that put the real system together with agent, server and delivery. */
-const composers = ['src/cli/serve.ts', 'src/cli/release.ts'];
+/**
+ * The two files that put the real system together with agent, server and delivery, and the process that fetches for the
+ * agent, which is nothing but system.
+ */
+const composers = ['src/cli/serve.ts', 'src/cli/release.ts', 'src/cli/fetch.ts'];
 
 const isDriver = (module: string): boolean =>
   /^(@fastify|@tus)\/|^(fastify|undici|tar|execa|pg)($|\/)|^node:sqlite$/.test(module);

@@ -3,9 +3,10 @@ import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { afterEach, describe, expect, onTestFinished, test, vi } from 'vitest';
-import { type HttpOptions, undiciHttp } from '../../src/system/http.ts';
+import type { HttpOptions } from '../../src/system/http.ts';
 import { authority, type Certificate } from '../support/certificates.ts';
 import { refusal } from '../support/documents.ts';
+import { HTTP_WAYS } from '../support/http-ways.ts';
 
 const LIMITS = {
   maxBytes: 1_000,
@@ -35,24 +36,6 @@ async function httpsServer({ cert, key }: Certificate): Promise<string> {
   return `https://127.0.0.1:${(server.address() as AddressInfo).port}/`;
 }
 
-async function fetched(url: string, options: HttpOptions): Promise<string> {
-  const http = undiciHttp(options);
-  onTestFinished(() => http.close());
-  const chunks: Uint8Array[] = [];
-  for await (const chunk of (await http.get(url, { limits: LIMITS })).body) chunks.push(chunk);
-  return Buffer.concat(chunks).toString();
-}
-
-afterEach(() => vi.unstubAllEnvs());
-
-test('a server of the configured authority', async () => {
-  expect(await fetched(await httpsServer(good), { ca: ours.cert })).toBe('nobody');
-});
-
-test('a client certificate is shown to it', async () => {
-  expect(await fetched(await httpsServer(good), { ca: ours.cert, clientCertificate: agent })).toBe('agent');
-});
-
 const refused: readonly [string, Certificate, HttpOptions][] = [
   ['no authority that this host knows', good, {}],
   ['another authority', await theirs.issue('127.0.0.1'), { ca: ours.cert }],
@@ -60,11 +43,31 @@ const refused: readonly [string, Certificate, HttpOptions][] = [
   ['expired', await ours.issue('127.0.0.1', -1), { ca: ours.cert }],
 ];
 
-describe('T39 refused', () => {
-  test.each(refused)('%s', async (_title, certificate, options) => {
-    const url = await httpsServer(certificate);
-    expect(await refusal(() => fetched(url, options))).toBe('SERVER_UNREACHABLE');
-    vi.stubEnv('NODE_TLS_REJECT_UNAUTHORIZED', '0');
-    expect(await refusal(() => fetched(url, options))).toBe('SERVER_UNREACHABLE');
+describe.each(HTTP_WAYS)('%s', (_way, open) => {
+  async function fetched(url: string, options: HttpOptions): Promise<string> {
+    const http = open(options);
+    onTestFinished(() => http.close());
+    const chunks: Uint8Array[] = [];
+    for await (const chunk of (await http.get(url, { limits: LIMITS })).body) chunks.push(chunk);
+    return Buffer.concat(chunks).toString();
+  }
+
+  afterEach(() => vi.unstubAllEnvs());
+
+  test('a server of the configured authority', async () => {
+    expect(await fetched(await httpsServer(good), { ca: ours.cert })).toBe('nobody');
+  });
+
+  test('a client certificate is shown to it', async () => {
+    expect(await fetched(await httpsServer(good), { ca: ours.cert, clientCertificate: agent })).toBe('agent');
+  });
+
+  describe('T39 refused', () => {
+    test.each(refused)('%s', async (_title, certificate, options) => {
+      const url = await httpsServer(certificate);
+      expect(await refusal(() => fetched(url, options))).toBe('SERVER_UNREACHABLE');
+      vi.stubEnv('NODE_TLS_REJECT_UNAUTHORIZED', '0');
+      expect(await refusal(() => fetched(url, options))).toBe('SERVER_UNREACHABLE');
+    });
   });
 });
