@@ -46,7 +46,7 @@ async function readToken(files: Files, log: Log): Promise<string | null> {
 
 async function makeToken(files: Files, log: Log): Promise<string> {
   const token = randomBytes(TOKEN_BYTES).toString('base64url');
-  await files.makeDirectory(TOKEN_PATH.slice(0, TOKEN_PATH.lastIndexOf('/')));
+  await files.makeDirectory(TOKEN_PATH.slice(0, TOKEN_PATH.lastIndexOf('/')), 0o700);
   await files.writeAtomic(TOKEN_PATH, new TextEncoder().encode(`${token}\n`), 0o600);
   log.info('api_token_made', { path: TOKEN_PATH });
   return token;

@@ -61,7 +61,7 @@ export async function ownCertificate(machine: Machine, nowMs: number): Promise<S
   if (kept !== null) return kept;
   const { cert, key } = await selfSigned(nowMs);
   try {
-    await machine.files.makeDirectory('/quantix/limiquantix');
+    await machine.files.makeDirectory('/quantix/limiquantix', 0o700);
     // Cut off in between, key and certificate do not fit together, and the next start makes both anew.
     await machine.files.writeAtomic(OWN_CERTIFICATE.key, key, 0o600);
     await machine.files.writeAtomic(OWN_CERTIFICATE.cert, cert, 0o644);

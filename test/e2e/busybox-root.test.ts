@@ -1,8 +1,13 @@
-import { chmod, copyFile, cp, mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { chmod, copyFile, cp, mkdir, mkdtemp, readlink, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { execa } from 'execa';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
+import { FETCH_ID } from '../../src/system/fetch/rights.ts';
+import { isolatedHttp } from '../../src/system/isolated-http.ts';
+import { badServer, drip } from '../support/bad-server.ts';
+import { recordedLog } from '../support/fakes.ts';
+import { proc, theFetcherOf } from '../support/fetchers.ts';
 import { requires } from '../support/requires.ts';
 
 const names = ['qx-node', 'qx-update', 'qx-update-server', 'qx-release', 'qx-fleet'];
@@ -56,6 +61,26 @@ requires(needs)('a root that holds BusyBox, /proc and what we ship', () => {
     const help = await inRoot(program, '--help');
     expect(help).toMatchObject({ exitCode: 0, stderr: '' });
     expect(help.stdout).toContain(`Usage: ${name}`);
+  });
+
+  test('it fetches there as nobody that the root knows, started by its own setpriv', async () => {
+    const bytes = new Uint8Array(50_000).fill(7);
+    const { url } = await badServer(drip(bytes, 40_000, 100));
+    const inside = ['/bin/busybox', 'setpriv', '--no-new-privs', '/usr/lib/quantix/bin/qx-node'];
+    const program = ['/usr/sbin/chroot', String(made.root), ...inside];
+    const http = isolatedHttp({ program, log: recordedLog() });
+    onTestFinished(() => http.close());
+    const limits = { connectTimeoutMs: 20_000, headersTimeoutMs: 20_000, minBytesPerWindow: 1, windowMs: 60_000 };
+    const { body } = await http.get(url, { limits: { ...limits, maxBytes: bytes.length } });
+    const pid = await theFetcherOf(process.pid);
+    expect(await readlink(`/proc/${pid}/root`)).toBe(made.root);
+    const status = await proc(pid, 'status');
+    expect(status).toMatch(new RegExp(`^Uid:(\\t${FETCH_ID}){4}$`, 'm'));
+    expect(status).toMatch(/^CapEff:\t0+$/m);
+    expect(status).toMatch(/^NoNewPrivs:\t1$/m);
+    const chunks = body[Symbol.asyncIterator]();
+    expect((await chunks.next()).value?.[0]).toBe(7);
+    await chunks.return?.();
   });
 
   test('the name it is called by counts, not the file behind the link', async () => {
