@@ -29,6 +29,7 @@ export const ERRORS = {
   CONFIG_INVALID: row(400, 'usage'),
   BAD_REQUEST: row(400, 'usage'),
   METHOD_NOT_ALLOWED: row(405, 'usage'),
+  REQUEST_TIMEOUT: row(408, 'other', true),
   BODY_TOO_LARGE: row(413, 'usage'),
   MEDIA_TYPE_UNSUPPORTED: row(415, 'usage'),
   HEADERS_TOO_LARGE: row(431, 'usage'),
@@ -39,6 +40,7 @@ export const ERRORS = {
   // Who asked.
   TOKEN_REQUIRED: row(401, 'policy'),
   TOKEN_REFUSED: row(401, 'policy'),
+  CLIENT_CERT_REFUSED: row(401, 'policy'),
   TOO_MANY_ATTEMPTS: row(429, 'policy', true),
   FORBIDDEN: row(403, 'policy'),
   INSECURE_TOKEN: row(500, 'usage'),

@@ -11,23 +11,40 @@ import type { Clock, Log } from '../ports.ts';
  */
 
 export interface AdmissionOptions {
-  /** Null: nothing but open routes over the network. */
-  readonly token: string | null;
+  /** Asked at each request that shows a token. Null: none counts. */
+  readonly currentToken: () => Promise<string | null>;
   /** Whether this host answers to a DNS name. */
   readonly isOurName: (name: string) => boolean;
   readonly clock: Clock;
   readonly log: Log;
 }
 
-export function createAdmission({ token, isOurName, clock, log }: AdmissionOptions): Admit {
-  const guard = createGuard(token, clock, log);
+export function createAdmission({ isOurName, ...options }: AdmissionOptions): Admit {
+  const guard = createGuard(options);
   return (who, caller) => {
     if (who === 'publisher') return forbidden('a host publishes nothing');
     if (caller.via === 'unix') return null;
     const foreign = refuseForeign(caller, isOurName);
     if (foreign !== null || who === 'open') return foreign;
     if (who === 'local') return forbidden('this is only answered on the Unix socket of the host');
-    return guard(caller);
+    return certifiedOr(guard, caller);
+  };
+}
+
+type Guard = (caller: Caller) => Promise<Denial | null>;
+
+/**
+ * A certificate that does not hold decides nothing where a token is shown as well: browsers show whichever they have on their
+ * own, and whoever holds the token must not be locked out by one that has run out.
+ */
+function certifiedOr(guard: Guard, caller: Caller): Promise<Denial | null> | Denial | null {
+  const { certificate, certificateFault, headers } = caller;
+  if (certificate !== null) return null;
+  if (certificateFault === undefined || headers.authorization !== undefined) return guard(caller);
+  return {
+    refused: new QxError('CLIENT_CERT_REFUSED', `the client certificate is not accepted: ${certificateFault}`, {
+      next: "show one of the authority in updates.client_ca that is for clients and in its time, or the host's API token",
+    }),
   };
 }
 
@@ -62,17 +79,21 @@ const refuse = (code: 'TOKEN_REQUIRED' | 'TOKEN_REFUSED', detail: string): Denia
   headers: { 'www-authenticate': 'Bearer' },
 });
 
-function createGuard(token: string | null, clock: Clock, log: Log): (caller: Caller) => Denial | null {
-  const right = token === null ? null : digest(token);
+function createGuard({ currentToken, clock, log }: Omit<AdmissionOptions, 'isOurName'>): Guard {
   const guesses = createGuesses();
-  return ({ address, headers, queryNames }) => {
-    const nowMs = clock.monotonicMs();
-    const waitMs = guesses.waitMs(address, nowMs);
-    if (waitMs > 0) return mustWait(waitMs);
+  return async ({ address, headers, queryNames }) => {
+    const early = guesses.waitMs(address, clock.monotonicMs());
+    if (early > 0) return mustWait(early);
     if (queryNames.some((name) => /token/i.test(name))) {
       return refuse('TOKEN_REFUSED', 'a token in the address ends up in logs');
     }
     if (headers.authorization === undefined) return refuse('TOKEN_REQUIRED', "this needs the host's API token");
+    const right = await currentToken();
+    // Asked again: while the file was read, others may have guessed from the same address. From here on nothing waits, so
+    // of many guesses that are sent at once no more are looked at than of those that come one by one.
+    const nowMs = clock.monotonicMs();
+    const waitMs = guesses.waitMs(address, nowMs);
+    if (waitMs > 0) return mustWait(waitMs);
     if (right !== null && isRight(headers.authorization, right)) {
       guesses.right(address);
       return null;
@@ -94,7 +115,7 @@ function mustWait(waitMs: number): Denial {
 const digest = (text: string): Buffer => createHash('sha256').update(text).digest();
 
 /** Equal lengths, since both sides are hashes. */
-const isRight = (authorization: string, right: Buffer): boolean => {
+const isRight = (authorization: string, token: string): boolean => {
   const sent = /^bearer +(\S+)$/i.exec(authorization.trim())?.[1];
-  return sent !== undefined && timingSafeEqual(digest(sent), right);
+  return sent !== undefined && timingSafeEqual(digest(sent), digest(token));
 };

@@ -9,45 +9,68 @@ const TOKEN_BYTES = 32;
 const MAX_FILE_BYTES = 4096;
 const SHORTEST = 32;
 
+interface Machine {
+  readonly files: Files;
+  readonly log: Log;
+}
+
 /**
- * Null when none can be kept, on a host whose /quantix is broken for example: its agent still has to start, and then takes no
- * orders over the network. @throws QxError INSECURE_TOKEN
+ * Sees to it that there is a token when the agent starts. Where none can be kept, on a host whose /quantix is broken for
+ * example, the agent still has to start, and then takes no orders over the network. @throws QxError INSECURE_TOKEN
  */
-export async function loadToken({ files, log }: { files: Files; log: Log }): Promise<string | null> {
+export async function prepareToken({ files, log }: Machine): Promise<void> {
   try {
-    return (await readToken(files, log)) ?? (await makeToken(files, log));
+    if ((await readToken(files)) === null) {
+      await rotateToken(files);
+      log.info('api_token_made', { path: TOKEN_PATH });
+    } else if (await isReadableByOthers(files)) {
+      log.warn('api_token_was_readable', { path: TOKEN_PATH, detail: 'others could read it; qx-update token rotate' });
+      await files.setMode(TOKEN_PATH, 0o600);
+    }
   } catch (error) {
     const { code, message } = asQxError(error);
     if (code === 'INSECURE_TOKEN') throw error;
     log.warn('api_token_unavailable', { code, detail: message, effect: 'no orders are taken over the network' });
-    return null;
   }
 }
 
-async function readToken(files: Files, log: Log): Promise<string | null> {
-  const bytes = await files.read(TOKEN_PATH, MAX_FILE_BYTES);
-  if (bytes === null) return null;
-  const token = new TextDecoder().decode(bytes).trim();
-  if (token.length < SHORTEST || /[^\x21-\x7e]/.test(token)) {
-    throw new QxError('INSECURE_TOKEN', `${TOKEN_PATH} holds no token of at least ${SHORTEST} characters`, {
-      next: `remove ${TOKEN_PATH}: a new one is made at the next start`,
-    });
+/** The token that counts at this moment, so that a rotation needs no restart; null while the file cannot be relied on. */
+export async function currentToken({ files, log }: Machine): Promise<string | null> {
+  try {
+    const token = await showToken(files);
+    if (!(await isReadableByOthers(files))) return token;
+    log.warn('api_token_readable', { path: TOKEN_PATH, effect: 'refused until its mode is 0600 again' });
+  } catch (error) {
+    const { code, message } = asQxError(error);
+    log.warn('api_token_unavailable', { code, detail: message, effect: 'no orders are taken over the network' });
   }
-  const mode = (await files.info(TOKEN_PATH))?.mode ?? 0;
-  if ((mode & 0o077) !== 0) {
-    log.warn('api_token_was_readable', {
-      path: TOKEN_PATH,
-      detail: 'others could read it; remove it to get a new one',
-    });
-    await files.setMode(TOKEN_PATH, 0o600);
-  }
-  return token;
+  return null;
 }
 
-async function makeToken(files: Files, log: Log): Promise<string> {
+/** The token of this host, for its administrator's eyes. @throws QxError NOT_FOUND | INSECURE_TOKEN | IO */
+export async function showToken(files: Files): Promise<string> {
+  const token = await readToken(files);
+  if (token !== null) return token;
+  throw new QxError('NOT_FOUND', `there is no ${TOKEN_PATH}`, { next: 'qx-update token rotate makes one' });
+}
+
+/** Puts a new token in the place of the one that is there, if any, and answers it. The agent takes it from the next request on. */
+export async function rotateToken(files: Files): Promise<string> {
   const token = randomBytes(TOKEN_BYTES).toString('base64url');
   await files.makeDirectory(TOKEN_PATH.slice(0, TOKEN_PATH.lastIndexOf('/')), 0o700);
   await files.writeAtomic(TOKEN_PATH, new TextEncoder().encode(`${token}\n`), 0o600);
-  log.info('api_token_made', { path: TOKEN_PATH });
   return token;
 }
+
+async function readToken(files: Files): Promise<string | null> {
+  const bytes = await files.read(TOKEN_PATH, MAX_FILE_BYTES);
+  if (bytes === null) return null;
+  const token = new TextDecoder().decode(bytes).trim();
+  if (token.length >= SHORTEST && /^[\x21-\x7e]+$/.test(token)) return token;
+  throw new QxError('INSECURE_TOKEN', `${TOKEN_PATH} holds no token of at least ${SHORTEST} characters`, {
+    next: 'qx-update token rotate makes a new one',
+  });
+}
+
+const isReadableByOthers = async (files: Files): Promise<boolean> =>
+  (((await files.info(TOKEN_PATH))?.mode ?? 0) & 0o077) !== 0;

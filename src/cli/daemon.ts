@@ -6,7 +6,7 @@ import { auditRefusals } from '../agent/audit-access.ts';
 import { runAgent, settleAtStart } from '../agent/daemon.ts';
 import { pageHandlers } from '../agent/page.ts';
 import { changeSettings } from '../agent/settings.ts';
-import { loadToken } from '../agent/token.ts';
+import { currentToken, prepareToken } from '../agent/token.ts';
 import { AGENT_ROUTES } from '../format/agent-routes.ts';
 import { PAGE_ROUTES } from '../format/page-routes.ts';
 import type { RouteTable } from '../format/route.ts';
@@ -31,9 +31,10 @@ export interface Network {
   listenUnix<T extends RouteTable>(service: Service<T>, path: string): Promise<Listening>;
   listenTcp<T extends RouteTable>(
     service: Service<T>,
-    endpoint: { host: string; port: number; tls: Certificate },
+    endpoint: { host: string; port: number; tls: Certificate & { clientCa?: Uint8Array } },
   ): Promise<Listening>;
   givenCertificate(files: Files, paths: { cert: string; key: string }): Promise<Certificate>;
+  clientAuthorities(files: Files, path: string): Promise<Uint8Array>;
   ownCertificate(machine: { files: Files; log: Log }, nowMs: number): Promise<Certificate>;
 }
 
@@ -81,9 +82,12 @@ async function listen(
   socket: string,
 ): Promise<{ close(): Promise<void> }> {
   const { config, files, clock, log } = host;
+  await prepareToken(host);
   const tls = config.tls
     ? await network.givenCertificate(files, config.tls)
     : await network.ownCertificate(host, Math.max(clock.nowMs(), host.buildDateMs));
+  const clientCa =
+    config.clientCa === null ? {} : { clientCa: await network.clientAuthorities(files, config.clientCa) };
   const names = [hostname(), 'localhost'];
   const isOurName = (name: string): boolean => names.includes(name) || tls.isFor(name);
   const service = {
@@ -94,15 +98,17 @@ async function listen(
       ...agentHandlers({ ...agency, host, hostname: hostname(), keyringFrom: host.keyringFrom }),
       ...pageHandlers(files),
     },
+    admit: createAdmission({ currentToken: () => currentToken(host), isOurName, clock, log }),
     documentFor: 'host-admin' as const,
     onRefused: auditRefusals(host.audit, clock),
-    admit: createAdmission({ token: await loadToken(host), isOurName, clock, log }),
     log,
   };
   const { path, close } = await socketPath(socket);
   const unix = await network.listenUnix(service, path);
   const { listen: address } = config;
-  const tcp = address && (await listenPatiently(() => network.listenTcp(service, { ...address, tls }), host));
+  const tcp =
+    address &&
+    (await listenPatiently(() => network.listenTcp(service, { ...address, tls: { ...tls, ...clientCa } }), host));
   log.info('listening', { socket: AGENT_SOCKET, host: address?.host, port: tcp?.port });
   return {
     close: async () => {

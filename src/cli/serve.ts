@@ -13,6 +13,7 @@ import { hostProcess } from '../system/process.ts';
 import { agentClient } from './client.ts';
 import { rootCommand, rootOption, runCommand } from './command.ts';
 import { AGENT_SOCKET, type ComposedHost } from './composed.ts';
+import type { Network } from './daemon.ts';
 import { buildDateMs, programVersion } from './version.ts';
 
 const AGENT_LOCK = '/run/quantix/node.lock';
@@ -122,8 +123,10 @@ async function serveAgent({ root = '', config: path }: AgentOptions): Promise<vo
   if (host.keyringNote !== null) host.log.warn('keyring', { detail: host.keyringNote });
   const { runDaemon } = await import('./daemon.ts');
   const { listenTcp, listenUnix } = await import('../system/listener.ts');
-  const { givenCertificate, ownCertificate } = await import('../system/tls.ts');
-  const network = { listenTcp, listenUnix, givenCertificate, ownCertificate };
+  const { ONE_HOST } = await import('../system/listener/limits.ts');
+  const certificates = await import('../system/tls.ts');
+  const listenBounded: Network['listenTcp'] = (service, to) => listenTcp(service, { ...to, limits: ONE_HOST });
+  const network = { ...certificates, listenTcp: listenBounded, listenUnix };
   try {
     await runDaemon(host, network, { socket: `${root}${AGENT_SOCKET}`, stopSignal: stopSignal() });
   } finally {
@@ -177,6 +180,7 @@ async function serveReleases(settings: Settings): Promise<void> {
       routes: SERVER_ROUTES,
       handlers,
       admit,
+      documentFor: 'open' as const,
       log,
     };
     const listening = await listenTcp(service, { host: settings.host, port: settings.port, ...(tls && { tls }) });

@@ -7,6 +7,11 @@ import type { Log } from '../ports.ts';
  * owns sockets, parsing, validation, problems and the log.
  */
 
+export interface ClientCertificate {
+  readonly fingerprint256: string;
+  readonly subject: string;
+}
+
 export interface Caller {
   readonly via: 'tcp' | 'unix';
   /** Of the peer; `unix` on the Unix socket. Not taken from any header: those are the caller's own words. */
@@ -15,6 +20,10 @@ export interface Caller {
   readonly headers: Readonly<Record<string, string | undefined>>;
   /** Names in the query, without their values. */
   readonly queryNames: readonly string[];
+  /** What the peer proved in the TLS handshake and what still holds at this request; null when it proved nothing. */
+  readonly certificate: ClientCertificate | null;
+  /** Why the certificate that it showed counts for nothing. */
+  readonly certificateFault?: string;
 }
 
 /** One part of a multipart body. Its bytes must be read to the end, or given up together with the whole request. */
@@ -66,7 +75,7 @@ export interface Denial {
 }
 
 /** Decides before a byte of the body is read; null lets the caller in. */
-export type Admit = (who: Who, caller: Caller) => Denial | null;
+export type Admit = (who: Who, caller: Caller) => Denial | null | Promise<Denial | null>;
 
 /** What is served: a route table, and what answers it. */
 export interface Service<T extends RouteTable> {
@@ -75,8 +84,8 @@ export interface Service<T extends RouteTable> {
   readonly routes: T;
   readonly handlers: Handlers<T>;
   readonly admit: Admit;
-  /** Who may read the document that describes the routes; anybody unless said. */
-  readonly documentFor?: Who;
+  /** Who may read the OpenAPI document: it names the version of the program. */
+  readonly documentFor: Who;
   /** Told of every refusal once it was answered; `route` is null where there is none, `isAnswer` when its handler refused. */
   readonly onRefused?: (refusal: RefusedCall) => void;
   readonly log: Log;

@@ -1,7 +1,8 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { createGuesses } from '../core/guesses.ts';
 import { QxError } from '../errors.ts';
-import type { Admit, Caller, Denial } from '../ports/serving.ts';
+import type { Who } from '../format/route.ts';
+import type { Caller, Denial } from '../ports/serving.ts';
 import type { Clock, Log } from '../ports.ts';
 
 /**
@@ -11,7 +12,11 @@ import type { Clock, Log } from '../ports.ts';
 
 export const TOKEN_MIN_BYTES = 32;
 
-export function createAdmission(token: string | null, clock: Clock, log: Log): Admit {
+export function createAdmission(
+  token: string | null,
+  clock: Clock,
+  log: Log,
+): (who: Who, caller: Caller) => Denial | null {
   const guard = token === null ? null : createGuard(token, clock, log);
   return (who, caller) => {
     if (who === 'open') return null;

@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { constants, randomBytes } from 'node:crypto';
 import { chmod, mkdir, rename, rm } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
@@ -9,37 +9,54 @@ import { QxError } from '../errors.ts';
 import type { RouteTable } from '../format/route.ts';
 import type { Listening, Service } from '../ports/serving.ts';
 import { createApp } from './listener/app.ts';
+import { boundConnections, boundPipeline, type ListenLimits, MANY_HOSTS } from './listener/limits.ts';
 
 export interface TcpEndpoint {
   readonly host: string;
   /** 0 picks a free port. */
   readonly port: number;
-  /** PEM. */
-  readonly tls?: { readonly cert: Uint8Array; readonly key: Uint8Array };
+  /** PEM. With `clientCa` callers are asked for a certificate of these authorities; who has none is served all the same. */
+  readonly tls?: { readonly cert: Uint8Array; readonly key: Uint8Array; readonly clientCa?: Uint8Array };
+  /** Those of a server for many hosts unless said. */
+  readonly limits?: ListenLimits;
 }
 
+const HANDSHAKE_TIMEOUT_MS = 10_000;
 const HEADERS_TIMEOUT_MS = 20_000;
+const KEEP_ALIVE_MS = 15_000;
+/** How often Node looks for requests that are late. */
+const LOOK_EVERY_MS = 2000;
+const MAX_HEADER_BYTES = 16 << 10;
 /** Longest silence within a request; its whole length is not limited, since an image over a slow line takes hours. */
 const IDLE_TIMEOUT_MS = 120_000;
 const GRACE_MS = 10_000;
-/** Of a header that must not be repeated, such as Host, Node would believe the first one; joined, it is no value at all. */
-const JOINED = { joinDuplicateHeaders: true } as const;
+const HTTP = {
+  // Of a header that must not be repeated, such as Host, Node would believe the first one; joined, it is no value at all.
+  joinDuplicateHeaders: true,
+  insecureHTTPParser: false,
+  maxHeaderSize: MAX_HEADER_BYTES,
+  connectionsCheckingInterval: LOOK_EVERY_MS,
+} as const;
 
 /** Serves a route table on a TCP port, with TLS when there is a certificate. @throws QxError CONFIG_INVALID */
 export async function listenTcp<T extends RouteTable>(
   service: Service<T>,
-  { host, port, tls }: TcpEndpoint,
+  { host, port, tls, limits = MANY_HOSTS }: TcpEndpoint,
 ): Promise<Listening> {
-  const app = createApp(service, 'tcp', (handler) =>
-    bounded(tls ? tlsServer(tls, handler) : createServer(JOINED, handler), handler),
-  );
+  const app = createApp(service, 'tcp', (handler) => {
+    const requests = boundPipeline(handler);
+    const server = timed(tls ? tlsServer(tls, requests) : createServer(HTTP, requests), requests);
+    server.requestTimeout = limits.requestTimeoutMs;
+    boundConnections(server, limits);
+    return server;
+  });
   await start(app, { host, port });
   return listening(app, (app.server.address() as AddressInfo).port);
 }
 
 /** Serves a route table on a Unix socket that only its owner can open. */
 export async function listenUnix<T extends RouteTable>(service: Service<T>, path: string): Promise<Listening> {
-  const app = createApp(service, 'unix', (handler) => bounded(createServer(JOINED, handler), handler));
+  const app = createApp(service, 'unix', (handler) => timed(createServer(HTTP, handler), handler));
   // Bound inside a folder that nobody else can enter, then moved: there is no moment at which others could connect, and a
   // socket that a dead process left is replaced.
   const shelter = join(dirname(path), `.${randomBytes(4).toString('hex')}`);
@@ -58,10 +75,20 @@ export async function listenUnix<T extends RouteTable>(service: Service<T>, path
 
 type Requests = Parameters<FastifyServerFactory>[0];
 
+const TLS = {
+  minVersion: 'TLSv1.2',
+  handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+  // What a caller has proved belongs to one connection: no session is resumed without the handshake that proves it, and no
+  // handshake begins anew in the middle of a connection.
+  secureOptions: constants.SSL_OP_NO_TICKET | constants.SSL_OP_NO_RENEGOTIATION,
+} as const;
+
 function tlsServer(tls: NonNullable<TcpEndpoint['tls']>, handler: Requests): Server {
   try {
     const pem = { cert: Buffer.from(tls.cert), key: Buffer.from(tls.key) };
-    return createTlsServer({ ...JOINED, ...pem, minVersion: 'TLSv1.2' }, handler);
+    const { clientCa } = tls;
+    const clients = clientCa && { ca: Buffer.from(clientCa), requestCert: true, rejectUnauthorized: false };
+    return createTlsServer({ ...HTTP, ...TLS, ...pem, ...clients }, handler);
   } catch (error) {
     throw new QxError('CONFIG_INVALID', `certificate or key cannot be used: ${(error as Error).message}`, {
       cause: error,
@@ -69,12 +96,13 @@ function tlsServer(tls: NonNullable<TcpEndpoint['tls']>, handler: Requests): Ser
   }
 }
 
-function bounded(server: Server, handler: Requests): Server {
+function timed(server: Server, handler: Requests): Server {
   // Without this listener Node itself says "100 Continue", to everybody, before anybody has looked at the token.
   server.on('checkContinue', handler);
   server.headersTimeout = HEADERS_TIMEOUT_MS;
   server.requestTimeout = 0;
   server.timeout = IDLE_TIMEOUT_MS;
+  server.keepAliveTimeout = KEEP_ALIVE_MS;
   return server;
 }
 

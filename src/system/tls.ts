@@ -49,6 +49,23 @@ export async function givenCertificate(
   }
 }
 
+/** The bundle in `client_ca`, PEM. @throws QxError CONFIG_INVALID */
+export async function clientAuthorities(files: Files, path: string): Promise<Uint8Array> {
+  const bundle = await readNamed(files, 'client_ca', path);
+  const blocks = new TextDecoder().decode(bundle).match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g);
+  // Node itself passes over what it cannot read, and the operator would look for the fault in the certificates of the callers.
+  if (blocks?.every(isAuthority)) return bundle;
+  throw new QxError('CONFIG_INVALID', `updates.client_ca: ${path} is no bundle of certificates of authorities`);
+}
+
+function isAuthority(pem: string): boolean {
+  try {
+    return new X509Certificate(pem).ca;
+  } catch {
+    return false;
+  }
+}
+
 async function readNamed(files: Files, setting: string, path: string): Promise<Uint8Array> {
   const bytes = await files.read(path, MAX_FILE_BYTES);
   if (bytes === null) throw new QxError('CONFIG_INVALID', `updates.${setting}: there is no file ${path}`);

@@ -30,7 +30,15 @@ function quickClock() {
 function listenOn(port: number) {
   const [log, clock] = [recordedLog(), quickClock()];
   const handlers = { hello: async () => ({ json: 'hello' }) };
-  const service = { title: 'test', version: '1.0.0', routes: ROUTES, handlers, admit: () => null, log };
+  const service = {
+    title: 'test',
+    version: '1.0.0',
+    routes: ROUTES,
+    handlers,
+    admit: () => null,
+    documentFor: 'open' as const,
+    log,
+  };
   const opened = listenPatiently(() => listenTcp(service, { host: '127.0.0.1', port }), { clock, log });
   return { opened, log, clock };
 }

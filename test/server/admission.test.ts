@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import type { Admit, Caller } from '../../src/ports/serving.ts';
+import type { Caller, Denial } from '../../src/ports/serving.ts';
 import { createAdmission } from '../../src/server/admission.ts';
 
 const TOKEN = '0123456789abcdef0123456789abcdef';
@@ -22,9 +22,10 @@ const from = (address: string, authorization?: string, more: Partial<Caller> = {
   address,
   headers: { host: 'localhost:9000', ...(authorization === undefined ? {} : { authorization }) },
   queryNames: [],
+  certificate: null,
   ...more,
 });
-const codeOf = (refusal: ReturnType<Admit>) => refusal?.refused.code ?? null;
+const codeOf = (refusal: Denial | null) => refusal?.refused.code ?? null;
 
 describe('the publish token', () => {
   test.each([`Bearer ${TOKEN}`, `bearer  ${TOKEN}`, TOKEN])('is taken as %s', (sent) => {

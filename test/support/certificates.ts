@@ -14,6 +14,18 @@ export interface Certificate {
 export interface Authority extends Certificate {
   /** A certificate for this DNS name or address, good for so many days from now on. */
   readonly issue: (host: string, days?: number) => Promise<Certificate>;
+  /** A certificate for whoever calls. */
+  readonly client: (name: string, profile?: ClientProfile) => Promise<Certificate>;
+}
+
+export interface ClientProfile {
+  /** Of the Extended Key Usage; for clients unless said. */
+  readonly usages?: readonly (keyof typeof x509.ExtendedKeyUsage)[];
+  readonly isAuthority?: boolean;
+  readonly notBefore?: Date;
+  readonly notAfter?: Date;
+  /** Names beside the one in the subject. */
+  readonly names?: boolean;
 }
 
 const pem = async (key: CryptoKey): Promise<string> =>
@@ -51,5 +63,25 @@ export async function authority(name: string): Promise<Authority> {
     });
     return { cert: issued.toString('pem'), key: await pem(own.privateKey) };
   };
-  return { cert: root.toString('pem'), key: await pem(keys.privateKey), issue };
+  const client = async (name: string, profile: ClientProfile = {}): Promise<Certificate> => {
+    const own = await generateKeys();
+    const issued = await x509.X509CertificateGenerator.create({
+      subject: `CN=${name}`,
+      issuer: root.subject,
+      publicKey: own.publicKey,
+      signingKey: keys.privateKey,
+      signingAlgorithm: ALGORITHM,
+      notBefore: profile.notBefore ?? validity(1).notBefore,
+      notAfter: profile.notAfter ?? validity(1).notAfter,
+      extensions: [
+        new x509.BasicConstraintsExtension(profile.isAuthority ?? false, undefined, true),
+        new x509.ExtendedKeyUsageExtension(
+          (profile.usages ?? ['clientAuth' as const]).map((usage) => x509.ExtendedKeyUsage[usage]),
+        ),
+        ...(profile.names === false ? [] : [new x509.SubjectAlternativeNameExtension([{ type: 'dns', value: name }])]),
+      ],
+    });
+    return { cert: issued.toString('pem'), key: await pem(own.privateKey) };
+  };
+  return { cert: root.toString('pem'), key: await pem(keys.privateKey), issue, client };
 }

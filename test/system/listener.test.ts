@@ -5,7 +5,7 @@ import { Type } from 'typebox';
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { QxError } from '../../src/errors.ts';
 import type { RouteTable } from '../../src/format/route.ts';
-import type { Admit, Caller, Handlers } from '../../src/ports/serving.ts';
+import type { Admit, Caller, Handlers, Service } from '../../src/ports/serving.ts';
 import { listenTcp, listenUnix } from '../../src/system/listener.ts';
 import { temporaryFolder } from '../support/temp.ts';
 import { curl } from '../support/update-server.ts';
@@ -68,7 +68,15 @@ const admit: Admit = (who, { via }) =>
     ? null
     : { refused: new QxError('FORBIDDEN', 'only on the Unix socket'), headers: { 'x-why': 'who' } };
 const note = (event: string, fields?: object) => void seen.logged.push([event, fields]);
-const service = { title: 'test', version: '1.0.0', routes: ROUTES, handlers, admit, log: { info: note, warn: note } };
+const service: Service<typeof ROUTES> = {
+  title: 'test',
+  version: '1.0.0',
+  routes: ROUTES,
+  handlers,
+  admit,
+  documentFor: 'host-admin',
+  log: { info: note, warn: note },
+};
 
 let socket: string;
 let url: string;

@@ -14,6 +14,7 @@ import { QxError } from '../../errors.ts';
 import type { Route, RouteTable } from '../../format/route.ts';
 import type { Admit, Call, Caller, Handler, Reply, Service } from '../../ports/serving.ts';
 import { isMultipart, JSON_BODY_MAX_BYTES, partsOf, readBodies } from './body.ts';
+import { peerCertificate } from './certificate.ts';
 import { MULTIPART_BODY, schemaOf, securitySchemes } from './openapi.ts';
 import { asRefused, drain, IS_HANDLED, isUnforeseen, REFUSAL, refuseNoise, sendProblem } from './problems.ts';
 
@@ -50,15 +51,11 @@ export function createApp<T extends RouteTable>(
       addRoute(scope, name, route, service.handlers[name] as Handler<Route>, service.admit, via);
     }
     refuseOtherMethods(scope, Object.values(service.routes));
-    const document = {
-      method: 'GET',
-      path: OPENAPI_PATH,
-      who: service.documentFor ?? 'open',
-      summary: 'This document',
-      content: 'json',
-      response: Type.Unknown(),
-    } as const satisfies Route;
-    addRoute(scope, 'openapi', document, async () => ({ json: app.swagger() }), service.admit, via);
+    const onRequest = async (request: FastifyRequest, reply: FastifyReply) => {
+      const refusal = await service.admit(service.documentFor, callerOf(request, via));
+      return refusal === null ? undefined : sendProblem(reply, refusal);
+    };
+    scope.get(OPENAPI_PATH, { schema: { hide: true }, onRequest }, async () => app.swagger());
   });
   return app;
 }
@@ -120,6 +117,7 @@ const callerOf = (request: FastifyRequest, via: Caller['via']): Caller => ({
   address: via === 'unix' ? 'unix' : (request.raw.socket.remoteAddress ?? 'unknown'),
   headers: plainHeaders(request.raw),
   queryNames: Object.keys(request.query as object),
+  ...peerCertificate(request.raw.socket, Date.now()),
 });
 
 /** Without Range where it has no meaning: only GET knows parts of a representation. */
@@ -147,7 +145,7 @@ function addRoute(
     url: fastifyPath(route.path),
     // Before the body: a caller who may not publish must not be able to fill the disk first.
     onRequest: async (request: FastifyRequest, reply: FastifyReply) => {
-      const refusal = admit(route.who, callerOf(request, via));
+      const refusal = await admit(route.who, callerOf(request, via));
       if (refusal !== null) {
         drain(request);
         return sendProblem(reply, refusal);

@@ -55,10 +55,7 @@ export const refuseNoise =
   (told: (refused: QxError, address: string) => void) =>
   ({ code }: NodeJS.ErrnoException, socket: Socket): void => {
     if (code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
-    const refused =
-      code === 'HPE_HEADER_OVERFLOW'
-        ? new QxError('HEADERS_TOO_LARGE', 'the header fields of this request are too large')
-        : new QxError('BAD_REQUEST', 'this is not a request of HTTP/1.1 that can be read in one way only');
+    const refused = noiseAs(code);
     told(refused, socket.remoteAddress ?? 'unknown');
     const answer = problem(refused);
     const body = Buffer.from(JSON.stringify(answer));
@@ -70,6 +67,12 @@ export const refuseNoise =
     ];
     socket.end(Buffer.concat([Buffer.from(`${head.join('\r\n')}\r\n\r\n`), body]), () => socket.destroy());
   };
+
+function noiseAs(code: string | undefined): QxError {
+  if (code === 'HPE_HEADER_OVERFLOW') return new QxError('HEADERS_TOO_LARGE', 'the header fields are too large');
+  if (code === 'ERR_HTTP_REQUEST_TIMEOUT') return new QxError('REQUEST_TIMEOUT', 'the request did not arrive in time');
+  return new QxError('BAD_REQUEST', 'this is not a request of HTTP/1.1 that can be read in one way only');
+}
 
 const DRAIN_MAX_BYTES = 64 * 1024 * 1024;
 const DRAIN_MAX_MS = 10_000;
