@@ -46,6 +46,19 @@ requires(hostRequirements)('node-run', () => {
         expect(await root.link(`run/quantix/bin/${name}`)).toBe(join(root.path, 'data/bin/qx-node'));
     });
 
+    test('T39 hands nothing on of the environment that the service was started with', async () => {
+      await using root = await updatedHost(shell);
+      await root.write('data/bin/qx-node', '#!/bin/sh\ntr "\\0" "\\n" </proc/$$/environ\n', 0o755);
+      const exported = {
+        NODE_TLS_REJECT_UNAUTHORIZED: '0',
+        HTTPS_PROXY: 'http://evil',
+        NODE_EXTRA_CA_CERTS: '/evil.pem',
+      };
+      const { stdout } = await root.run(nodeRun, [], { ...exported, NODE_OPTIONS: '--inspect', SECRET: 'x' });
+      const plain = ['HOME=/', 'LANG=C', 'LC_ALL=C', 'PATH=/usr/sbin:/usr/bin:/sbin:/bin', `QX_ROOT=${root.path}`];
+      expect(stdout.split('\n').sort()).toEqual(plain);
+    });
+
     test.each([
       ['missing', async (root: HostRoot) => rm(join(root.path, 'data/bin/qx-node'))],
       ['not executable', async (root: HostRoot) => chmod(join(root.path, 'data/bin/qx-node'), 0o644)],

@@ -1,3 +1,4 @@
+import { constants } from 'node:fs';
 import { chmod, cp, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { execa } from 'execa';
@@ -62,6 +63,20 @@ requires(openrcRequirements)('a host under OpenRC', () => {
       await expect.poll(() => log(root)).toContain('is up');
       const limits = await root.run('sh', '-c', 'cat /proc/$(cat /run/quantix-node.pid)/limits');
       expect(limits.output).toMatch(/^Max core file size +0 +0 /m);
+      expect(limits.output).toMatch(/^Max open files +4096 +4096 /m);
+    }));
+
+  test('the log is one that the supervisor appends to, so that the agent can cut it in place', () =>
+    withOpenrcRoot({ prepare: install }, async (root) => {
+      await expect.poll(() => log(root)).toContain('is up');
+      const fdinfo = await root.run('sh', '-c', `cat /proc/${await agentPid(root)}/fdinfo/1`);
+      expect(Number.parseInt(/^flags:\s*([0-7]+)/m.exec(fdinfo.output)?.[1] ?? '0', 8) & constants.O_APPEND).not.toBe(
+        0,
+      );
+      await root.run('sh', '-c', ': >/var/log/quantix-node.log');
+      await root.run('sh', '-c', 'kill "$(cat /run/quantix-node.pid)"; rc-service quantix-node restart');
+      await expect.poll(() => log(root)).toContain('is up');
+      expect(await log(root)).not.toContain('\0');
     }));
 
   test('an agent that is killed comes back, and stop means stop', () =>
