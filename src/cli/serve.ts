@@ -7,6 +7,7 @@ import type { Config } from '../format/config.ts';
 import type { Log } from '../ports.ts';
 import type { Settings } from '../server/settings.ts';
 import { hostClock, hostRandom } from '../system/clock.ts';
+import { leaveForeignEnvironment } from '../system/environment.ts';
 import { hostFiles } from '../system/files.ts';
 import { bakedKeyring } from '../system/keyring.ts';
 import { hostProcess } from '../system/process.ts';
@@ -112,6 +113,7 @@ const AGENT_EXAMPLES = `Examples:
   curl -k -X POST -H "Authorization: Bearer $(cat /quantix/limiquantix/api-token)" https://HOST:8443/api/v1/updates/apply`;
 
 async function serveAgent({ root = '', config: path }: AgentOptions): Promise<void> {
+  leaveForeignEnvironment();
   const { jsonLog } = await import('../system/log.ts');
   const { loadConfigFile } = await import('../agent/settings.ts');
   const config = path === undefined ? undefined : await loadConfigFile(hostFiles(''), resolve(path));

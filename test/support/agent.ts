@@ -85,6 +85,7 @@ export async function releaseServer(
 const readBytes = async (path: string): Promise<Uint8Array> => new Uint8Array(await readFile(path));
 
 export interface RunningAgent {
+  readonly pid: number;
   readonly port: number;
   output(): string;
   kill(signal: 'SIGTERM' | 'SIGKILL'): void;
@@ -92,12 +93,18 @@ export interface RunningAgent {
 }
 
 /** `qx-node`, which is expected to end by itself. */
-export const runAgentProcess = (root: string, ...args: readonly string[]) =>
-  execa(process.execPath, [MAIN, 'qx-node', '--root', root, ...args], { ...environment, all: true });
+export const runAgentProcess = (root: string, ...args: readonly string[]) => spawnAgent(root, {}, args);
 
-/** Starts an agent and waits until it listens. It is killed when the test is over. */
-export async function startAgent(root: string): Promise<RunningAgent> {
-  const agent = runAgentProcess(root);
+const spawnAgent = (root: string, extra: Readonly<Record<string, string>>, args: readonly string[] = []) =>
+  execa(process.execPath, [MAIN, 'qx-node', '--root', root, ...args], {
+    ...environment,
+    env: { ...environment.env, ...extra },
+    all: true,
+  });
+
+/** Starts an agent, with more in its environment, and waits until it listens. It is killed when the test is over. */
+export async function startAgent(root: string, extra: Readonly<Record<string, string>> = {}): Promise<RunningAgent> {
+  const agent = spawnAgent(root, extra);
   onTestFinished(() => void agent.kill('SIGKILL'));
   const printed: string[] = [];
   const port = await new Promise<number>((resolve, reject) => {
@@ -110,6 +117,7 @@ export async function startAgent(root: string): Promise<RunningAgent> {
   });
   return {
     port,
+    pid: agent.pid ?? 0,
     output: () => printed.join(''),
     kill: (signal) => void agent.kill(signal),
     ended: agent.then(({ exitCode }) => ({ exitCode })),

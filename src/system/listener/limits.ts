@@ -22,7 +22,7 @@ export const ONE_HOST: ListenLimits = { connections: 512, connectionsPerAddress:
 const REQUESTS_WAITING = 32;
 
 /** Half of the files that this process may have open: the other half is for its work. */
-export function affordableConnections(wanted: number): number {
+function affordableConnections(wanted: number): number {
   const files = Number(/^Max open files +(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1] ?? wanted * 2);
   return Math.min(wanted, Math.floor(files / 2));
 }
