@@ -158,8 +158,10 @@ async function begin(host: Host, caller: Caller, what: string, start: () => Prom
 }
 
 /** Who it was, for the audit log. */
-export const actorOf = ({ via, address }: Pick<Caller, 'via' | 'address'>): string =>
-  via === 'unix' ? 'root on the socket' : `administrator from ${address}`;
+export function actorOf({ via, address, certificate }: Pick<Caller, 'via' | 'address' | 'certificate'>): string {
+  if (via === 'unix') return 'root on the socket';
+  return certificate === null ? `administrator from ${address}` : `${certificate.subject} from ${address}`;
+}
 
 /** Values as the audit log takes them. */
 const textsOf = (change: SettingsChange): Record<string, string> =>

@@ -12,7 +12,7 @@ import { actorOf } from './api.ts';
 const WINDOW_MS = 60_000;
 const KEPT_PER_WINDOW = 60;
 
-/** What these answer was recorded by the journey that found it out. */
+/** What these answer with was recorded by the journey that found it out. */
 const RECORDED_ELSEWHERE: ReadonlySet<string> = new Set(['check', 'plan']);
 
 export function auditRefusals(audit: Audit, clock: Clock): (refused: RefusedCall) => void {
@@ -34,7 +34,9 @@ export function auditRefusals(audit: Audit, clock: Clock): (refused: RefusedCall
     if (window.kept >= KEPT_PER_WINDOW) return void window.dropped++;
     window.kept++;
     const { code, message: detail } = error;
-    void audit.record({ event: 'request_refused', code, detail, actor: actorOf(caller), fields: { route } });
+    // Refused, so nobody knows more of them than where they are.
+    const actor = caller.via === 'unix' ? actorOf({ ...caller, certificate: null }) : caller.address;
+    void audit.record({ event: 'request_refused', code, detail, actor, fields: { route } });
   };
 }
 

@@ -34,7 +34,7 @@ export interface Network {
     endpoint: { host: string; port: number; tls: Certificate & { clientCa?: Uint8Array } },
   ): Promise<Listening>;
   givenCertificate(files: Files, paths: { cert: string; key: string }): Promise<Certificate>;
-  clientAuthorities(files: Files, path: string): Promise<Uint8Array>;
+  authorities(files: Files, setting: 'client_ca', path: string): Promise<Uint8Array>;
   ownCertificate(machine: { files: Files; log: Log }, nowMs: number): Promise<Certificate>;
 }
 
@@ -87,7 +87,7 @@ async function listen(
     ? await network.givenCertificate(files, config.tls)
     : await network.ownCertificate(host, Math.max(clock.nowMs(), host.buildDateMs));
   const clientCa =
-    config.clientCa === null ? {} : { clientCa: await network.clientAuthorities(files, config.clientCa) };
+    config.clientCa === null ? {} : { clientCa: await network.authorities(files, 'client_ca', config.clientCa) };
   const names = [hostname(), 'localhost'];
   const isOurName = (name: string): boolean => names.includes(name) || tls.isFor(name);
   const service = {

@@ -4,7 +4,7 @@ import { isSea } from 'node:sea';
 import { QxError } from '../errors.ts';
 import { AGENT_ROUTES } from '../format/agent-routes.ts';
 import type { Config } from '../format/config.ts';
-import type { Log } from '../ports.ts';
+import type { Files, Log } from '../ports.ts';
 import type { Settings } from '../server/settings.ts';
 import { hostClock, hostRandom } from '../system/clock.ts';
 import { leaveForeignEnvironment } from '../system/environment.ts';
@@ -45,7 +45,7 @@ export async function composeHost(root: string, options: HostOptions): Promise<C
   const live = { config };
   const runner = hostProcess();
   const clock = hostClock(runner);
-  const http = isolatedHttp({ program: ownProgram(), log });
+  const http = isolatedHttp({ program: ownProgram(), log, ...(await serverAuthorities(files, config)) });
   const daemon = agentClient(`${root}${AGENT_SOCKET}`);
   return {
     get config() {
@@ -85,6 +85,12 @@ export async function composeHost(root: string, options: HostOptions): Promise<C
     },
     close: () => http.close(),
   };
+}
+
+async function serverAuthorities(files: Files, { serverCa }: Config): Promise<{ ca?: string }> {
+  if (serverCa === null) return {};
+  const { authorities } = await import('../system/tls.ts');
+  return { ca: new TextDecoder().decode(await authorities(files, 'server_ca', serverCa)) };
 }
 
 /** How this program is started once more: the executable, or Node and main.ts. */

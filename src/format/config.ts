@@ -41,6 +41,7 @@ export const Updates = Type.Object(
     listen: Type.Optional(Type.String({ pattern: '^(?:off|(?:[^\\s:]+|\\[[0-9a-fA-F:]+\\]):[0-9]{1,5})$' })),
     tls_cert: Type.Optional(path),
     tls_key: Type.Optional(path),
+    server_ca: Type.Optional(path),
     client_ca: Type.Optional(path),
     keyring: Type.Optional(
       Type.String({ description: 'path of a keyring; only a development build reads it', pattern: '^/' }),
@@ -82,6 +83,8 @@ export interface Config {
   /** Null: no listener on the network. */
   readonly listen: { readonly host: string; readonly port: number } | null;
   readonly tls: { readonly cert: string; readonly key: string } | null;
+  /** Of the update servers, instead of the public authorities (PEM). */
+  readonly serverCa: string | null;
   /** Whoever shows a client certificate of these authorities (PEM) is an administrator of this host; null: nobody is. */
   readonly clientCa: string | null;
   readonly keyring: string | null;
@@ -144,6 +147,7 @@ function resolve(u: Static<typeof Updates>): Config {
     maxBackups: u.max_backups ?? 3,
     listen: listenAddress(u.listen ?? '0.0.0.0:8443'),
     tls: tlsFiles(u),
+    serverCa: u.server_ca ?? null,
     clientCa: u.client_ca ?? null,
     keyring: u.keyring ?? null,
   };

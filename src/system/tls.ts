@@ -49,13 +49,13 @@ export async function givenCertificate(
   }
 }
 
-/** The bundle in `client_ca`, PEM. @throws QxError CONFIG_INVALID */
-export async function clientAuthorities(files: Files, path: string): Promise<Uint8Array> {
-  const bundle = await readNamed(files, 'client_ca', path);
+/** The bundle that a setting names, PEM. @throws QxError CONFIG_INVALID */
+export async function authorities(files: Files, setting: 'client_ca' | 'server_ca', path: string): Promise<Uint8Array> {
+  const bundle = await readNamed(files, setting, path);
   const blocks = new TextDecoder().decode(bundle).match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g);
   // Node itself passes over what it cannot read, and the operator would look for the fault in the certificates of the callers.
   if (blocks?.every(isAuthority)) return bundle;
-  throw new QxError('CONFIG_INVALID', `updates.client_ca: ${path} is no bundle of certificates of authorities`);
+  throw new QxError('CONFIG_INVALID', `updates.${setting}: ${path} is no bundle of certificates of authorities`);
 }
 
 function isAuthority(pem: string): boolean {

@@ -8,7 +8,7 @@ import type { RouteTable } from '../../src/format/route.ts';
 import type { Caller } from '../../src/ports/serving.ts';
 import { hostFiles } from '../../src/system/files.ts';
 import { listenTcp } from '../../src/system/listener.ts';
-import { clientAuthorities } from '../../src/system/tls.ts';
+import { authorities } from '../../src/system/tls.ts';
 import { authority, type Certificate, type ClientProfile } from '../support/certificates.ts';
 import { refusal } from '../support/documents.ts';
 import { fakeClock, recordedLog } from '../support/fakes.ts';
@@ -169,9 +169,9 @@ test('what is no bundle of authorities is refused at the start, not at the first
   const files = hostFiles(folder);
   const given = async (pem: string) => {
     await files.writeAtomic('/ca.pem', Buffer.from(pem));
-    return refusal(() => clientAuthorities(files, '/ca.pem'));
+    return refusal(() => authorities(files, 'client_ca', '/ca.pem'));
   };
-  expect(await refusal(() => clientAuthorities(files, '/nothing.pem'))).toBe('CONFIG_INVALID');
+  expect(await refusal(() => authorities(files, 'client_ca', '/nothing.pem'))).toBe('CONFIG_INVALID');
   expect(await given('')).toBe('CONFIG_INVALID');
   expect(await given((await from({})).cert)).toBe('CONFIG_INVALID');
   expect(await given(`${ours.cert}\n-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n`)).toBe(

@@ -24,8 +24,8 @@ export interface AgentApi {
 }
 
 const CALLERS: Readonly<Record<Caller['via'], Caller>> = {
-  unix: { via: 'unix', address: 'unix', headers: {}, queryNames: [] },
-  tcp: { via: 'tcp', address: '10.0.0.7', headers: {}, queryNames: [] },
+  unix: { via: 'unix', address: 'unix', headers: {}, queryNames: [], certificate: null },
+  tcp: { via: 'tcp', address: '10.0.0.7', headers: {}, queryNames: [], certificate: null },
 };
 
 export function agentApi(host: TestHost): AgentApi {

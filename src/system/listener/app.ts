@@ -9,7 +9,7 @@ import fastify, {
   type FastifySchemaValidationError,
   type FastifyServerFactory,
 } from 'fastify';
-import { IsOptional, type TSchema, Type } from 'typebox';
+import { IsOptional, type TSchema } from 'typebox';
 import { QxError } from '../../errors.ts';
 import type { Route, RouteTable } from '../../format/route.ts';
 import type { Admit, Call, Caller, Handler, Reply, Service } from '../../ports/serving.ts';
