@@ -17,7 +17,12 @@ export function checkShape<T extends TSchema>(schema: T, value: unknown, what: s
 
 function firstProblem(schema: TSchema, value: unknown): string {
   // The deepest path is the most telling: an enclosing union only says that none of its members fitted.
-  const errors = [...Value.Errors(schema, value)].filter((e) => e.keyword !== 'boolean');
+  const all = [...Value.Errors(schema, value)];
+  // Only the first eight are told, and unknown names come one by one before they come together.
+  const [unknown] = all;
+  if (all.every((e) => e.keyword === 'boolean') && unknown !== undefined)
+    return `${unknown.instancePath.slice(1)} is not a known field`;
+  const errors = all.filter((e) => e.keyword !== 'boolean');
   const depth = (path: string) => path.split('/').length;
   const worst = errors.reduce((a, b) => (depth(b.instancePath) > depth(a.instancePath) ? b : a), errors[0] as Problem);
   if (worst === undefined) return 'does not have the expected shape';

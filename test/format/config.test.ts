@@ -82,6 +82,7 @@ describe('readConfig', () => {
     ['an alias', 'updates: &u {channel: dev}\nother: *u', 'lias'],
     ['text that is no YAML', 'updates: [', 'yaml'],
     ['a list at the top', '- 1', '/etc/0.yaml'],
+    ['more misspelt keys than are told', `updates: {${'abcdefghi'.replaceAll(/./g, '$&: 1, ')}}`, 'updates/a is not a known'],
   ])('refuses %s', (_, text, named) => {
     expect(refusal(text)).toContain(named);
   });
