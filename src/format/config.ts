@@ -1,5 +1,5 @@
 import { type Static, Type } from 'typebox';
-import { parseDocument } from 'yaml';
+import { parseDocument, visit } from 'yaml';
 import { QxError } from '../errors.ts';
 import { ChannelName, ProductName } from './manifest.ts';
 import { checkShape, NAME_PATTERN } from './schema.ts';
@@ -97,18 +97,34 @@ export function readConfig(sources: readonly ConfigSource[]): Config {
   return resolve(checkShape(Updates, merged, 'updates', 'CONFIG_INVALID'));
 }
 
+/**
+ * Plain YAML 1.2, whatever the file says of itself: a map that a tag turns into something else (`!!omap`, `!!set`) would pass
+ * for an empty one, and in YAML 1.1 `<<` would merge.
+ */
+const YAML_OPTIONS = { schema: 'core', resolveKnownTags: false, stringKeys: true, uniqueKeys: false } as const;
+
 function readFile({ path, text }: ConfigSource): Static<typeof NodeFile> {
-  const document = parseDocument(text, { uniqueKeys: true, maxAliasCount: 0 } as Parameters<typeof parseDocument>[1]);
-  const problem = document.errors[0];
+  const document = parseDocument(text, YAML_OPTIONS);
+  const problem = document.errors[0] ?? document.warnings[0];
   if (problem !== undefined) throw new QxError('CONFIG_INVALID', `${path}: ${problem.message.split('\n')[0]}`);
   return checkShape(NodeFile, toPlain(document, path) ?? {}, path, 'CONFIG_INVALID');
 }
 
 function toPlain(document: ReturnType<typeof parseDocument>, path: string): unknown {
   try {
+    visit(document, { Map: (_, map) => refuseTwice(map.items.map(({ key }) => String(key))) });
     return document.toJS({ maxAliasCount: 0 });
   } catch (error) {
     throw new QxError('CONFIG_INVALID', `${path}: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+/** The library's own check compares each key with each: a file of 100 KB kept the agent from starting for seconds. */
+function refuseTwice(keys: readonly string[]): void {
+  const seen = new Set<string>();
+  for (const key of keys) {
+    if (seen.has(key)) throw new Error(`keys must be unique, and ${JSON.stringify(key)} is not`);
+    seen.add(key);
   }
 }
 

@@ -82,7 +82,14 @@ describe('readConfig', () => {
     ['an alias', 'updates: &u {channel: dev}\nother: *u', 'lias'],
     ['text that is no YAML', 'updates: [', 'yaml'],
     ['a list at the top', '- 1', '/etc/0.yaml'],
-    ['more misspelt keys than are told', `updates: {${'abcdefghi'.replaceAll(/./g, '$&: 1, ')}}`, 'updates/a is not a known'],
+    ['an ordered map, which would say nothing', 'updates: !!omap [auto_apply: true]', 'omap'],
+    ['a set, which would say nothing', 'updates: !!set {auto_apply}', 'set'],
+    ['a key that is no text', '? {a: 1}\n: 2', 'keys must be strings'],
+    [
+      'more misspelt keys than are told',
+      `updates: {${'abcdefghi'.replaceAll(/./g, '$&: 1, ')}}`,
+      'updates/a is not a known',
+    ],
   ])('refuses %s', (_, text, named) => {
     expect(refusal(text)).toContain(named);
   });
