@@ -182,6 +182,12 @@ describe('T28 entries that leave the folder, or are not what they seem', () => {
     await yard.expectRefused(zst(tar({ name: 'first/first', body: 'x' }, ...parts)), code);
   });
 
+  test('a size that is no number is refused by our reader, not by an error of the library', async () => {
+    for (const size of [base256(2n ** 63n - 1n), Buffer.alloc(12, 0x81)]) {
+      await expect(yard.extract(zst(tar({ ...good, size })))).rejects.toThrow('a header has a number that is none');
+    }
+  });
+
   test('nothing but the end', async () => {
     await yard.expectRefused(zst(END), 'ARCHIVE_MALFORMED');
   });

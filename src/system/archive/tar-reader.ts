@@ -75,9 +75,17 @@ async function readHeader(reader: ByteReader, first: Buffer): Promise<Found> {
 }
 
 function decode(block: Buffer): Header {
-  const header = new Header(block);
+  const header = headerOf(block);
   if (!header.cksumValid) malformed('a header has a wrong checksum');
   return header;
+}
+
+function headerOf(block: Buffer): Header {
+  try {
+    return new Header(block);
+  } catch (error) {
+    return malformed(`a header has a number that is none: ${(error as Error).message}`);
+  }
 }
 
 function kindOf(header: Header): 'file' | 'directory' {
