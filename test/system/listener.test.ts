@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { stat, writeFile } from 'node:fs/promises';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { Type } from 'typebox';
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
@@ -29,6 +30,15 @@ const ROUTES = {
   },
   fails: { method: 'GET', path: '/fails', who: 'open', summary: '', content: 'json', response: Type.Unknown() },
   breaks: { method: 'GET', path: '/breaks', who: 'open', summary: '', content: 'file', response: Type.Unknown() },
+  takes: {
+    method: 'POST',
+    path: '/takes',
+    who: 'open',
+    summary: '',
+    body: 'multipart',
+    content: 'json',
+    response: Type.Unknown(),
+  },
   waits: { method: 'GET', path: '/waits', who: 'open', summary: '', content: 'json', response: Type.Unknown() },
 } as const satisfies RouteTable;
 
@@ -56,6 +66,10 @@ const handlers: Handlers<typeof ROUTES> = {
       })();
     },
   }),
+  takes: async ({ parts }) => {
+    for await (const { bytes } of parts) for await (const _ of bytes);
+    return { json: null };
+  },
   waits: async ({ signal }) => {
     seen.aborted = once(signal, 'abort');
     await seen.aborted;
@@ -155,6 +169,18 @@ test('a caller who hangs up aborts what was done for him', async () => {
   await expect(curl('--max-time', '1', `${url}/waits`)).rejects.toThrow();
   await seen.aborted;
   expect(seen.aborted).not.toBeNull();
+});
+
+test('a caller who hangs up within a multipart body is no failure of ours', async () => {
+  const head =
+    'POST /takes HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: 999\r\n\r\n';
+  const socket = connect({ port: Number(new URL(url).port), host: '127.0.0.1' });
+  socket.end(`${head}--b\r\ncontent-disposition: form-data; name="a"; fi`);
+  socket.resume();
+  await once(socket, 'close');
+  await curl(`${url}/nothing`);
+  await expect.poll(() => seen.logged).toContainEqual(['request', expect.objectContaining({ path: '/nothing' })]);
+  expect(seen.logged.map(([event]) => event)).not.toContain('request_failed');
 });
 
 test('the log has the path of a request and never its query', async () => {

@@ -22,7 +22,9 @@ export function asRefused(error: unknown): unknown {
   const { statusCode, code } = error as Partial<FastifyError>;
   const ours = FRAMEWORK_CODES[statusCode ?? 0];
   if (ours !== undefined) return new QxError(ours, error.message, { cause: error });
-  if (code === 'FST_PREMATURE_CLOSE' || /multipart|part terminated/i.test(error.message)) {
+  // Node's word for a caller who hung up while his body was read.
+  const isAborted = code === 'ECONNRESET' && error.message === 'aborted';
+  if (isAborted || code === 'FST_PREMATURE_CLOSE' || /multipart|part terminated/i.test(error.message)) {
     return new QxError('BAD_REQUEST', `the body broke off or is no multipart form: ${error.message}`, { cause: error });
   }
   return error;
