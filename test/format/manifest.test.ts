@@ -283,3 +283,14 @@ describe('what else a manifest must be', () => {
     expect(manifest).toHaveProperty('colour', 'blue');
   });
 });
+
+test('a string of a million characters where a short one belongs is refused quickly', async () => {
+  const long = ['1'.repeat(900_000), '/a'.repeat(400_000), `1.1.1-${'1a.'.repeat(300_000)}`, 'a'.repeat(900_000)];
+  for (const text of long) {
+    for (const field of ['version', 'release_date', 'product', 'min_version']) {
+      const startMs = performance.now();
+      expect(await read({ [field]: text })).toBe('MANIFEST_INVALID');
+      expect(performance.now() - startMs).toBeLessThan(1_000);
+    }
+  }
+});

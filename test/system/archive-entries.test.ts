@@ -188,6 +188,12 @@ describe('T28 entries that leave the folder, or are not what they seem', () => {
     }
   });
 
+  test('longer names of both kinds are what the entries behind them are called', async () => {
+    const long = [pax({ path: 'd/long', size: '5' }), { name: 'x', body: '12345' }] as const;
+    const archive = tar({ name: 'd/', type: '5' }, ...long, { name: 'L', type: 'L', body: 'd/gnu\0' }, good);
+    expect((await yard.extract(zst(archive))).entries).toEqual(['d/', 'd/gnu', 'd/long']);
+  });
+
   test('nothing but the end', async () => {
     await yard.expectRefused(zst(END), 'ARCHIVE_MALFORMED');
   });
