@@ -82,8 +82,9 @@ export function statusError(response: HttpResponse, url: string): QxError {
     return new QxError('SERVER_ERROR', `${url} answered ${status}`);
   }
   const encoding = headers['content-encoding'];
-  const detail =
-    encoding === undefined ? `answered ${status}` : `answered ${status} in encoding ${encoding.slice(0, 40)}`;
+  // The server's own word, on its way to a terminal: 0x9b alone would begin a control sequence there.
+  const plain = encoding?.slice(0, 40).replaceAll(/[^!-~]/g, '?');
+  const detail = plain === undefined ? `answered ${status}` : `answered ${status} in encoding ${plain}`;
   return new QxError('SERVER_REFUSED', `${url} ${detail}`);
 }
 

@@ -1,5 +1,12 @@
 import { describe, expect, test } from 'vitest';
-import { artifactUrl, envelopeUrl, type SourceConfig, sourceOf, strongEtag } from '../../src/delivery/source.ts';
+import {
+  artifactUrl,
+  envelopeUrl,
+  type SourceConfig,
+  sourceOf,
+  statusError,
+  strongEtag,
+} from '../../src/delivery/source.ts';
 import { refusal } from '../support/documents.ts';
 
 const config: SourceConfig = {
@@ -86,4 +93,9 @@ test.each([
   [undefined, null],
 ])('ETag %j', (header, etag) => {
   expect(strongEtag(header)).toBe(etag);
+});
+
+test('what a server calls its encoding cannot steer a terminal', () => {
+  const response = { status: 200, headers: { 'content-encoding': '\u009b31mred' }, body: (async function* () {})() };
+  expect(statusError(response, 'http://a/b').message).toBe('http://a/b answered 200 in encoding ?31mred');
 });
