@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, test, vi } from 'vitest';
+import { QxError } from '../../src/errors.ts';
 import type { HttpLimits, HttpResponse } from '../../src/ports.ts';
 import { badServer, drip, endless, rawServer, serve, silence, status } from '../support/bad-server.ts';
 import { bytesOf, refusal, textOf } from '../support/documents.ts';
@@ -33,6 +34,13 @@ describe.each(HTTP_WAYS)('%s', (_way, open) => {
     expect(response.status).toBe(203);
     expect(response.headers).toMatchObject({ 'x-some': 'thing', etag: '"e"' });
     expect(textOf(await readAll(response))).toBe('hello');
+  });
+
+  test('protocols switched unasked are refused in our words, not in the source of the library', async () => {
+    const { url } = await rawServer((socket) => socket.end('HTTP/1.1 101 Switching\r\nContent-Length: 1\r\n\r\nx'));
+    await expect(get(url)).rejects.toThrow(
+      new QxError('SERVER_UNREACHABLE', `${url} cannot be reached: its answer makes no sense`),
+    );
   });
 
   test('a repeated header is joined', async () => {

@@ -1,3 +1,4 @@
+import { AssertionError } from 'node:assert';
 import { asQxError, QxError } from '../../errors.ts';
 import type { HttpLimits } from '../../ports.ts';
 
@@ -104,5 +105,8 @@ export function asRefusal(error: unknown, origin: string, signal: AbortSignal | 
 }
 
 /** Connecting to several addresses fails with one error without a message that holds the others. */
-const reasonOf = (error: unknown): string =>
-  error instanceof AggregateError ? error.errors.map(reasonOf).join('; ') : asQxError(error).message;
+function reasonOf(error: unknown): string {
+  if (error instanceof AggregateError) return error.errors.map(reasonOf).join('; ');
+  // undici asserts what no server ought to do, such as switching protocols unasked, and quotes its own source.
+  return error instanceof AssertionError ? 'its answer makes no sense' : asQxError(error).message;
+}
