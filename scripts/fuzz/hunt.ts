@@ -136,8 +136,8 @@ class Hunt {
 
   private async isNewReason(input: Uint8Array): Promise<boolean> {
     const outcome = await this.attempt(input);
-    if (outcome === null || outcome.refusal === null) return false;
-    const reason = reasonOf(outcome.refusal);
+    if (outcome === null) return false;
+    const reason = reasonOf(outcome.refusal ?? { code: '', message: outcome.answer });
     if (this.reasons.has(reason) || this.reasons.size >= MAX_REASONS) return false;
     this.reasons.add(reason);
     return true;
@@ -188,7 +188,7 @@ class Hunt {
 
 /** Without what the input itself put into the message. */
 const reasonOf = ({ code, message }: { code: string; message: string }): string =>
-  `${code} ${message.replaceAll(/"(?:[^"\\]|\\.)*"|[0-9]+|[^\x20-\x7e]/g, '').slice(0, 60)}`;
+  `${code} ${message.replaceAll(/"(?:[^"\\]|\\.)*"|[0-9]+|[^\x20-\x7e]/g, '').slice(0, 100)}`;
 
 /** Mulberry32: the same seed hunts the same way. */
 function randomFrom(seed: number): () => number {

@@ -21,7 +21,7 @@ export interface Target {
 }
 
 export interface Running {
-  /** Throws what the decoder throws, and an AssertionError when its answer is wrong. */
+  /** Throws what the decoder throws, and an AssertionError when its answer is wrong. A string says which of its answers it was. */
   readonly run: (bytes: Uint8Array) => unknown;
   readonly close?: () => Promise<void>;
 }
@@ -50,13 +50,14 @@ export class Violation extends Error {
 export interface Outcome {
   /** Null when it was accepted. */
   readonly refusal: { readonly code: string; readonly message: string } | null;
+  readonly answer: string;
   readonly cpuMs: number;
 }
 
 /** Feeds one input. @throws Violation when the decoder does not keep to its contract */
 export async function attempt(target: Target, { run }: Running, bytes: Uint8Array): Promise<Outcome> {
   const before = { cpu: process.cpuUsage(), peakKb: process.resourceUsage().maxRSS, globals: prototypes() };
-  const refusal = await refusalOf(run, bytes);
+  const { refusal, answer } = await outcomeOf(run, bytes);
   const { user, system } = process.cpuUsage(before.cpu);
   const cpuMs = (user + system) / 1000;
   const grownBytes = (process.resourceUsage().maxRSS - before.peakKb) * 1024;
@@ -68,21 +69,25 @@ export async function attempt(target: Target, { run }: Running, bytes: Uint8Arra
   if (grownBytes > (target.maxGrowthBytes ?? MAX_GROWTH_BYTES)) {
     throw new Violation(`the memory of the process grew by ${grownBytes >> 20} MiB`);
   }
-  return { refusal, cpuMs };
+  return { refusal, answer, cpuMs };
 }
 
-async function refusalOf(run: Running['run'], bytes: Uint8Array) {
+async function outcomeOf(run: Running['run'], bytes: Uint8Array) {
   const late = Promise.withResolvers<never>();
   const timer = setTimeout(() => late.reject(new Violation('no answer')), MAX_WAIT_MS);
   try {
-    await Promise.race([run(bytes), late.promise]);
-    return null;
+    const answer = await Promise.race([run(bytes), late.promise]);
+    return { refusal: null, answer: typeof answer === 'string' ? answer : '' };
   } catch (error) {
-    if (!(error instanceof Error)) return { code: 'no Error', message: String(error), error };
-    return { code: error instanceof QxError ? error.code : error.name, message: error.message, error };
+    return { refusal: refusalOf(error), answer: '' };
   } finally {
     clearTimeout(timer);
   }
+}
+
+function refusalOf(error: unknown) {
+  if (!(error instanceof Error)) return { code: 'no Error', message: String(error), error };
+  return { code: error instanceof QxError ? error.code : error.name, message: error.message, error };
 }
 
 const prototypes = (): string =>

@@ -84,6 +84,8 @@ const response: Target = {
     '64 KB in a header': answer(`200 OK\r\nETag: "${long(65_536)}"`),
     '64 KB of headers': answer(`200 OK\r\n${'a: b\r\n'.repeat(11_000)}c: d`),
     gzip: answer('200 OK\r\nContent-Encoding: gzip'),
+    'encoding that steers a terminal': Buffer.from(answer('200 OK\r\nContent-Encoding: \x9b31m'), 'latin1'),
+    'upgrade unasked': answer('101 S\r\nContent-Length: 90'),
     'weak tag': answer('200 OK\r\nETag: W/"one"'),
     'a prototype': answer('200 OK\r\n__proto__: x\r\nconstructor: y'),
     redirect: answer('302 Found\r\nLocation: http://169.254.169.254/\r\nContent-Length: 0', ''),
@@ -131,7 +133,7 @@ async function downloading(): Promise<Running> {
   const artifact = { artifact: 'a', sha256: 'a'.repeat(64), size_bytes: SIZE_BYTES };
   const part = { artifact, partPath: '/part', etagPath: '/etag' };
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/a`;
-  const download = async (heldBytes: number): Promise<void> => {
+  const download = async (heldBytes: number): Promise<string> => {
     await writeFile(join(root, 'part'), body.slice(0, heldBytes));
     await writeFile(join(root, 'etag'), '"one"');
     const result = await transfer(ports, {
@@ -144,15 +146,16 @@ async function downloading(): Promise<Running> {
     });
     const { size } = await stat(join(root, 'part'));
     assert.ok(size <= SIZE_BYTES);
-    if (result.kind === 'done') return assert.equal(size, SIZE_BYTES);
+    if (result.kind === 'done') assert.equal(size, SIZE_BYTES);
+    if (result.kind === 'done') return result.kind;
     assert.match(result.error.code, FAILURES);
     // Nothing of the server's own words may steer a terminal or a log.
     assert.doesNotMatch(result.error.message, /\p{Cc}/u);
+    return `${result.kind} ${result.error.code} ${result.error.message.replace(url, '')}`;
   };
-  const run = async (bytes: Uint8Array): Promise<void> => {
+  const run = async (bytes: Uint8Array): Promise<string> => {
     said.bytes = bytes;
-    await download(0);
-    await download(HELD_BYTES);
+    return `${await download(HELD_BYTES)}, ${await download(0)}`;
   };
   const close = async (): Promise<void> => {
     await http.close();
@@ -326,12 +329,13 @@ async function listening(): Promise<Running> {
   const admit = (who: string) => (who === 'open' ? null : { refused: new QxError('FORBIDDEN', 'nobody is let in') });
   const service = { title: 'fuzz', version: '0.0.0', routes: ROUTES, handlers, admit, log };
   const server = await listenTcp(service, { host: '127.0.0.1', port: 0 });
-  const run = async (bytes: Uint8Array): Promise<void> => {
+  const run = async (bytes: Uint8Array): Promise<string> => {
     seen.failures = [];
     const answers = await say(server.port, bytes);
     assert.deepEqual(seen.failures, []);
     // Whatever was no request is told so, or simply cut.
     assert.match(answers.toString('latin1'), /^(?:HTTP\/1\.1 [1-4][0-9]{2} |$)/);
+    return /"detail":"([^"]*)/.exec(answers.toString('latin1'))?.[1] ?? '';
   };
   return { run, close: () => server.close(0) };
 }
