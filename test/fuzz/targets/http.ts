@@ -327,7 +327,15 @@ async function listening(): Promise<Running> {
     warn: (event: string, fields?: object) => void seen.failures.push(`${event} ${JSON.stringify(fields)}`),
   };
   const admit = (who: string) => (who === 'open' ? null : { refused: new QxError('FORBIDDEN', 'nobody is let in') });
-  const service = { title: 'fuzz', version: '0.0.0', routes: ROUTES, handlers, admit, log };
+  const service = {
+    documentFor: 'open' as const,
+    title: 'fuzz',
+    version: '0.0.0',
+    routes: ROUTES,
+    handlers,
+    admit,
+    log,
+  };
   const server = await listenTcp(service, { host: '127.0.0.1', port: 0 });
   const run = async (bytes: Uint8Array): Promise<string> => {
     seen.failures = [];
