@@ -1,6 +1,7 @@
 import { execa } from 'execa';
+import { median } from './row.ts';
 
-interface Sample {
+export interface Sample {
   readonly cpuMs: number;
   readonly wallMs: number;
 }
@@ -13,35 +14,27 @@ export interface Comparison {
   readonly pairs: number;
 }
 
-function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  const upper = sorted[middle];
-  if (upper === undefined) throw new Error('no values, no median');
-  return sorted.length % 2 === 1 ? upper : (upper + (sorted[middle - 1] ?? upper)) / 2;
-}
-
 /** Node does not tell what a child used and /proc counts in hundredths of a second; bash asks wait4 and prints all of it. */
-async function runOnce(command: readonly string[]): Promise<Sample> {
-  const script = 'TIMEFORMAT="%3U %3S %3R"; time "$@" >/dev/null';
-  const { stderr } = await execa('bash', ['-c', script, 'bench', ...command], { env: { LC_ALL: 'C' } });
-  const [user = 0, system = 0, wall = 0] = stderr.trim().split(' ').map(Number);
-  return { cpuMs: (user + system) * 1000, wallMs: wall * 1000 };
+export async function timed(script: string, ...args: readonly string[]): Promise<Sample & { readonly stdout: string }> {
+  const timing = `TIMEFORMAT='%3U %3S %3R'; time { ${script}; }`;
+  const { stderr, stdout } = await execa('bash', ['-c', timing, 'bench', ...args], { env: { LC_ALL: 'C' } });
+  const [user = 0, system = 0, wall = 0] = (stderr.trim().split('\n').at(-1) ?? '').split(' ').map(Number);
+  return { cpuMs: (user + system) * 1000, wallMs: wall * 1000, stdout };
 }
 
 /**
- * Runs two commands in turn and compares each run with its neighbour: what else the machine does changes from second to
+ * Does two things in turn and compares each run with its neighbour: what else the machine does changes from second to
  * second, and hits both alike. Which goes first alternates.
  */
 export async function compare(
-  ours: readonly string[],
-  baseline: readonly string[],
+  ours: () => Promise<Sample>,
+  baseline: () => Promise<Sample>,
   pairs: number,
 ): Promise<Comparison> {
   const samples: { ours: Sample; baseline: Sample }[] = [];
   for (let i = -1; i < pairs; i++) {
-    const first = await runOnce(i % 2 === 0 ? ours : baseline);
-    const second = await runOnce(i % 2 === 0 ? baseline : ours);
+    const first = await (i % 2 === 0 ? ours : baseline)();
+    const second = await (i % 2 === 0 ? baseline : ours)();
     // The first pair only warms the page cache.
     if (i >= 0) samples.push(i % 2 === 0 ? { ours: first, baseline: second } : { ours: second, baseline: first });
   }
@@ -54,3 +47,18 @@ export async function compare(
     pairs,
   };
 }
+
+/** For people: both sides and their ratios. */
+export const detailOf = ({
+  ours,
+  baseline,
+  cpuRatio,
+  wallRatio,
+  pairs,
+}: Comparison): Record<string, string | number> => ({
+  'wall ms': `${ours.wallMs.toFixed(0)} / ${baseline.wallMs.toFixed(0)}`,
+  'wall ratio': Number(wallRatio.toFixed(3)),
+  'cpu ms': `${ours.cpuMs.toFixed(0)} / ${baseline.cpuMs.toFixed(0)}`,
+  'cpu ratio': Number(cpuRatio.toFixed(3)),
+  pairs,
+});

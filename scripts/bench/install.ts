@@ -1,0 +1,70 @@
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { execa } from 'execa';
+import { startHost } from './host.ts';
+import { compare, detailOf, type Sample, timed } from './measure.ts';
+import { cpuMsOf } from './processes.ts';
+import { type Bench, MB, type Row } from './row.ts';
+import { type BenchSlot, benchSlot } from './slot.ts';
+import type { PublishedImage, Yard } from './yard.ts';
+
+const PAIRS = 5;
+/** How `qx-update` says that a reboot is required. */
+const REBOOT_REQUIRED = 4;
+
+/** From the first byte asked for to the image on the slot, on disk and read back, against a shell that only writes it. */
+export const installRow: Row = {
+  name: 'install',
+  title:
+    'whole-image install over loopback HTTP to a loop device, fsynced and read back, against `curl | tee >(openssl dgst -sha256) | dd oflag=direct`, wall',
+  unit: 'x',
+  goal: 1,
+  measure: async (bench) => {
+    const yard = await bench.yard();
+    const image = await yard.publish(`2.${bench.imageMb}.0`, { sizeBytes: bench.imageMb * MB, filledWith: 'noise' });
+    await using slot = await benchSlot(join(bench.folder, 'slot'), Math.ceil(bench.imageMb + 1) * MB);
+    const compared = await compare(
+      () => install(bench, yard, slot),
+      () => yardstick(bench, image, slot),
+      bench.pairs ?? PAIRS,
+    );
+    return {
+      value: compared.wallRatio,
+      detail: { image: `${bench.imageMb} MB`, slot: slot.kind, ...detailOf(compared) },
+    };
+  },
+};
+
+/** What one run left in the page cache is no burden to the next. */
+const settle = () => execa('sync');
+
+async function install({ folder }: Bench, yard: Yard, slot: BenchSlot): Promise<Sample> {
+  await using host = await startHost({
+    root: join(folder, 'host'),
+    serverUrl: yard.url,
+    keyring: yard.keyring,
+    slotB: slot.path,
+    settings: ['auto_check: false'],
+  });
+  await settle();
+  const beforeMs = await cpuMsOf(host.agentPid);
+  const apply = `dist/qx-update --root "$1" apply >/dev/null || [ $? -eq ${REBOOT_REQUIRED} ]`;
+  const { cpuMs, wallMs } = await timed(apply, host.root);
+  return { cpuMs: cpuMs + (await cpuMsOf(host.agentPid)) - beforeMs, wallMs };
+}
+
+/** A fifo instead of bash's `>( )`, which nobody waits for: the hash belongs to the work. */
+const SHELL = `
+  openssl dgst -sha256 <"$1" & hash=$!
+  curl -sSf "$2" | tee "$1" | dd of="$3" bs=1M iflag=fullblock oflag=direct conv=nocreat,notrunc,fsync status=none
+  wait $hash`;
+
+async function yardstick({ folder }: Bench, image: PublishedImage, slot: BenchSlot): Promise<Sample> {
+  const fifo = join(folder, 'fifo');
+  await rm(fifo, { force: true });
+  await execa('mkfifo', [fifo]);
+  await settle();
+  const { stdout, ...sample } = await timed(SHELL, fifo, image.url, slot.path);
+  if (!stdout.includes(image.sha256)) throw new Error(`the yardstick moved other bytes than the image: ${stdout}`);
+  return sample;
+}
