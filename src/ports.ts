@@ -34,9 +34,10 @@ export interface FileInfo {
 }
 
 export interface OpenFile {
-  /** Appends at the current end. */
+  /** Appends at the current end; some of it may still be in memory when this returns. The bytes are no longer needed. */
   append(bytes: Uint8Array): Promise<void>;
   sync(): Promise<void>;
+  /** Writes what is left, which need not have reached the disk. */
   close(): Promise<void>;
 }
 
@@ -172,6 +173,7 @@ export interface SlotDevice {
 }
 
 export interface OpenDevice {
+  /** May still be on its way when this returns; that it failed is then told by the next call. The bytes are no longer needed. */
   write(offset: number, bytes: Uint8Array): Promise<void>;
   /** Everything written so far is on the medium, the device's own cache included. */
   sync(): Promise<void>;
@@ -183,8 +185,13 @@ export interface Disk {
   device(slot: Slot): Promise<SlotDevice | null>;
   /** Exclusively, so that a mounted slot is refused by the kernel too. */
   openForWriting(slot: Slot): Promise<OpenDevice>;
-  /** SHA-256 of a byte range as the medium has it, past the page cache (O_DIRECT where there is a block device). */
-  hashRange(slot: Slot, offset: number, lengthBytes: number, signal?: AbortSignal): Promise<string>;
+  /** SHA-256 of `prefix` and then a byte range as the medium has it, past the page cache (O_DIRECT on a block device). */
+  hashRange(
+    slot: Slot,
+    offset: number,
+    lengthBytes: number,
+    options?: { readonly prefix?: Uint8Array; readonly signal?: AbortSignal | undefined },
+  ): Promise<string>;
   /** First bytes of the slot, past the page cache. */
   readStart(slot: Slot, lengthBytes: number): Promise<Uint8Array>;
   /**

@@ -56,7 +56,7 @@ async function untilThere(path: string): Promise<void> {
   }
 }
 
-async function layHost({ root, serverUrl, keyring, slotB, settings = [] }: HostRequest): Promise<void> {
+export async function layHost({ root, serverUrl, keyring, slotB, settings = [] }: HostRequest): Promise<void> {
   const write = async (path: string, content: string | Uint8Array): Promise<void> => {
     await mkdir(dirname(join(root, path)), { recursive: true });
     await writeFile(join(root, path), content);

@@ -28,8 +28,8 @@ export function hostDisk({ root, slots, process }: DiskOptions): Disk {
   return {
     device: find,
     openForWriting: async (slot) => openDevice(await present(slot)),
-    hashRange: async (slot, offset, lengthBytes, signal) =>
-      reader.hash(await present(slot), [{ at: offset, lengthBytes }], signal),
+    hashRange: async (slot, offset, lengthBytes, options) =>
+      reader.hash(await present(slot), [{ at: offset, lengthBytes }], options),
     readStart: async (slot, lengthBytes) => reader.start(await present(slot), lengthBytes),
     makeFileSystem: (image, fromDirectory, label, signal) =>
       makeExt4(process, { image: at(image), fromDirectory: at(fromDirectory), label, signal }),
@@ -37,7 +37,7 @@ export function hostDisk({ root, slots, process }: DiskOptions): Disk {
       const device = await present(slot);
       const ext4 = readExt4(await reader.start(device, LAYOUT_BYTES));
       if (ext4 === null) throw new QxError('READBACK_MISMATCH', `slot ${slot} holds no ext4 file system`);
-      return reader.hash(device, await locateFile(process, device, ext4.blockBytes, path), signal);
+      return reader.hash(device, await locateFile(process, device, ext4.blockBytes, path), { signal });
     },
     extractFromImage: (image, paths, toDirectory, signal) =>
       unsquash(process, at(image), paths, at(toDirectory), signal),

@@ -87,7 +87,9 @@ describe('a plain file as a slot', () => {
 
   test('is not read on once that was cancelled', async () => {
     const { disk } = await fileSlots(randomBytes(4096));
-    await expect(disk.hashRange('A', 0, 4096, AbortSignal.abort())).rejects.toMatchObject({ code: 'CANCELLED' });
+    await expect(disk.hashRange('A', 0, 4096, { signal: AbortSignal.abort() })).rejects.toMatchObject({
+      code: 'CANCELLED',
+    });
   });
 });
 

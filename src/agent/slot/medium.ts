@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import type { Slot } from '../../core/boot.ts';
 import { QxError } from '../../errors.ts';
 import { MAGIC_AT, type SlotLayout } from '../../format/slot-layout.ts';
@@ -63,8 +62,8 @@ async function replaceContent(
 ): Promise<void> {
   try {
     await eraseHead(device, write);
-    const restHash = await writeRest(device, blocks, write, head);
-    await writeHead(disk, device, write, head, restHash);
+    await writeRest(device, blocks, write, head);
+    await writeHead(disk, device, write, head);
   } catch (cause) {
     await eraseHead(device, write).catch((error: unknown) => {
       // The medium refuses even this. The boot environment says "not ok"; the first failure is the one to be told.
@@ -79,39 +78,31 @@ async function eraseHead(device: OpenDevice, { slotBytes }: MediumWrite): Promis
   await device.sync();
 }
 
-/** Everything behind the first MiB, on the medium when it returns; its hash. */
+/** Everything behind the first MiB, on the medium when it returns. */
 async function writeRest(
   device: OpenDevice,
   blocks: AsyncIterable<Piece>,
   write: MediumWrite,
   head: Uint8Array,
-): Promise<string> {
-  const hash = createHash('sha256');
+): Promise<void> {
   write.onWritten?.(0);
   for await (const { offset, bytes } of blocks) {
     checkSignal(write.signal);
-    hash.update(bytes);
     await device.write(offset, bytes);
     write.onWritten?.(offset + bytes.length - head.length);
   }
   await device.sync();
-  return hash.digest('hex');
 }
 
 /**
- * The whole stream had the signed hash; the rest as the medium has it equals the rest of the stream, and the head equals its
- * head: so the medium holds the signed image, and the rest need not be read a second time.
+ * The head in memory and the rest as the medium has it hash to what was signed; then the head on the medium is compared with
+ * the one in memory: so the medium holds the signed image, and the rest need not be read a second time.
  */
-async function writeHead(
-  disk: Disk,
-  device: OpenDevice,
-  write: MediumWrite,
-  head: Uint8Array,
-  restHash: string,
-): Promise<void> {
+async function writeHead(disk: Disk, device: OpenDevice, write: MediumWrite, head: Uint8Array): Promise<void> {
   const { slot, layout, content, signal } = write;
-  const read = await disk.hashRange(slot, head.length, content.sizeBytes - head.length, signal);
-  if (read !== restHash) throw mismatch(slot);
+  const restBytes = content.sizeBytes - head.length;
+  const read = await disk.hashRange(slot, head.length, restBytes, { prefix: head, signal });
+  if (read !== content.sha256) throw mismatch(slot);
   checkSignal(signal);
   const { at, lengthBytes } = MAGIC_AT[layout];
   await device.write(0, head.slice().fill(0, at, at + lengthBytes));

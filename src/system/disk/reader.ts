@@ -6,14 +6,20 @@ import type { Run } from './ext4.ts';
 
 /** What the medium itself has, past the page cache. */
 export interface DiskReader {
-  /** SHA-256 (hex) of the runs in their order; a hole counts as zeros. */
-  hash(device: SlotDevice, runs: readonly Run[], signal?: AbortSignal): Promise<string>;
+  /** SHA-256 (hex) of the runs in their order, behind `prefix`; a hole counts as zeros. */
+  hash(device: SlotDevice, runs: readonly Run[], options?: HashOptions): Promise<string>;
   /** Shorter than `lengthBytes` where the device is. */
   start(device: SlotDevice, lengthBytes: number): Promise<Uint8Array>;
 }
 
+export interface HashOptions {
+  readonly prefix?: Uint8Array;
+  readonly signal?: AbortSignal | undefined;
+}
+
 const FLUSH_TIMEOUT_MS = 60_000;
 const ZEROS_BYTES = 1 << 16;
+const NOTHING = new Uint8Array();
 
 export function diskReader(process: Process): DiskReader {
   const flushCache = async (device: SlotDevice): Promise<void> => {
@@ -23,8 +29,8 @@ export function diskReader(process: Process): DiskReader {
     if (exitCode !== 0) throw new QxError('IO', `${device.path} cannot be read past the page cache`);
   };
   return {
-    hash: async (device, runs, signal) => {
-      const hash = createHash('sha256');
+    hash: async (device, runs, { prefix = NOTHING, signal } = {}) => {
+      const hash = createHash('sha256').update(prefix);
       for (const { at, lengthBytes } of runs) {
         const pieces = at === null ? zeros(lengthBytes) : readMedium(device, at, lengthBytes, flushCache, signal);
         for await (const piece of pieces) hash.update(piece);
