@@ -34,10 +34,9 @@ export interface FileInfo {
 }
 
 export interface OpenFile {
-  /** Appends at the current end; some of it may still be in memory when this returns. The bytes are no longer needed. */
+  /** Appends at the current end. */
   append(bytes: Uint8Array): Promise<void>;
   sync(): Promise<void>;
-  /** Writes what is left, which need not have reached the disk. */
   close(): Promise<void>;
 }
 

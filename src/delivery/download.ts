@@ -1,3 +1,4 @@
+import { createHash, type Hash } from 'node:crypto';
 import { asQxError, type Code, ERRORS, QxError } from '../errors.ts';
 import type { ArtifactRef } from '../format/manifest.ts';
 import type { Clock, Files, Http, HttpResponse, OpenFile } from '../ports.ts';
@@ -32,9 +33,17 @@ export interface Transfer {
   readonly onBytes: (doneBytes: number) => void;
 }
 
-/** `done` when the part is as long as was signed; `restart` asks for the same again without resuming. */
-export type TransferResult = Attempt<null> | { readonly kind: 'restart'; readonly error: QxError };
+/**
+ * `done` when the part is as long as was signed, with the SHA-256 of its bytes if all of them came just now; `restart` asks for
+ * the same again without resuming.
+ */
+export type TransferResult = Attempt<string | null> | { readonly kind: 'restart'; readonly error: QxError };
 
+/**
+ * What came faster comes again as fast, so nobody waits until it is on the disk: an image is usually on its slot, and its
+ * download gone, before the kernel would write it back. What was lost to a power cut is noticed, the file is hashed before use.
+ */
+const QUICK_MS = 20_000;
 /** A line that gained this much between two failures is moving. */
 const GAIN_BYTES = 64 << 10;
 const MAX_ETAG_BYTES = 300;
@@ -48,7 +57,7 @@ export async function transfer(ports: DownloadPorts, request: Transfer): Promise
     try {
       const refused = judgeResponse(ports, request, response, etag);
       if (refused !== null) return refused;
-      return await receive(ports.files, request, response, response.status === 206 ? heldBytes : 0);
+      return await receive(ports, request, response, response.status === 206 ? heldBytes : 0);
     } finally {
       await discard(response);
     }
@@ -126,7 +135,7 @@ function isRangeFrom(header: string | undefined, startBytes: number, sizeBytes: 
 }
 
 async function receive(
-  files: Files,
+  { files, clock }: DownloadPorts,
   request: Transfer,
   response: HttpResponse,
   fromBytes: number,
@@ -134,16 +143,18 @@ async function receive(
   const { url, part } = request;
   const { size_bytes: sizeBytes } = part.artifact;
   const file = await openPart(files, part, response, fromBytes);
-  const progress = { atBytes: fromBytes };
+  const startedMs = clock.monotonicMs();
+  const isCheap = () => progress.atBytes === sizeBytes && clock.monotonicMs() - startedMs < QUICK_MS;
+  const progress: Received = { atBytes: fromBytes, hash: fromBytes === 0 ? createHash('sha256') : null };
   try {
-    await append(file, request, response, progress);
+    await append(file, request, response, progress).finally(() => (isCheap() ? undefined : file.sync()));
   } catch (error) {
     return failed(error, progress.atBytes - fromBytes >= GAIN_BYTES);
   } finally {
     await file.close();
   }
-  const { atBytes } = progress;
-  if (atBytes === sizeBytes) return done(null);
+  const { atBytes, hash } = progress;
+  if (atBytes === sizeBytes) return done(hash?.digest('hex') ?? null);
   const short = new QxError('SIZE_MISMATCH', `${url} ended after ${atBytes} bytes, ${sizeBytes} were signed`);
   // The whole file was sent and is too short; a range that ended early may go on.
   return response.status === 200 ? never(short) : later(short, null, atBytes - fromBytes >= GAIN_BYTES);
@@ -158,27 +169,25 @@ async function openPart(files: Files, part: Part, response: HttpResponse, fromBy
   return files.openPart(part.partPath, 0);
 }
 
-async function append(
-  file: OpenFile,
-  request: Transfer,
-  response: HttpResponse,
-  progress: { atBytes: number },
-): Promise<void> {
+interface Received {
+  atBytes: number;
+  /** Null where the first bytes were there before. */
+  readonly hash: Hash | null;
+}
+
+async function append(file: OpenFile, request: Transfer, response: HttpResponse, progress: Received): Promise<void> {
   const { url, part, onBytes } = request;
-  try {
-    for await (const chunk of response.body) {
-      if (progress.atBytes + chunk.length > part.artifact.size_bytes) {
-        throw new QxError(
-          'RESPONSE_TOO_LARGE',
-          `${url} sent more than the ${part.artifact.size_bytes} bytes that were signed`,
-        );
-      }
-      await file.append(chunk);
-      progress.atBytes += chunk.length;
-      onBytes(progress.atBytes);
+  for await (const chunk of response.body) {
+    if (progress.atBytes + chunk.length > part.artifact.size_bytes) {
+      throw new QxError(
+        'RESPONSE_TOO_LARGE',
+        `${url} sent more than the ${part.artifact.size_bytes} bytes that were signed`,
+      );
     }
-  } finally {
-    await file.sync();
+    progress.hash?.update(chunk);
+    await file.append(chunk);
+    progress.atBytes += chunk.length;
+    onBytes(progress.atBytes);
   }
 }
 

@@ -7,9 +7,10 @@ import { type Part, transfer, usableBytes } from './download.ts';
 import { artifactUrl, type Source, WAIT_LIMITS, type WaitLimits } from './source.ts';
 
 /**
- * The artifacts of a release, fetched and verified into the staging directory: `STAGING/<artifact>` is there only when its
- * bytes are those that were signed, `STAGING/<sha256>.part` is what a broken download left. Nothing here is wiped at a
- * start: a host on a poor line gets its image over many restarts.
+ * The artifacts of a release, fetched and verified into the staging directory: `STAGING/<artifact>` is put there only when its
+ * bytes are those that were signed, and is hashed again before it is used, since a power cut may have taken some of them.
+ * `STAGING/<sha256>.part` is what a broken download left. Nothing here is wiped at a start: a host on a poor line gets its
+ * image over many restarts.
  */
 
 export interface FetchPorts {
@@ -169,7 +170,7 @@ async function fetchFrom(
   // Whole files start from nothing each time: however much came, nothing was gained.
   if (result.kind === 'later') return mayResume ? result : { ...result, hasGained: false };
   if (result.kind === 'never') return result;
-  const verified = await verify(ports, request, part, base);
+  const verified = await verify(ports, request, part, { base, receivedSha256: result.value });
   if (verified === null) return done(null);
   if (heldBytes === 0) return never(verified);
   // What was there before may have been the poison: the same server gets one more chance, with a whole file.
@@ -177,15 +178,18 @@ async function fetchFrom(
   return later(verified);
 }
 
-/** Hashes the file that will be used, from its first byte; a wrong one is thrown away at once. */
+/**
+ * What came in one piece was hashed as it came; a part that was there before is read from its first byte. A wrong one is
+ * thrown away at once. Whoever uses the file hashes it once more: only that speaks of the bytes that are then used.
+ */
 async function verify(
   { files, log }: FetchPorts,
   { signal }: FetchRequest,
   { artifact, partPath, etagPath }: Part,
-  base: string,
+  { base, receivedSha256 }: { readonly base: string; readonly receivedSha256: string | null },
 ): Promise<QxError | null> {
-  const { sha256, sizeBytes } = await files.hash(partPath, signal);
-  if (sha256 === artifact.sha256 && sizeBytes === artifact.size_bytes) return null;
+  const sha256 = receivedSha256 ?? (await files.hash(partPath, signal)).sha256;
+  if (sha256 === artifact.sha256) return null;
   await files.remove(partPath);
   await files.remove(etagPath);
   const detail = `${artifact.artifact} from ${base} has SHA-256 ${sha256}, ${artifact.sha256} was signed`;

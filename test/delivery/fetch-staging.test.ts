@@ -3,7 +3,7 @@ import { chmod, mkdir, readdir, stat, symlink, writeFile } from 'node:fs/promise
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import type { Files } from '../../src/ports.ts';
 import { hostFiles } from '../../src/system/files.ts';
-import { badServer, rangeStart, serve } from '../support/bad-server.ts';
+import { badServer, drip, rangeStart, serve } from '../support/bad-server.ts';
 import { bytesOf, refusal, textOf } from '../support/documents.ts';
 import { fetchBench, noise, STAGING } from '../support/fetch-bench.ts';
 import { artifactOf, componentOf, manifestOf } from '../support/keys.ts';
@@ -125,6 +125,69 @@ describe('T30 room on the disk', () => {
     expect(server.requests).toHaveLength(1);
     expect((await bench.content(bench.partPath))?.length).toBeGreaterThan(100_000);
     await vi.waitFor(() => expect(server.openSockets()).toBe(0));
+  });
+});
+
+describe('what was downloaded', () => {
+  /** Counts what is waited for until it is on the disk, and lets so much time pass while the bytes come. */
+  async function benchTaking(takesMs: number) {
+    const count = { syncs: 0 };
+    const state: { later: () => void } = { later: () => undefined };
+    const counting = (files: Files): Files => ({
+      ...files,
+      openPart: async (path, keepBytes) => {
+        const file = await files.openPart(path, keepBytes);
+        const sync = async () => {
+          count.syncs++;
+          await file.sync();
+        };
+        const append = async (chunk: Uint8Array) => {
+          state.later();
+          await file.append(chunk);
+        };
+        return { append, sync, close: () => file.close() };
+      },
+    });
+    const bench = await fetchBench(bytes, counting);
+    const { monotonicMs } = bench.clock;
+    state.later = () => Object.assign(bench.clock, { monotonicMs: () => monotonicMs() + takesMs });
+    return { bench, count };
+  }
+
+  test.each([
+    ['whole and slowly is on the disk', 60_000, 1],
+    ['whole and quickly need not be: it comes again as quickly', 0, 0],
+  ])('%s', async (_, takesMs, syncs) => {
+    const { bench, count } = await benchTaking(takesMs);
+    await bench.fetch([await badServer(serve(bytes))]);
+    expect([count.syncs, await bench.content(bench.finalPath)]).toEqual([syncs, bytes]);
+  });
+
+  test('in part is on the disk, however quickly', async () => {
+    const { bench, count } = await benchTaking(0);
+    const stopped = new AbortController();
+    const onProgress = ({ doneBytes }: { doneBytes: number }) => doneBytes >= 400_000 && stopped.abort();
+    const server = await badServer(drip(bytes, 400_000, 100_000));
+    expect(await refusal(() => bench.fetch([server], { signal: stopped.signal, onProgress }))).toBe('CANCELLED');
+    expect(count.syncs).toBe(1);
+  });
+
+  test('in one piece is not read again, what was there before is', async () => {
+    const hashed: string[] = [];
+    const listening = (files: Files): Files => ({
+      ...files,
+      hash: (path, signal) => {
+        hashed.push(path);
+        return files.hash(path, signal);
+      },
+    });
+    const fresh = await fetchBench(bytes, listening);
+    await fresh.fetch([await badServer(serve(bytes))]);
+    expect(hashed).toEqual([]);
+    const resumed = await fetchBench(bytes, listening);
+    await resumed.leave(resumed.partPath, half);
+    await resumed.fetch([await badServer(serve(bytes))]);
+    expect(hashed).toEqual([resumed.partPath]);
   });
 });
 
