@@ -16,9 +16,30 @@ export interface Content {
 /** One descriptor from the first byte to the last: a file that is renamed over the path meanwhile is never looked at. */
 export async function* piecesOfFile(ranges: Ranges, path: string, sizeBytes: number): AsyncGenerator<Piece> {
   let offset = 0;
-  for await (const bytes of await ranges.openRange(path, 0, sizeBytes)) {
+  for await (const bytes of ahead(await ranges.openRange(path, 0, sizeBytes))) {
     yield { offset, bytes };
     offset += bytes.length;
+  }
+}
+
+/** The disk reads the next piece while this one is hashed. */
+async function* ahead<T>(source: AsyncIterable<T>): AsyncGenerator<T> {
+  const items = source[Symbol.asyncIterator]();
+  const ask = (): Promise<IteratorResult<T>> => {
+    const asked = items.next();
+    // Whoever stops before it is there does not want to know.
+    asked.catch(() => undefined);
+    return asked;
+  };
+  try {
+    for (let next = ask(); ; ) {
+      const { done, value } = await next;
+      if (done === true) return;
+      next = ask();
+      yield value;
+    }
+  } finally {
+    await items.return?.();
   }
 }
 
