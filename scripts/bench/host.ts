@@ -17,6 +17,8 @@ export interface HostRequest {
   readonly keyring: string;
   /** A device or a file outside the host's folder. */
   readonly slotB: string;
+  /** Another copy of the agent than the one in dist. */
+  readonly executable?: string;
   /** More lines below `updates:`. */
   readonly settings?: readonly string[];
 }
@@ -25,10 +27,10 @@ const SLOT_A_BYTES = 1 << 20;
 const START_TIMEOUT_MS = 15_000;
 
 export async function startHost(request: HostRequest): Promise<BenchHost> {
-  const { root } = request;
+  const { root, executable = 'dist/qx-node' } = request;
   await layHost(request);
   const log = { file: `${root}.log`, append: true } as const;
-  const agent = execa('dist/qx-node', ['--root', root], { stdin: 'ignore', stdout: log, stderr: log, reject: false });
+  const agent = execa(executable, ['--root', root], { stdin: 'ignore', stdout: log, stderr: log, reject: false });
   const stop = async (): Promise<void> => {
     agent.kill('SIGTERM');
     await agent;
@@ -56,7 +58,7 @@ async function untilThere(path: string): Promise<void> {
   }
 }
 
-export async function layHost({ root, serverUrl, keyring, slotB, settings = [] }: HostRequest): Promise<void> {
+async function layHost({ root, serverUrl, keyring, slotB, settings = [] }: HostRequest): Promise<void> {
   const write = async (path: string, content: string | Uint8Array): Promise<void> => {
     await mkdir(dirname(join(root, path)), { recursive: true });
     await writeFile(join(root, path), content);

@@ -16,7 +16,7 @@ const REBOOT_REQUIRED = 4;
 export const installRow: Row = {
   name: 'install',
   title:
-    'whole-image install over loopback HTTP to a loop device, fsynced and read back, against `curl | tee >(openssl dgst -sha256) | dd oflag=direct`, wall',
+    'a whole image over loopback HTTP to a loop device, fsynced and read back, against `curl`, `tee`, `openssl dgst` and `dd oflag=direct` in a pipe, wall',
   unit: 'x',
   goal: 1,
   measure: async (bench) => {

@@ -18,11 +18,21 @@ export function print(result: Result): void {
   );
 }
 
-/** The README with the second column of each row that was measured written anew. @throws when it has no such row */
+const TABLE = '| measured (`npm run bench`) | | goal |\n| --- | --- | --- |\n';
+
+/** The README with the figures of the rows that were measured; the others stay as they are. */
 export function withFigures(readme: string, results: readonly Result[]): string {
-  return results.reduce((text, { title, unit, value, goal }) => {
-    const row = text.split('\n').find((line) => line.startsWith(`| ${title} |`));
-    if (row === undefined) throw new Error(`README.md has no row "${title}"`);
-    return text.replace(row, () => `| ${title} | ${figure(value, unit)} | at most ${figure(goal, unit)} |`);
-  }, readme);
+  const start = readme.indexOf(TABLE) + TABLE.length;
+  const end = readme.indexOf('\n\n', start);
+  if (start < TABLE.length || end < 0) throw new Error('README.md has no table of what was measured');
+  const rows = new Map(
+    readme
+      .slice(start, end)
+      .split('\n')
+      .map((line) => [line.split(' | ', 1)[0], line]),
+  );
+  for (const { title, unit, value, goal } of results) {
+    rows.set(`| ${title}`, `| ${title} | ${figure(value, unit)} | at most ${figure(goal, unit)} |`);
+  }
+  return readme.slice(0, start) + [...rows.values()].join('\n') + readme.slice(end);
 }

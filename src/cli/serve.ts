@@ -120,6 +120,8 @@ const AGENT_EXAMPLES = `Examples:
 
 async function serveAgent({ root = '', config: path }: AgentOptions): Promise<void> {
   leaveForeignEnvironment();
+  const { preferMemory } = await import('../system/engine.ts');
+  preferMemory();
   const { jsonLog } = await import('../system/log.ts');
   const { loadConfigFile } = await import('../agent/settings.ts');
   const config = path === undefined ? undefined : await loadConfigFile(hostFiles(''), resolve(path));

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
+import { writeDocument } from '../../../src/format/document.ts';
 import { openEnvelope, signedBytes } from '../../../src/format/envelope.ts';
-import { EMPTY_MEMORY, readJournal, readMemory, writeDocument } from '../../../src/format/journal.ts';
+import { EMPTY_MEMORY, readJournal, readMemory } from '../../../src/format/journal.ts';
 import { type Json, parseStrict } from '../../../src/format/json.ts';
 import { readKeyring } from '../../../src/format/keyring.ts';
 import { artifactsOf, readManifest } from '../../../src/format/manifest.ts';
