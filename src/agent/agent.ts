@@ -7,6 +7,7 @@ import { download } from './download.ts';
 import { loadHold } from './hold.ts';
 import type { Host, Progress, Watch } from './host.ts';
 import { type InstallResult, install } from './install.ts';
+import { installBundle } from './install-bundle.ts';
 import { shared } from './shared.ts';
 import { loadJournal } from './store.ts';
 
@@ -24,6 +25,8 @@ export interface Agent {
   /** Each begins something and answers with the promise of its end. @throws QxError BUSY when something is running */
   install(request: InstallRequest): Promise<Finished>;
   download(request: InstallRequest): Promise<Finished>;
+  /** `path` of an offline bundle on this host. */
+  installBundle(path: string, request: InstallRequest): Promise<Finished>;
   /** Asks what is running to stop at its next safe point. False when nothing runs. */
   cancel(): boolean;
   /** Nothing that was found out before counts any more. */
@@ -106,6 +109,7 @@ export function createAgent(host: Host, events: AgentEvents = {}): Agent {
 
     install: (request) => begin((watch) => install(host, request, watch)),
     download: (request) => begin((watch) => download(host, request, watch)),
+    installBundle: (path, request) => begin((watch) => installBundle(host, path, request, watch)),
 
     cancel: () => {
       now.job?.abort.abort();

@@ -18,6 +18,7 @@ import { metricsText } from './metrics.ts';
 import { reboot, rebootRefusal } from './reboot.ts';
 import { reset } from './reset.ts';
 import { rollback } from './rollback.ts';
+import { settingFields } from './settings.ts';
 import { slotTable } from './slots.ts';
 import { verify } from './verify.ts';
 
@@ -73,6 +74,9 @@ const orders = ({ host, agent, changeSettings }: Agency) =>
       refuseStart(host, body, caller) ?? (await begin(host, caller, 'apply', () => agent.install(requestOf(body)))),
     download: async ({ body, caller }) =>
       refuseStart(host, body, caller) ?? (await begin(host, caller, 'download', () => agent.download(requestOf(body)))),
+    install: async ({ body, caller }) =>
+      refuseStart(host, body, caller) ??
+      (await begin(host, caller, 'install', () => agent.installBundle(body.path, requestOf(body)))),
     cancel: async () => {
       if (!agent.cancel()) return refused('NOTHING_TO_CANCEL', 'no update and no download is running');
       return { json: { status: 'cancelling', message: 'It stops at its next safe point' } };
@@ -90,7 +94,7 @@ const orders = ({ host, agent, changeSettings }: Agency) =>
     unhold: async ({ caller }) => answer(await setHold(host, null, actorOf(caller))),
     changeConfig: async ({ body, caller }) => {
       await changeSettings(body);
-      await host.audit.record({ event: 'settings_changed', actor: actorOf(caller), fields: textsOf(body) });
+      await host.audit.record({ event: 'settings_changed', actor: actorOf(caller), fields: settingFields(body) });
       return { json: settingsOf(host.config) };
     },
   }) satisfies Partial<Routes>;
@@ -153,7 +157,7 @@ const requestOf = (wish: Wish = {}): InstallRequest => ({
 async function begin(host: Host, caller: Caller, what: string, start: () => Promise<unknown>) {
   void start();
   await host.audit.record({ event: 'update_requested', actor: actorOf(caller), fields: { what } });
-  const name = what === 'apply' ? 'Update' : 'Download';
+  const name = what === 'download' ? 'Download' : 'Update';
   return { json: { status: 'started', message: `${name} process started` } };
 }
 
@@ -162,10 +166,6 @@ export function actorOf({ via, address, certificate }: Pick<Caller, 'via' | 'add
   if (via === 'unix') return 'root on the socket';
   return certificate === null ? `administrator from ${address}` : `${certificate.subject} from ${address}`;
 }
-
-/** Values as the audit log takes them. */
-const textsOf = (change: SettingsChange): Record<string, string> =>
-  Object.fromEntries(Object.entries(change).map(([name, value]) => [name, JSON.stringify(value)]));
 
 const refused = (code: ConstructorParameters<typeof QxError>[0], detail: string): Reply<never> => ({
   refused: new QxError(code, detail),

@@ -72,3 +72,7 @@ function changed(text: string, change: SettingsChange): string {
   }
   return document.toString();
 }
+
+/** A change as the audit log takes it. */
+export const settingFields = (change: SettingsChange): Record<string, string> =>
+  Object.fromEntries(Object.entries(change).map(([name, value]) => [name, JSON.stringify(value)]));

@@ -201,7 +201,7 @@ export const HoldResponse = Type.Object({
 });
 export type HoldResponse = Static<typeof HoldResponse>;
 
-export const SlotInfo = Type.Object({
+const SlotInfo = Type.Object({
   slot: SlotName,
   running: Type.Boolean(),
   next: Type.Boolean({ description: 'GRUB takes this one next' }),

@@ -2,6 +2,7 @@ import { Type } from 'typebox';
 import {
   AgentEvent,
   ApplyRequest,
+  BundleRequest,
   ConfirmResponse,
   DownloadRequest,
   HistoryResponse,
@@ -58,6 +59,15 @@ export const AGENT_ROUTES = {
     who: 'host-admin',
     summary: 'Install what the check found, in the background',
     body: Type.Optional(ApplyRequest),
+    content: 'json',
+    response: StartedResponse,
+  },
+  install: {
+    method: 'POST',
+    path: '/api/v1/updates/install',
+    who: 'local',
+    summary: 'Install from an offline bundle on this host, in the background',
+    body: BundleRequest,
     content: 'json',
     response: StartedResponse,
   },
