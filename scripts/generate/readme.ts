@@ -1,3 +1,4 @@
+import { VERBS } from '../../src/cli/host/verbs.ts';
 import { SLOT_TABLE } from '../../src/core/boot.ts';
 import { VERDICTS } from '../../src/core/boot-verdict.ts';
 import { UPDATE_TABLE } from '../../src/core/update.ts';
@@ -9,12 +10,23 @@ const SECTIONS: Readonly<Record<string, () => string>> = {
   update: () => diagram(UPDATE_TABLE),
   slot: () => diagram(SLOT_TABLE),
   verdicts: () => table(['verdict', 'what follows'], Object.entries(VERDICTS)),
+  verbs: () => table(['', '`qx-update ...`', ''], verbRows()),
   exits: () =>
     table(
       ['exit code', 'means'],
       Object.entries(EXIT).map(([name, code]) => [String(code), MEANING[name as keyof typeof EXIT]]),
     ),
 };
+
+/** A group of verbs says what it is for in its first row only. */
+const verbRows = (): string[][] =>
+  Object.entries(VERBS).flatMap(([group, rows]) =>
+    rows
+      .flatMap((row) =>
+        'verbs' in row ? row.verbs.map((verb) => ({ ...verb, name: `${row.name} ${verb.name}` })) : [row],
+      )
+      .map(({ name, summary }, i) => [i === 0 ? group : '', `\`${name}\``, summary]),
+  );
 
 const MEANING: Readonly<Record<keyof typeof EXIT, string>> = {
   done: 'done',

@@ -1,3 +1,4 @@
+import type { Refusal } from '../core/plan.ts';
 import { ERRORS } from '../errors.ts';
 import type { Audit } from '../ports/audit.ts';
 import type { RefusedCall } from '../ports/serving.ts';
@@ -38,6 +39,17 @@ export function auditRefusals(audit: Audit, clock: Clock): (refused: RefusedCall
     const actor = caller.via === 'unix' ? actorOf({ ...caller, certificate: null }) : caller.address;
     void audit.record({ event: 'request_refused', code, detail, actor, fields: { route } });
   };
+}
+
+/** A refusal that somebody got who works on the host itself, without its agent. */
+export async function auditOwnRefusal(
+  audit: Audit,
+  refused: Refusal,
+  by: { actor: string; verb: string },
+): Promise<void> {
+  const { code, detail } = refused;
+  if (!isRefusal(code)) return;
+  await audit.record({ event: 'request_refused', code, detail, actor: by.actor, fields: { verb: by.verb } });
 }
 
 /** Not what failed on our side, nor that there is nothing to do or nothing of that name. */

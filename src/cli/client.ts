@@ -1,11 +1,14 @@
 import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { type Code, ERRORS, QxError } from '../errors.ts';
 import { type BodyOf, type ParamsOf, pathOf, type QueryOf, type ResponseOf, type Route } from '../format/route.ts';
+import { serverSentEvents } from './server-sent-events.ts';
 import { socketPath } from './socket.ts';
 
 /** Asks the agent of a host over its Unix socket, by the same table of routes that it answers from. */
 export interface AgentClient {
   call<R extends Route>(route: R, request?: AgentRequest<R>): Promise<ResponseOf<R>>;
+  /** Server-sent events as they come, until the signal is aborted. @throws QxError AGENT_DOWN also when the agent goes away */
+  events<R extends Route>(route: R, signal: AbortSignal): AsyncIterable<ResponseOf<R>>;
 }
 
 interface AgentRequest<R extends Route> {
@@ -16,6 +19,8 @@ interface AgentRequest<R extends Route> {
 
 const MAX_ANSWER_BYTES = 4 << 20;
 const TIMEOUT_MS = 10_000;
+/** A quiet agent still says every ten seconds that it is there. */
+const SILENCE_MS = 60_000;
 
 export const agentClient = (socket: string): AgentClient => ({
   call: async <R extends Route>(route: R, request: AgentRequest<R> = {}) => {
@@ -26,6 +31,7 @@ export const agentClient = (socket: string): AgentClient => ({
     if (status < 300) return answer as ResponseOf<R>;
     throw asRefused(answer, status);
   },
+  events: (route, signal) => streamed(socket, route, signal),
 });
 
 async function exchange<R extends Route>(
@@ -33,24 +39,52 @@ async function exchange<R extends Route>(
   route: R,
   { body, timeoutMs = TIMEOUT_MS, signal }: AgentRequest<R>,
 ): Promise<{ status: number; bytes: Buffer }> {
+  const timeout = AbortSignal.timeout(timeoutMs);
+  const ended = signal === undefined ? timeout : AbortSignal.any([timeout, signal]);
+  const response = await send(socket, route, { body, signal: ended });
+  return { status: response.statusCode ?? 0, bytes: await readAll(response) };
+}
+
+async function send<R extends Route>(
+  socket: string,
+  route: R,
+  { body, signal, silenceMs }: { body?: unknown; signal: AbortSignal; silenceMs?: number },
+): Promise<IncomingMessage> {
   const short = await socketPath(socket);
   try {
-    const timeout = AbortSignal.timeout(timeoutMs);
-    const response = await new Promise<IncomingMessage>((resolve, reject) => {
+    return await new Promise<IncomingMessage>((resolve, reject) => {
       const request = httpRequest({
         socketPath: short.path,
         method: route.method,
         path: pathOf(route, {} as ParamsOf<R>, {} as QueryOf<R>),
         headers: { host: 'localhost', ...(body === undefined ? {} : { 'content-type': 'application/json' }) },
-        signal: signal === undefined ? timeout : AbortSignal.any([timeout, signal]),
+        signal,
       });
       request.on('response', resolve).on('error', reject);
+      if (silenceMs !== undefined)
+        request.setTimeout(silenceMs, () => request.destroy(new DOMException('silent', 'TimeoutError')));
       request.end(body === undefined ? undefined : JSON.stringify(body));
     });
-    return { status: response.statusCode ?? 0, bytes: await readAll(response) };
   } finally {
     await short.close();
   }
+}
+
+async function* streamed<R extends Route>(
+  socket: string,
+  route: R,
+  signal: AbortSignal,
+): AsyncGenerator<ResponseOf<R>> {
+  try {
+    const response = await send(socket, route, { signal, silenceMs: SILENCE_MS });
+    const status = response.statusCode ?? 0;
+    if (status >= 300) throw asRefused(parse(await readAll(response)), status);
+    for await (const { type, data } of serverSentEvents(response)) yield { type, data: parse(data) } as ResponseOf<R>;
+  } catch (error) {
+    if (signal.aborted) return;
+    throw asUnanswered(error, socket);
+  }
+  if (!signal.aborted) throw new QxError('AGENT_DOWN', 'the agent of this host has ended', { next: START });
 }
 
 async function readAll(response: IncomingMessage): Promise<Buffer> {
@@ -90,9 +124,9 @@ function asUnanswered(error: unknown, socket: string): unknown {
 
 const START = 'rc-service quantix-node start, and its log /var/log/quantix-node.log';
 
-function parse(bytes: Buffer): unknown {
+function parse(bytes: Buffer | string): unknown {
   try {
-    return JSON.parse(bytes.toString('utf8'));
+    return JSON.parse(bytes.toString());
   } catch (error) {
     throw new QxError('INTERNAL', 'the agent gave an answer that is no JSON', { cause: error });
   }

@@ -1,9 +1,9 @@
+import type { Command } from 'commander';
 import { rootCommand, rootOption, runCommand } from './command.ts';
-import { apply } from './host/apply.ts';
-import { confirm, mark, rollback, slots } from './host/boot.ts';
-import { check, current, plan, status } from './host/look.ts';
 import type { HostTools } from './host/tools.ts';
-import { type Verb, verbCommand } from './host/verb.ts';
+import { groupCommand, type Verb, type VerbGroup, verbCommand } from './host/verb.ts';
+import { VERBS } from './host/verbs.ts';
+import type { Program } from './verb.ts';
 
 /** The command line of a host: `qx-update VERB`, and the flag forms that older documents use. */
 export function main(args: readonly string[]): Promise<number> {
@@ -12,6 +12,7 @@ export function main(args: readonly string[]): Promise<number> {
     stderr: process.stderr,
     isRoot: process.getuid?.() === 0,
     compose: async (root, log) => (await import('./serve.ts')).composeHost(root, { log }),
+    composeRecords: async (root, log) => (await import('./serve.ts')).composeRecords(root, log),
     interrupted: () => {
       const interrupt = new AbortController();
       process.once('SIGINT', () => interrupt.abort());
@@ -19,8 +20,6 @@ export function main(args: readonly string[]): Promise<number> {
     },
   });
 }
-
-const VERBS = [status, check, plan, apply, current, rollback, confirm, mark, slots] as const;
 
 const FLAG_FORMS: Readonly<Record<string, string>> = {
   '--check': 'check',
@@ -44,7 +43,13 @@ Examples:
 
 export async function runHost(args: readonly string[], tools: HostTools): Promise<number> {
   const outcome = { exitCode: 0 };
-  const finish = (exitCode: number) => void Object.assign(outcome, { exitCode });
+  const program = hostProgram(tools, (exitCode) => void Object.assign(outcome, { exitCode }));
+  const exitCode = await runCommand(program, asVerbs(args));
+  return exitCode === 0 ? outcome.exitCode : exitCode;
+}
+
+/** The tree of commands, which the help and the completion of shells are made from too. */
+export function hostProgram(tools: HostTools, finish: (exitCode: number) => void): Command {
   const program = rootCommand('qx-update', 'Shows and controls the updates of this host.')
     .option('--json', 'print one JSON document on one line; progress as JSON lines on stderr')
     .addOption(rootOption())
@@ -55,18 +60,26 @@ export async function runHost(args: readonly string[], tools: HostTools): Promis
       writeErr: (text) => tools.stderr.write(text),
     })
     .addHelpText('after', NOTES);
-  for (const verb of VERBS) {
-    const command = verbCommand(verb as Verb, { name: 'qx-update', tools, finish });
-    program.addCommand(command.copyInheritedSettings(program));
+  for (const [group, verbs] of Object.entries(VERBS)) {
+    for (const verb of verbs) {
+      program.addCommand(commandOf(verb, { name: 'qx-update', tools, finish }).helpGroup(`${group}:`));
+    }
   }
-  const exitCode = await runCommand(program, asVerbs(args));
-  return exitCode === 0 ? outcome.exitCode : exitCode;
+  inherit(program);
+  return program;
+}
+
+const commandOf = (verb: Verb | VerbGroup, program: Program<HostTools>): Command =>
+  'verbs' in verb ? groupCommand(verb, program) : verbCommand(verb, program);
+
+function inherit(parent: Command): void {
+  for (const command of parent.commands) inherit(command.copyInheritedSettings(parent));
 }
 
 /** `--status` as `status`, unless a verb came before it: then it is an option, or an argument, of that verb. */
 function asVerbs(args: readonly string[]): readonly string[] {
   const at = args.findIndex((arg) => Object.hasOwn(FLAG_FORMS, arg));
-  const isVerb = (arg: string): boolean => VERBS.some(({ name }) => name === arg);
+  const isVerb = (arg: string): boolean => Object.values(VERBS).some((verbs) => verbs.some(({ name }) => name === arg));
   if (at < 0 || args.slice(0, at).some(isVerb)) return args;
   return args.with(at, FLAG_FORMS[args[at] ?? ''] ?? '');
 }

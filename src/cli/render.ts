@@ -5,6 +5,8 @@
 
 export interface Stream {
   write(text: string): unknown;
+  /** False once whoever read it has gone. */
+  readonly writable?: boolean | undefined;
   readonly isTTY?: boolean | undefined;
   readonly columns?: number | undefined;
 }

@@ -13,7 +13,7 @@ import { bakedKeyring } from '../system/keyring.ts';
 import { hostProcess } from '../system/process.ts';
 import { agentClient } from './client.ts';
 import { rootCommand, rootOption, runCommand } from './command.ts';
-import { AGENT_SOCKET, type ComposedHost } from './composed.ts';
+import { AGENT_SOCKET, type ComposedHost, type HostRecords } from './composed.ts';
 import type { Network } from './daemon.ts';
 import { buildDateMs, programVersion } from './version.ts';
 
@@ -26,9 +26,15 @@ interface HostOptions {
   readonly config?: Config;
 }
 
+/** Of the host that lives below `root`. */
+export async function composeRecords(root: string, log: Log): Promise<HostRecords> {
+  const { auditLog } = await import('../agent/audit.ts');
+  const files = hostFiles(root);
+  return { files, audit: auditLog({ files, clock: hostClock(hostProcess()), log }) };
+}
+
 /** The host that lives below `root`, '' being this machine, with everything that the agent's journeys use of it. */
 export async function composeHost(root: string, options: HostOptions): Promise<ComposedHost> {
-  const { auditLog } = await import('../agent/audit.ts');
   const { loadConfig } = await import('../agent/settings.ts');
   const { hostKeyring } = await import('../agent/keyring.ts');
   const { standaloneOffer, standaloneReport } = await import('../agent/standalone.ts');
@@ -40,7 +46,7 @@ export async function composeHost(root: string, options: HostOptions): Promise<C
   const { openrc } = await import('../system/openrc.ts');
   const { hostRanges } = await import('../system/ranges.ts');
   const { log } = options;
-  const files = hostFiles(root);
+  const { files, audit } = await composeRecords(root, log);
   const config = options.config ?? (await loadConfig(files));
   const live = { config };
   const runner = hostProcess();
@@ -75,7 +81,7 @@ export async function composeHost(root: string, options: HostOptions): Promise<C
       files,
     }),
     report: standaloneReport,
-    audit: auditLog({ files, clock, log }),
+    audit,
     agent: {
       answers: () =>
         daemon.call(AGENT_ROUTES.health, { timeoutMs: HEALTH_TIMEOUT_MS }).then(

@@ -20,7 +20,10 @@ interface Streams {
 /** stdout carries the result and nothing else; notes, warnings and progress go to stderr. */
 export interface Output {
   readonly isJson: boolean;
+  readonly isTerminal: boolean;
   result(fields: object, text: string): void;
+  /** One of several documents of a verb that goes on. False once nobody reads them any more. */
+  emit(document: string, fields: object, text: string): boolean;
   note(text: string): void;
   readonly progress: ProgressReporter;
 }
@@ -38,9 +41,10 @@ type Run<Options> = (output: Output, options: Options, args: readonly string[]) 
  */
 export function runs<Options extends object>(command: Command, program: Program, run: Run<Options>): void {
   command.action(async () => {
-    const verb = command.name();
+    const names = namesOf(command);
+    const verb = names.join(' ');
     const options = command.optsWithGlobals<Options & { readonly json?: boolean }>();
-    const output = outputOf(program, verb, options.json === true);
+    const output = outputOf(program, names[0] ?? '', options.json === true);
     try {
       program.finish((await run(output, options, command.args)) ?? 0);
     } catch (error) {
@@ -55,12 +59,20 @@ export function runs<Options extends object>(command: Command, program: Program,
   });
 }
 
+/** `config set` -> ['config', 'set']: the schema is that of the first. */
+const namesOf = (command: Command): readonly string[] =>
+  command.parent === null ? [] : [...namesOf(command.parent), command.name()];
+
 function outputOf({ name, tools: { stdout, stderr } }: Program, verb: string, isJson: boolean): Output {
+  const emit: Output['emit'] = (document, fields, text) => {
+    stdout.write(isJson ? jsonLine(schemaOf(name, document), fields) : printable(text));
+    return stdout.writable !== false;
+  };
   return {
     isJson,
-    result: (fields, text) => {
-      stdout.write(isJson ? jsonLine(schemaOf(name, verb), fields) : printable(text));
-    },
+    isTerminal: stdout.isTTY === true,
+    result: (fields, text) => void emit(verb, fields, text),
+    emit,
     note: (text) => {
       stderr.write(`${printable(text)}\n`);
     },

@@ -102,6 +102,9 @@ export function readConfig(sources: readonly ConfigSource[]): Config {
  * for an empty one, and in YAML 1.1 `<<` would merge.
  */
 const YAML_OPTIONS = { schema: 'core', resolveKnownTags: false, stringKeys: true, uniqueKeys: false } as const;
+/** Which file each key comes from; one that no file has is not among them. @throws QxError CONFIG_INVALID */
+export const originsOf = (sources: readonly ConfigSource[]): ReadonlyMap<string, string> =>
+  new Map(sources.flatMap((source) => Object.keys(readFile(source).updates ?? {}).map((key) => [key, source.path])));
 
 function readFile({ path, text }: ConfigSource): Static<typeof NodeFile> {
   const document = parseDocument(text, YAML_OPTIONS);

@@ -85,6 +85,14 @@ const KEYS = {
   maxBackups: 'max_backups',
 } as const satisfies Record<keyof Omit<SettingsChange, 'checkIntervalSecs'>, keyof typeof shape>;
 
+/** Names of settings that may be changed while the agent runs: here, and below `updates` in node.yaml. */
+export const CHANGEABLE = Object.entries(KEYS) as readonly (readonly [keyof typeof KEYS, SettingsKey])[];
+export type SettingsKey = (typeof KEYS)[keyof typeof KEYS];
+
+/** The change that keys of node.yaml mean; null for one that is to go. */
+export const changeOf = (values: ReadonlyMap<string, unknown>): SettingsChange =>
+  Object.fromEntries(CHANGEABLE.filter(([, key]) => values.has(key)).map(([name, key]) => [name, values.get(key)]));
+
 /** What the change means in node.yaml: keys below `updates`, null for one that is to go. */
 export function keysOf({ checkIntervalSecs, ...change }: SettingsChange): ReadonlyMap<string, unknown> {
   const named = checkIntervalSecs === undefined ? change : { checkInterval: `${checkIntervalSecs}s`, ...change };

@@ -7,7 +7,8 @@ const readme = await readFile('README.md', 'utf8');
 describe('README.md', () => {
   test('its generated parts are those of the code (npm run generate)', () => {
     expect(readme).toBe(withGeneratedParts(readme));
-    for (const part of ['update', 'slot', 'verdicts', 'exits']) expect(readme).toContain(`<!-- generated: ${part} -->`);
+    for (const part of ['update', 'slot', 'verdicts', 'verbs', 'exits'])
+      expect(readme).toContain(`<!-- generated: ${part} -->`);
   });
 
   test('a part that nobody makes is noticed', () => {

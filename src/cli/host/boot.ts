@@ -1,14 +1,31 @@
 import { Argument } from 'commander';
+import type { Host } from '../../agent/host.ts';
 import type { Mark, MarkTarget } from '../../agent/mark.ts';
 import type { SlotInfo } from '../../agent/slots.ts';
+import { isRefusal, type Refusal } from '../../core/plan.ts';
 import { EXIT } from '../../errors.ts';
 import { formatBytes, table } from '../render.ts';
-import { orThrow, type Verb } from './verb.ts';
+import { OPERATOR, orThrow, type Verb, type VerbContext } from './verb.ts';
 
 /**
  * The verbs about what boots. They work on the host itself: its agent may be the very thing that is broken. What they need of
  * it is loaded when they run, because the other verbs need none of it.
  */
+
+/** What is refused here never reaches the agent, whose audit log has every refusal. */
+async function decided<T extends { readonly kind: string }>(
+  { onHost }: VerbContext,
+  verb: string,
+  journey: (host: Host) => Promise<T | Refusal>,
+): Promise<Exclude<T, Refusal>> {
+  const { auditOwnRefusal } = await import('../../agent/audit-access.ts');
+  const result = await onHost(async (host) => {
+    const decision = await journey(host);
+    if (isRefusal(decision)) await auditOwnRefusal(host.audit, decision, { actor: OPERATOR, verb });
+    return decision;
+  });
+  return orThrow(result);
+}
 
 export const rollback: Verb<{ readonly reason?: string }> = {
   name: 'rollback',
@@ -17,9 +34,10 @@ export const rollback: Verb<{ readonly reason?: string }> = {
 Exit code 0 when it is done, 4 when a reboot finishes it, 3 when there is nothing to take back, 6 while an update runs.`,
   examples: ['qx-update rollback', 'qx-update --rollback', "qx-update rollback --reason 'VMs lose their network'"],
   arguments: (command) => command.option('--reason <text>', 'kept in the journal and in the log'),
-  run: async ({ onHost, result }, { reason = 'asked for by the operator' }) => {
+  run: async (context, { reason = 'asked for by the operator' }) => {
+    const { result } = context;
     const journey = await import('../../agent/rollback.ts');
-    const done = orThrow(await onHost((host) => journey.rollback(host, reason)));
+    const done = await decided(context, 'rollback', (host) => journey.rollback(host, reason));
     const end = done.kind === 'rolled_back' ? '' : '; reboot to finish it';
     result(done, `Rolled back from ${done.from} to ${done.to}${end}.\n`);
     return done.kind === 'rolled_back' ? EXIT.done : EXIT.rebootRequired;
@@ -32,10 +50,11 @@ export const confirm: Verb = {
   notes: `Run by the boot script of the image; works without the agent, though an agent that does not answer is not healthy.
 Exit code 0 confirmed, 3 nothing to confirm, 6 while an update runs, 1 not healthy: the host reboots into the old image.`,
   examples: ['qx-update confirm', 'qx-update confirm --json'],
-  run: async ({ onHost, result, note, interrupted }) => {
+  run: async (context) => {
+    const { result, note, interrupted } = context;
     const journey = await import('../../agent/confirm.ts');
     const signal = interrupted();
-    const done = orThrow(await onHost((host) => journey.confirm(host, { signal })));
+    const done = await decided(context, 'confirm', (host) => journey.confirm(host, { signal }));
     if (done.kind === 'confirmed') {
       for (const { name, detail } of done.warnings) note(`warning: ${name}: ${detail}`);
       result(done, `Version ${done.version} on slot ${done.slot} is confirmed.\n`);
@@ -57,9 +76,10 @@ Exit code 0 when it is done, 4 when the running slot was marked bad and a reboot
     command
       .addArgument(new Argument('<mark>', 'what the slot is').choices(['good', 'bad']))
       .addArgument(new Argument('[slot]', 'which one').choices(['A', 'B', 'booted', 'other']).default('booted')),
-  run: async ({ onHost, result }, _options, [verdict, slot = 'booted']) => {
+  run: async (context, _options, [verdict, slot = 'booted']) => {
+    const { result } = context;
     const { markSlot } = await import('../../agent/mark.ts');
-    const done = orThrow(await onHost((host) => markSlot(host, verdict as Mark, slot as MarkTarget)));
+    const done = await decided(context, 'mark', (host) => markSlot(host, verdict as Mark, slot as MarkTarget));
     const end = done.kind === 'reboot_required' ? '; reboot to leave it' : '';
     result(done, `Slot ${done.slot} is marked ${done.mark}; slot ${done.next} boots next${end}.\n`);
     return done.kind === 'reboot_required' ? EXIT.rebootRequired : EXIT.done;
@@ -69,7 +89,7 @@ Exit code 0 when it is done, 4 when the running slot was marked bad and a reboot
 export const slots: Verb = {
   name: 'slots',
   summary: 'Show both slots: what is on them, and which one boots next',
-  notes: 'Works without the agent, and changes nothing.',
+  notes: 'Works without the agent, and changes nothing. Exit code 0, or 5 when you are not root.',
   examples: ['qx-update slots', "qx-update slots --json | jq -r '.slots[] | select(.next) | .slot'"],
   run: async ({ onHost, result }) => {
     const { slotTable } = await import('../../agent/slots.ts');

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { isCode, QxError } from '../../errors.ts';
 import type { ProgressResponse } from '../../format/agent-documents.ts';
 import { AGENT_ROUTES } from '../../format/agent-routes.ts';
-import { knownCode } from '../client.ts';
+import { type AgentClient, knownCode } from '../client.ts';
 import type { VerbContext } from './verb.ts';
 
 /**
@@ -20,7 +20,7 @@ const AGENT_BACK_WITHIN_MS = 60_000;
 /** A successor that has nothing to do for so long has found nothing in the journal. */
 const KNOWS_NOTHING_POLLS = 10;
 
-type Follower = Pick<VerbContext, 'agent' | 'progress' | 'note' | 'interrupted'>;
+type Follower = Pick<VerbContext, 'progress' | 'note' | 'interrupted'> & { agent: Pick<AgentClient, 'call'> };
 
 /** @throws QxError the reason why it was not installed; CANCELLED when interrupted, which does not stop the update */
 export async function follow(context: Follower): Promise<End> {
@@ -50,7 +50,9 @@ async function askProgress({ agent }: Follower, signal: AbortSignal): Promise<Pr
 }
 
 const interrupted = (): QxError =>
-  new QxError('CANCELLED', 'no longer following the update', { next: 'qx-update status shows how it goes on' });
+  new QxError('CANCELLED', 'no longer following; it goes on in the agent', {
+    next: 'qx-update status shows how, and qx-update cancel stops it',
+  });
 
 async function pause(signal: AbortSignal): Promise<void> {
   await sleep(POLL_MS, undefined, { signal }).catch(() => {

@@ -28,11 +28,12 @@ export const status: Verb = {
   },
 };
 
-function statusText({ status: state, message, progress }: UpdateStatus, version: VersionInfo): string {
+function statusText({ status: state, message, progress, held }: UpdateStatus, version: VersionInfo): string {
   const { kind, from } = version.keyring;
   const rows = [
     ['Status', `${state.replaceAll('_', ' ')}${progress === undefined ? '' : ` ${progress} %`}`],
     ...(message === undefined ? [] : [['', message]]),
+    ...(held === undefined ? [] : [['On hold', held]]),
     ['Version', `${version.currentVersion} (channel ${version.channel})`],
     ['Host', version.hostname],
   ];
@@ -96,7 +97,7 @@ function planText({ version, steps, downloadBytes, requiresReboot, refused }: Pl
 export const current: Verb = {
   name: 'current',
   summary: 'Show the installed versions',
-  notes: 'A component that is not listed is not installed.',
+  notes: 'A component that is not listed is not installed. Exit code 0, or 10 when the agent does not run.',
   examples: ['qx-update current', "qx-update current --json | jq -r '.qxNode'"],
   run: async ({ agent, result }) => {
     const versions = await agent.call(AGENT_ROUTES.current);

@@ -1,5 +1,5 @@
 import type { Log } from '../../ports.ts';
-import type { ComposedHost } from '../composed.ts';
+import type { ComposedHost, HostRecords } from '../composed.ts';
 import type { Stream } from '../render.ts';
 
 /** What the verbs of qx-update reach the outside with; `cli/host.ts` fills it in from the real machine. */
@@ -9,6 +9,8 @@ export interface HostTools {
   readonly isRoot: boolean;
   /** The host itself, for what has to work while its agent does not. */
   compose(root: string, log: Log): Promise<ComposedHost>;
+  /** The little of it that needs no settings either. */
+  composeRecords(root: string, log: Log): Promise<HostRecords>;
   /** Aborted by Ctrl-C. */
   interrupted(): AbortSignal;
 }

@@ -1,0 +1,74 @@
+import { EXIT } from '../../errors.ts';
+import { AGENT_ROUTES } from '../../format/agent-routes.ts';
+import type { Verb } from './verb.ts';
+
+/** Short orders to the agent: it has followed them when it answers. */
+
+const AGENT_DOWN = '10 when the agent does not run';
+
+export const cancel: Verb = {
+  name: 'cancel',
+  summary: 'Stop the update or download that is running at its next safe point',
+  notes: `What was downloaded stays, and the host is as it was before the update.
+Exit code 0 when it was told to stop, 3 when nothing is running, ${AGENT_DOWN}.`,
+  examples: ['qx-update cancel', 'qx-update cancel && qx-update status'],
+  run: async ({ agent, result }) => {
+    const { status, message } = await agent.call(AGENT_ROUTES.cancel);
+    result({ status, message }, `${message}.\n`);
+    return EXIT.done;
+  },
+};
+
+export const reset: Verb<{ readonly downloads?: boolean }> = {
+  name: 'reset',
+  summary: 'Dismiss how the last update ended; what is installed stays',
+  notes: `A release that failed here stays refused: qx-update apply --version tries it again.
+Exit code 0 when it is done, 6 while an update runs, ${AGENT_DOWN}.`,
+  examples: ['qx-update reset', 'qx-update reset --downloads'],
+  arguments: (command) => command.option('--downloads', 'also throw away what was downloaded'),
+  run: async ({ agent, result }, { downloads }) => {
+    const done = await agent.call(AGENT_ROUTES.reset, { body: downloads === true ? { downloads } : {} });
+    result(done, `${done.message}: ${said(done.previousStatus)} -> ${said(done.currentStatus)}.\n`);
+    return EXIT.done;
+  },
+};
+
+const said = (status: string): string => status.replaceAll('_', ' ');
+
+export const hold: Verb<{ readonly reason?: string }> = {
+  name: 'hold',
+  summary: 'Install nothing, and reboot for nothing, until the hold is lifted',
+  notes: `Checks and downloads go on; a rollback is still possible. qx-update status shows the hold, qx-update unhold lifts it.
+Exit code 0 when updates are on hold, 6 while an update runs, ${AGENT_DOWN}.`,
+  examples: ['qx-update hold', "qx-update hold --reason 'audit until Friday'"],
+  arguments: (command) => command.option('--reason <text>', 'shown by status, and kept in the audit log'),
+  run: async ({ agent, result }, { reason }) => {
+    const done = await agent.call(AGENT_ROUTES.hold, { body: reason === undefined ? {} : { reason } });
+    result(done, `Updates are on hold: ${done.held?.reason ?? ''}\n`);
+    return EXIT.done;
+  },
+};
+
+export const unhold: Verb = {
+  name: 'unhold',
+  summary: 'Lift the hold',
+  notes: `Exit code 0 also when there was none, 6 while an update runs, ${AGENT_DOWN}.`,
+  examples: ['qx-update unhold', 'qx-update unhold && qx-update apply'],
+  run: async ({ agent, result }) => {
+    result(await agent.call(AGENT_ROUTES.unhold), 'Updates are not on hold.\n');
+    return EXIT.done;
+  },
+};
+
+export const reboot: Verb = {
+  name: 'reboot',
+  summary: 'Reboot this host, when windows and drains allow it',
+  notes: `Exit code 0 when it reboots now, 5 when a window, a drain or a file in /run/quantix/inhibit forbids it, 6 while an update runs,
+${AGENT_DOWN}.`,
+  examples: ['qx-update reboot', 'qx-update apply || { [ $? = 4 ] && qx-update reboot; }'],
+  run: async ({ agent, result }) => {
+    const { status, message } = await agent.call(AGENT_ROUTES.reboot);
+    result({ status, message }, `${message}.\n`);
+    return EXIT.done;
+  },
+};

@@ -1,0 +1,65 @@
+import { QxError } from '../../errors.ts';
+import { Updates } from '../../format/config.ts';
+import { checkShape } from '../../format/schema.ts';
+import { CHANGEABLE, changeOf, type Settings, type SettingsChange } from '../../format/settings-change.ts';
+import { nearest } from '../nearest.ts';
+import { table } from '../render.ts';
+
+/** Settings as they are typed and shown: by their names in node.yaml. */
+
+const KEYS = CHANGEABLE.map(([, key]) => key);
+
+/** `auto_apply=true`, each value in YAML. @throws QxError USAGE */
+export async function changeFrom(assignments: readonly string[]): Promise<SettingsChange> {
+  const { parse } = await import('yaml');
+  const values = new Map<string, unknown>();
+  for (const assignment of assignments) {
+    const at = assignment.indexOf('=');
+    if (at < 0) throw new QxError('USAGE', `${assignment} is no KEY=VALUE`, { next: 'qx-update config set --help' });
+    const key = known(assignment.slice(0, at));
+    if (values.has(key)) throw new QxError('USAGE', `${key} is given twice`);
+    values.set(key, settingValue(key, assignment.slice(at + 1), parse));
+  }
+  checkShape(Updates, Object.fromEntries(values), 'settings', 'USAGE');
+  return changeOf(values);
+}
+
+export const changeWithout = (keys: readonly string[]): SettingsChange =>
+  changeOf(new Map(keys.map((key) => [known(key), null])));
+
+function settingValue(key: string, text: string, parse: (yaml: string) => unknown): unknown {
+  const value = parsed(key, text, parse);
+  if (value !== null) return value;
+  throw new QxError('USAGE', `${key} has no value`, { next: `qx-update config unset ${key}` });
+}
+
+function parsed(key: string, text: string, parse: (yaml: string) => unknown): unknown {
+  try {
+    return parse(text);
+  } catch (error) {
+    const detail = `the value of ${key} is no YAML: ${(error as Error).message.split('\n')[0]}`;
+    throw new QxError('USAGE', detail, { cause: error });
+  }
+}
+
+function known(key: string): string {
+  if (KEYS.some((one) => one === key)) return key;
+  if (Object.hasOwn(Updates.properties, key)) {
+    throw new QxError('USAGE', `${key} is read at the start of the agent only`, {
+      next: 'change it in /etc/limiquantix/node.yaml of the image, then rc-service quantix-node restart',
+    });
+  }
+  const meant = nearest(key, KEYS);
+  const next = meant === null ? `known are ${KEYS.join(', ')}` : `did you mean ${meant}?`;
+  throw new QxError('USAGE', `there is no setting ${key}`, { next });
+}
+
+/** A line each, as `config set` takes it; with `origins` also the file that it comes from. */
+export function settingsText(settings: Settings, origins?: ReadonlyMap<string, string>): string {
+  const rows = CHANGEABLE.map(([name, key]) => {
+    const value = settings[name];
+    const setting = `${key}=${typeof value === 'string' ? value : JSON.stringify(value)}`;
+    return origins === undefined ? [setting] : [setting, origins.get(key) ?? 'default'];
+  });
+  return table(rows);
+}
