@@ -29,7 +29,7 @@ export function completionScript(shell: Shell, program: Command): string {
 function placesOf(command: Command, inherited: readonly Option[]): readonly Place[] {
   const options = [...command.options.filter(({ hidden }) => !hidden), ...inherited];
   const words = [
-    ...command.commands.map((inner) => ({ word: inner.name(), says: inner.description() })),
+    ...command.commands.map((inner) => ({ word: inner.name(), says: inner.summary() || inner.description() })),
     ...command.registeredArguments.flatMap(({ argChoices = [], description }) =>
       argChoices.map((word) => ({ word, says: description })),
     ),

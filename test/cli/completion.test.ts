@@ -3,13 +3,14 @@ import { join } from 'node:path';
 import { execa } from 'execa';
 import { expect, test } from 'vitest';
 import { runInProcess } from '../support/host-tools.ts';
+import { release } from '../support/release-tools.ts';
 import { requires } from '../support/requires.ts';
 import { temporaryFolder } from '../support/temp.ts';
 
 /** What the shells themselves offer after what was typed; the last word is the one that is being typed. */
 
-async function scriptFor(shell: string): Promise<string> {
-  const { exitCode, stdout } = await runInProcess(['completion', shell]);
+async function scriptFor(shell: string, run = runInProcess): Promise<string> {
+  const { exitCode, stdout } = await run(['completion', shell]);
   expect(exitCode).toBe(0);
   const file = join(await temporaryFolder(), 'completion');
   await writeFile(file, stdout);
@@ -28,21 +29,26 @@ const CASES: readonly (readonly [string, readonly string[]])[] = [
   ['history --limit ', []],
 ];
 
+async function offeredByBash(file: string, program: string, typed: string): Promise<string[]> {
+  const name = `_${program.replace('-', '_')}`;
+  const script = `source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); ${name}; printf '%s\\n' "\${COMPREPLY[@]}"`;
+  const { stdout } = await execa('bash', ['--norc', '-c', script, 'bash', file, program, ...typed.split(' ')]);
+  return stdout.split('\n').filter((word) => word !== '');
+}
+
 requires({ commands: ['bash'] })('bash', () => {
   test('offers verbs, options and choices, and leaves values to itself', async () => {
     const file = await scriptFor('bash');
     for (const [typed, offered] of CASES) {
-      const script = `source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _qx_update; printf '%s\\n' "\${COMPREPLY[@]}"`;
-      const words = ['qx-update', ...typed.split(' ')];
-      const { stdout } = await execa('bash', ['--norc', '-c', script, 'bash', file, ...words]);
-      expect([
-        typed,
-        stdout
-          .split('\n')
-          .filter((word) => word !== '')
-          .sort(),
-      ]).toEqual([typed, offered.toSorted()]);
+      const found = await offeredByBash(file, 'qx-update', typed);
+      expect([typed, found.toSorted()]).toEqual([typed, offered.toSorted()]);
     }
+  });
+
+  test('the verbs of qx-release too, and the choices of their options', async () => {
+    const file = await scriptFor('bash', release);
+    expect(await offeredByBash(file, 'qx-release', 'pro')).toEqual(['promote']);
+    expect(await offeredByBash(file, 'qx-release', 'keygen --kind d')).toEqual(['development']);
   });
 });
 

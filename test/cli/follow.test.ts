@@ -13,6 +13,10 @@ const idle: ProgressResponse = { busy: false, phase: 'idle', name: '', doneBytes
 const busy = { ...idle, busy: true, phase: 'downloading', name: 'x.tar.zst', doneBytes: 1, totalBytes: 2 } as const;
 
 function following(...said: readonly Said[]) {
+  return followingUntil(new AbortController().signal, ...said);
+}
+
+function followingUntil(signal: AbortSignal, ...said: readonly Said[]) {
   const calls = { count: 0 };
   const notes: string[] = [];
   const bars: string[] = [];
@@ -25,7 +29,7 @@ function following(...said: readonly Said[]) {
     agent: { call: call as AgentClient['call'] },
     note: (text) => notes.push(text),
     progress: { report: ({ label }) => bars.push(label), end: () => undefined },
-    interrupted: () => new AbortController().signal,
+    interrupted: () => signal,
   });
   return { end, notes, bars };
 }
@@ -64,4 +68,16 @@ test('one that was already back when it was asked again is noticed', async () =>
 test('a code that this program does not know is still a failure', async () => {
   const { end } = following({ ...idle, result: { kind: 'failed', refused: { code: 'FROM_THE_FUTURE', detail: 'x' } } });
   expect(await refusal(() => end)).toBe('INTERNAL');
+});
+
+test('an update that somebody else cancels does not go on; one that is only no longer followed does', async () => {
+  const refused = { code: 'CANCELLED', detail: 'the update was stopped' };
+  const { end, notes } = following(busy, { ...idle, result: { kind: 'failed', refused } });
+  await expect(end).rejects.toMatchObject({ code: 'CANCELLED', message: 'the update was stopped' });
+  expect(notes).toEqual([]);
+  const interrupted = followingUntil(AbortSignal.abort(), busy);
+  await expect(interrupted.end).rejects.toMatchObject({
+    code: 'CANCELLED',
+    message: expect.stringContaining('goes on'),
+  });
 });

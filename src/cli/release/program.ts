@@ -1,6 +1,7 @@
 import { rootCommand, runCommand } from '../command.ts';
 import { schemaOf } from '../verb.ts';
 import { addBundle } from './bundle.ts';
+import { addCompletion } from './completion.ts';
 import { addKeygen, addTrust } from './keys.ts';
 import { addManifest } from './manifest.ts';
 import { addPack } from './pack.ts';
@@ -34,6 +35,7 @@ const VERBS = [
   addPromote,
   addPublish,
   addBundle,
+  addCompletion,
 ] as const;
 
 export async function runRelease(args: readonly string[], tools: ReleaseTools): Promise<number> {

@@ -1,0 +1,17 @@
+import { Argument, type Command } from 'commander';
+import { completionScript, SHELLS, type Shell } from '../completion.ts';
+import { examples, runs } from '../verb.ts';
+import type { ReleaseProgram } from './tools.ts';
+
+export function addCompletion(commands: Command, program: ReleaseProgram): void {
+  const command = commands
+    .command('completion')
+    .summary('print a script that lets a shell complete verbs and options')
+    .description('Prints a script for a shell, made from the verbs themselves.')
+    .addArgument(new Argument('<shell>', 'which one').choices(SHELLS))
+    .addHelpText('after', examples('source <(qx-release completion bash)'));
+  runs(command, program, async (output, _options, [shell]) => {
+    const script = completionScript(shell as Shell, commands);
+    output.result({ shell, script }, script);
+  });
+}
