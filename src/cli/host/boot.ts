@@ -18,10 +18,11 @@ async function decided<T extends { readonly kind: string }>(
   verb: string,
   journey: (host: Host) => Promise<T | Refusal>,
 ): Promise<Exclude<T, Refusal>> {
-  const { auditOwnRefusal } = await import('../../agent/audit-access.ts');
   const result = await onHost(async (host) => {
     const decision = await journey(host);
-    if (isRefusal(decision)) await auditOwnRefusal(host.audit, decision, { actor: OPERATOR, verb });
+    if (!isRefusal(decision)) return decision;
+    const { auditOwnRefusal } = await import('../../agent/audit-access.ts');
+    await auditOwnRefusal(host.audit, decision, { actor: OPERATOR, verb });
     return decision;
   });
   return orThrow(result);
