@@ -11,15 +11,22 @@ import {
   releaseServer,
   startAgent,
 } from '../support/agent.ts';
+import { runInProcess } from '../support/host-tools.ts';
 
 /** qx-update as a process, against a real agent: exit codes, and the documents that --json prints. */
+
+/** Without a process of its own, where it is the verb that matters. */
+async function quickly(root: string, ...args: readonly string[]) {
+  const { exitCode, stdout, stderr } = await runInProcess(['--root', root, ...args]);
+  return { exitCode, stdout: stdout.trimEnd(), stderr: stderr.trimEnd() };
+}
 
 async function updatable(settings: readonly string[] = []) {
   const server = await releaseServer();
   const host = await hostFolder([...server.settings, ...settings]);
   await server.trustIn(host);
   const agent = await startAgent(host.path);
-  const run = (...args: readonly string[]) => qxUpdate(host.path, ...args);
+  const run = (...args: readonly string[]) => quickly(host.path, ...args);
   const json = async (...args: readonly string[]) => {
     const { exitCode, stdout, stderr } = await run(...args, '--json');
     expect(stdout.split('\n')).toHaveLength(1);
@@ -106,10 +113,13 @@ test('Ctrl-C stops following and not the update, and a second order finds it bus
 });
 
 test('an agent that dies in the middle is waited for, and its successor says how it ended', async () => {
-  const { host, server, agent, run } = await updatable();
+  const { host, server, agent } = await updatable();
   server.hold(true);
   const following = followUpdate(host.path, 'apply');
-  await expect.poll(async () => (await run('status')).stdout, { timeout: 20_000 }).toContain('downloading');
+  // Its order was taken, and it follows: not before, or it would find no agent to give it to.
+  const told: string[] = [];
+  following.stderr.on('data', (data: Buffer) => told.push(data.toString()));
+  await expect.poll(() => told.join(''), { timeout: 20_000 }).toContain('downloading');
   agent.kill('SIGKILL');
   await sleep(300);
   await startAgent(host.path);
@@ -143,15 +153,15 @@ test('a release that nobody here trusts', async () => {
 test('without the agent', async () => {
   const host = await hostFolder();
   for (const verb of ['status', 'check', 'plan', 'apply', 'current']) {
-    const { exitCode, stdout } = await qxUpdate(host.path, verb, '--json');
+    const { exitCode, stdout } = await quickly(host.path, verb, '--json');
     expect([verb, exitCode]).toEqual([verb, 10]);
     expect(JSON.parse(stdout)).toMatchObject({ code: 'AGENT_DOWN', next: expect.stringContaining('quantix-node') });
   }
-  expect((await qxUpdate(host.path, 'confirm')).exitCode).toBe(3);
-  expect((await qxUpdate(host.path, 'rollback')).exitCode).toBe(3);
-  expect((await qxUpdate(host.path, 'mark', 'good')).exitCode).toBe(0);
-  expect((await qxUpdate(host.path, 'mark', 'bad')).exitCode).toBe(5);
-  const slots = await qxUpdate(host.path, 'slots', '--json');
+  expect((await quickly(host.path, 'confirm')).exitCode).toBe(3);
+  expect((await quickly(host.path, 'rollback')).exitCode).toBe(3);
+  expect((await quickly(host.path, 'mark', 'good')).exitCode).toBe(0);
+  expect((await quickly(host.path, 'mark', 'bad')).exitCode).toBe(5);
+  const slots = await quickly(host.path, 'slots', '--json');
   expect(JSON.parse(slots.stdout)).toMatchObject({
     schema: 'qx-update.slots/1',
     slots: [
@@ -159,7 +169,7 @@ test('without the agent', async () => {
       { slot: 'B', running: false, next: false, ok: false },
     ],
   });
-  expect((await qxUpdate(host.path, 'slots')).stdout).toMatch(/^SLOT +RUNS +NEXT +STATE/);
+  expect((await quickly(host.path, 'slots')).stdout).toMatch(/^SLOT +RUNS +NEXT +STATE/);
 });
 
 test.each([
