@@ -21,8 +21,9 @@ const verbs = Object.values(VERBS)
 async function callsIn(lines: readonly string[]): Promise<string[][]> {
   const home = await temporaryFolder();
   await mkdir(join(home, '.config/fish/completions'), { recursive: true });
+  // One write for each call: two may run at the same time.
   const stubs = `jq() { :; }; curl() { :; }; source() { :; }
-    qx-update() { printf '%s\\0' "$@" >&3; printf '\\n' >&3; return "\${QX_EXIT:-0}"; }`;
+    qx-update() { local words; printf -v words '%s\\x1f' "$@"; printf '%s\\n' "$words" >&3; return "\${QX_EXIT:-0}"; }`;
   const script = lines.map((line) => `${line}\nQX_EXIT=4; ${line}\nQX_EXIT=0`).join('\n');
   const { stdio } = await execa('bash', ['-c', `${stubs}\n${script}`], {
     cwd: home,
@@ -31,7 +32,7 @@ async function callsIn(lines: readonly string[]): Promise<string[][]> {
     reject: false,
   });
   const calls = String(stdio[3]).split('\n').slice(0, -1);
-  return [...new Set(calls)].map((call) => call.split('\0').slice(0, -1));
+  return [...new Set(calls)].map((call) => call.split('\x1f').slice(0, -1));
 }
 
 test('the issue is complete', () => {
