@@ -43,7 +43,7 @@ async function hashSlot(
   sizeBytes: number,
   signal: AbortSignal | undefined,
 ): Promise<string | null> {
-  if (layout === 'raw') return disk.hashRange(slot, 0, sizeBytes, signal);
+  if (layout === 'raw') return disk.hashRange(slot, 0, sizeBytes, signal === undefined ? {} : { signal });
   try {
     return await disk.hashFileInSlot(slot, IMAGE_IN_SLOT, signal);
   } catch (error) {
