@@ -19,11 +19,11 @@ export type Attempt<T> =
 
 export const done = <T>(value: T): Attempt<T> => ({ kind: 'done', value });
 export const never = (error: QxError): Attempt<never> => ({ kind: 'never', error });
-export const later = (error: QxError, retryAfterMs: number | null = null, hasGained = false): Attempt<never> => ({
+export const later = (error: QxError, retryAfterMs: number | null = null): Attempt<never> => ({
   kind: 'later',
   error,
   retryAfterMs,
-  hasGained,
+  hasGained: false,
 });
 
 export interface AttemptPorts {

@@ -44,8 +44,6 @@ export type TransferResult = Attempt<string | null> | { readonly kind: 'restart'
  * download gone, before the kernel would write it back. What was lost to a power cut is noticed, the file is hashed before use.
  */
 const QUICK_MS = 20_000;
-/** A line that gained this much between two failures is moving. */
-const GAIN_BYTES = 64 << 10;
 const MAX_ETAG_BYTES = 300;
 
 export async function transfer(ports: DownloadPorts, request: Transfer): Promise<TransferResult> {
@@ -62,7 +60,7 @@ export async function transfer(ports: DownloadPorts, request: Transfer): Promise
       await discard(response);
     }
   } catch (error) {
-    return failed(error, false);
+    return failed(error);
   }
 }
 
@@ -149,7 +147,7 @@ async function receive(
   try {
     await append(file, request, response, progress).finally(() => (isCheap() ? undefined : file.sync()));
   } catch (error) {
-    return failed(error, progress.atBytes - fromBytes >= GAIN_BYTES);
+    return failed(error);
   } finally {
     await file.close();
   }
@@ -157,7 +155,7 @@ async function receive(
   if (atBytes === sizeBytes) return done(hash?.digest('hex') ?? null);
   const short = new QxError('SIZE_MISMATCH', `${url} ended after ${atBytes} bytes, ${sizeBytes} were signed`);
   // The whole file was sent and is too short; a range that ended early may go on.
-  return response.status === 200 ? never(short) : later(short, null, atBytes - fromBytes >= GAIN_BYTES);
+  return response.status === 200 ? never(short) : later(short);
 }
 
 async function openPart(files: Files, part: Part, response: HttpResponse, fromBytes: number): Promise<OpenFile> {
@@ -194,9 +192,9 @@ async function append(file: OpenFile, request: Transfer, response: HttpResponse,
 const OURS: ReadonlySet<Code> = new Set<Code>(['CANCELLED', 'NO_SPACE', 'IO']);
 
 /** What is wrong on this side (disk full, cancelled) ends everything; what is wrong over there is that server's matter. */
-function failed(thrown: unknown, hasGained: boolean): TransferResult {
+function failed(thrown: unknown): TransferResult {
   const error = asQxError(thrown);
   if (error.code === 'INTERNAL') throw thrown;
   if (OURS.has(error.code)) throw error;
-  return ERRORS[error.code].retry ? later(error, null, hasGained) : never(error);
+  return ERRORS[error.code].retry ? later(error) : never(error);
 }

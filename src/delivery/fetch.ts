@@ -124,11 +124,14 @@ async function checkSpace(files: Files, request: FetchRequest, missing: readonly
 
 async function fetchOne(ports: FetchPorts, request: FetchRequest, artifact: ArtifactRef): Promise<void> {
   const { source, policy = FETCH_POLICY, signal } = request;
+  const part = partOf(request.stagingDirectory, artifact);
+  const most = { heldBytes: await usableBytes(ports.files, part) };
   const distrusted = new Set<string>();
-  await askEach(ports, { bases: source.bases, policy, signal }, (base) =>
-    fetchFrom(ports, request, artifact, { base, distrusted }),
-  );
-  const { partPath, etagPath } = partOf(request.stagingDirectory, artifact);
+  await askEach(ports, { bases: source.bases, policy, signal }, async (base) => {
+    const attempt = await fetchFrom(ports, request, artifact, { base, distrusted });
+    return attempt.kind === 'later' ? { ...attempt, hasGained: await hasGained(ports.files, part, most) } : attempt;
+  });
+  const { partPath, etagPath } = part;
   await ports.files.rename(partPath, stagedPath(request.stagingDirectory, artifact));
   await ports.files.remove(etagPath);
   request.onProgress?.({
@@ -136,6 +139,17 @@ async function fetchOne(ports: FetchPorts, request: FetchRequest, artifact: Arti
     doneBytes: artifact.size_bytes,
     totalBytes: artifact.size_bytes,
   });
+}
+
+/** A line that gained this much between two failures is moving. */
+const GAIN_BYTES = 64 << 10;
+
+/** Held against the most that ever was there: who begins anew each time, and breaks off each time, would never be given up. */
+async function hasGained(files: Files, part: Part, most: { heldBytes: number }): Promise<boolean> {
+  const heldBytes = await usableBytes(files, part);
+  if (heldBytes - most.heldBytes < GAIN_BYTES) return false;
+  most.heldBytes = heldBytes;
+  return true;
 }
 
 interface From {
@@ -167,9 +181,7 @@ async function fetchFrom(
     // Whole files made no sense either: there is nothing left to ask this server for.
     return mayResume ? later(result.error) : never(result.error);
   }
-  // Whole files start from nothing each time: however much came, nothing was gained.
-  if (result.kind === 'later') return mayResume ? result : { ...result, hasGained: false };
-  if (result.kind === 'never') return result;
+  if (result.kind !== 'done') return result;
   const verified = await verify(ports, request, part, { base, receivedSha256: result.value });
   if (verified === null) return done(null);
   if (heldBytes === 0) return never(verified);

@@ -104,6 +104,26 @@ describe('T23 ranges', () => {
     expect(await bench.content(bench.finalPath)).toBeNull();
   });
 
+  test.each([
+    ['the same', [400_000]],
+    ['more and less in turn', [400_000, 100_000]],
+  ])(
+    'a server that ignores ranges and breaks off each time, after %s, is left after a few attempts',
+    async (_title, cuts) => {
+      const bench = await fetchBench(bytes);
+      const cutAt =
+        (sentBytes: number): Answer =>
+        (request, response) => {
+          delete request.headers.range;
+          cutAfter(bytes, sentBytes)(request, response);
+        };
+      const answers = Array.from({ length: 40 }, (_, i) => cutAt(cuts[i % cuts.length] ?? 0));
+      const server = await badServer(cutAt(cuts[0] ?? 0), ...answers.slice(1));
+      expect(await refusal(() => bench.fetch([server]))).toBe('SERVER_UNREACHABLE');
+      expect(server.requests.length).toBeLessThanOrEqual(12);
+    },
+  );
+
   test('a part that is longer than the artifact is thrown away', async () => {
     const bench = await fetchBench(bytes);
     await bench.leave(bench.partPath, new Uint8Array(bytes.length + 1));
