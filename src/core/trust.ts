@@ -100,11 +100,13 @@ function trustedNowMs({ memory, clock }: TrustQuestion): number {
 function checkExpiry(question: TrustQuestion): Refusal | null {
   const { expires_at } = question.manifest;
   if (expires_at === undefined || Date.parse(expires_at) > trustedNowMs(question)) return null;
-  return refusal(
-    'EXPIRED',
-    `this release could be installed until ${expires_at}`,
-    'qx-release refresh signs it again with a later date',
-  );
+  const { version, channel } = question.manifest;
+  // Told of a channel whose newest release it is, this is the alarm that somebody keeps the host from newer ones.
+  const detail =
+    question.want.version === undefined
+      ? `channel ${channel} is stale since ${expires_at}: until then its newest release, ${version}, could be installed`
+      : `release ${version} could be installed until ${expires_at}`;
+  return refusal('EXPIRED', detail, 'qx-release refresh signs it again with a later date');
 }
 
 /** Only a clock that somebody vouches for can say that a date lies ahead; a host that woke in 1970 would refuse everything. */
