@@ -1,4 +1,4 @@
-import { type InstallRequest, type Plan, planUpdate, type Refusal, refusal } from '../core/plan.ts';
+import { type InstallRequest, isRefusal, type Plan, planUpdate, type Refusal, refusal } from '../core/plan.ts';
 import { remember } from '../core/trust.ts';
 import { sourceOf } from '../delivery/source.ts';
 import { type KnownEnvelope, type TrustedRelease, trustedRelease } from '../delivery/trust.ts';
@@ -29,21 +29,24 @@ export const check = (host: Host, watch: Watch, cache: EnvelopeCache): Promise<P
     return planUpdate(release, startingPoint(now), {});
   });
 
-/** With the lock held. */
-export const makePlan = (host: Host, request: InstallRequest, watch: Watch): Promise<Plan | Refusal> =>
-  noted(host, async () => {
-    watch.progress?.({ phase: 'checking', name: 'manifest', doneBytes: 0, totalBytes: 0 });
-    const { release, now } = await ask(host, request, watch, { known: null });
-    if (release.kind === 'refusal') return release;
-    await rememberSeen(host, release.manifest);
-    return planUpdate(release, startingPoint(now), request);
-  });
+/** With the lock held. What it refuses is for the caller to note. */
+export async function makePlan(host: Host, request: InstallRequest, watch: Watch): Promise<Plan | Refusal> {
+  watch.progress?.({ phase: 'checking', name: 'manifest', doneBytes: 0, totalBytes: 0 });
+  const { release, now } = await ask(host, request, watch, { known: null });
+  if (release.kind === 'refusal') return release;
+  await rememberSeen(host, release.manifest);
+  return planUpdate(release, startingPoint(now), request);
+}
 
-/** One event for each release that is not installed, by whichever check. */
-async function noted(host: Host, plan: () => Promise<Plan | Refusal>): Promise<Plan | Refusal> {
+/** At most one update at a time, whoever asks for it. */
+export const lockHost = async ({ files }: Host): Promise<Refusal | (() => Promise<void>)> =>
+  (await files.lock(PATHS.lock)) ?? refusal('BUSY', 'an update is under way on this host', 'qx-update status');
+
+/** One event for whatever is refused or fails before an update has begun; from then on `outcome.ts` tells how it ends. */
+export async function noted<T>(host: Host, act: () => Promise<T | Refusal>): Promise<T | Refusal> {
   try {
-    const planned = await plan();
-    return planned.kind === 'refusal' ? await refuse(host, planned) : planned;
+    const result = await act();
+    return isRefusal(result) ? await refuse(host, result) : result;
   } catch (error) {
     const { code, message } = asQxError(error);
     await refuse(host, refusal(code, message));
@@ -52,7 +55,7 @@ async function noted(host: Host, plan: () => Promise<Plan | Refusal>): Promise<P
 }
 
 /** That there is nothing to do, or that somebody changed their mind, is no refusal. */
-export async function refuse(host: Host, refused: Refusal): Promise<Refusal> {
+async function refuse(host: Host, refused: Refusal): Promise<Refusal> {
   const { code, detail } = refused;
   const { product, channel } = host.config;
   if (ERRORS[code].exit !== 'nothing' && code !== 'CANCELLED') {

@@ -1,14 +1,14 @@
 import { armTrial, invalidate, type Slot } from '../core/boot.ts';
 import { isReleaseAtFault, withBad, withSlot } from '../core/memory.ts';
-import { type InstallRequest, type Plan, type Refusal, refusal } from '../core/plan.ts';
+import { type InstallRequest, isRefusal, type Plan, type Refusal, refusal } from '../core/plan.ts';
 import { asQxError } from '../errors.ts';
 import type { Journal } from '../format/journal.ts';
 import type { FullImage } from '../format/manifest.ts';
 import { changeBoot } from './bootenv.ts';
-import { makePlan, refuse, releaseOf } from './check.ts';
+import { lockHost, makePlan, noted, releaseOf } from './check.ts';
 import { newEntries, restartsAgent, swapComponents } from './components.ts';
 import { heldBack } from './hold.ts';
-import { type Host, instant, PATHS, stopwatch, type Watch } from './host.ts';
+import { type Host, instant, stopwatch, type Watch } from './host.ts';
 import { finishComponents, isInPlace, tell, undoComponentsOf, withdraw } from './outcome.ts';
 import { recover } from './recover.ts';
 import { writeSlotFrom } from './slot.ts';
@@ -26,28 +26,38 @@ export type InstallResult =
 
 /** @throws QxError when it was begun and could not be finished; the host is then as it was before */
 export async function install(host: Host, request: InstallRequest, watch: Watch): Promise<InstallResult> {
-  const unlock = await host.files.lock(PATHS.lock);
-  if (unlock === null) return refuse(host, refusal('BUSY', 'an update is under way on this host', 'qx-update status'));
+  const unlock = await noted(host, () => lockHost(host));
+  if (isRefusal(unlock)) return unlock;
   try {
-    await recover(host);
-    const held = await heldBack(host);
-    if (held !== null) return refuse(host, held);
-    const plan = await makePlan(host, request, watch);
-    if (plan.kind === 'refusal') {
-      if (plan.code === 'NOTHING_NEWER' && request.reboot === true) await wantReboot(host);
-      return plan;
-    }
-    const grant = await host.offer.mayApply(releaseOf(plan.manifest));
-    if (!grant.granted) return refuse(host, refusal('OFFER_REFUSED', grant.reason));
-    return await carryOut(host, plan, request, watch);
+    const begun = await noted(host, () => prepare(host, request, watch));
+    return isRefusal(begun) ? begun : await carryOut(host, begun, watch);
   } finally {
     await unlock();
   }
 }
 
-async function carryOut(host: Host, plan: Plan, request: InstallRequest, watch: Watch): Promise<InstallResult> {
+interface Begun {
+  readonly plan: Plan;
+  readonly journal: Journal;
+}
+
+async function prepare(host: Host, request: InstallRequest, watch: Watch): Promise<Begun | Refusal> {
+  await recover(host);
+  const held = await heldBack(host);
+  if (held !== null) return held;
+  const plan = await makePlan(host, request, watch);
+  if (plan.kind === 'refusal') {
+    if (plan.code === 'NOTHING_NEWER' && request.reboot === true) await wantReboot(host);
+    return plan;
+  }
+  const grant = await host.offer.mayApply(releaseOf(plan.manifest));
+  if (!grant.granted) return refusal('OFFER_REFUSED', grant.reason);
   await makeWay(host, plan, watch);
-  let journal = await begin(host, plan, request);
+  return { plan, journal: await begin(host, plan, request) };
+}
+
+async function carryOut(host: Host, { plan, journal: begun }: Begun, watch: Watch): Promise<InstallResult> {
+  let journal = begun;
   try {
     const lap = stopwatch(host.clock);
     // Every byte of every artifact is here and verified before the first file of the host is touched.
