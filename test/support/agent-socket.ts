@@ -27,15 +27,28 @@ export async function agentSocket(host: TestHost): Promise<AgentSocket> {
   });
   const path = join(host.root, 'run/quantix/node.sock');
   await host.files.makeDirectory('/run/quantix');
-  const onRefused = auditRefusals(host.audit, host.clock);
-  const { log } = host;
+  // A refusal is recorded after it was answered: whoever looks for the event waits for both.
+  const state = { asked: 0, answered: 0, recorded: Promise.resolve() };
+  const record: TestHost['audit']['record'] = (event) => {
+    state.recorded = host.audit.record(event);
+    return state.recorded;
+  };
+  const onRefused = auditRefusals({ record }, host.clock);
+  const info: TestHost['log']['info'] = (event, fields) => {
+    if (event === 'request') state.answered++;
+    host.log.info(event, fields);
+  };
+  const log = { ...host.log, info };
   const service = { title: 'agent', version: '1', routes: AGENT_ROUTES, handlers, admit: () => null, onRefused, log };
   const listening = await listenUnix(service, path);
   onTestFinished(() => listening.close(0));
   return {
     ask: async (method, verb, body) => {
       const answer = await send(path, method, `/api/v1/updates/${verb}`, body);
-      while (agent.activity().kind !== 'idle') await new Promise((resolve) => setTimeout(resolve, 5));
+      state.asked++;
+      while (state.answered < state.asked || agent.activity().kind !== 'idle')
+        await new Promise((resolve) => setTimeout(resolve, 5));
+      await state.recorded;
       return answer;
     },
   };
