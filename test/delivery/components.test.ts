@@ -193,6 +193,16 @@ describe('bad bytes are found before anything is touched', () => {
     await expectUntouched(withRef('qx-extra', { path, sizeBytes }), 'HASH_MISMATCH');
   });
 
+  test.each([
+    ['no archive at all', Buffer.from('evil'), 'SIZE_MISMATCH'],
+    ['garbage of the same length', Buffer.alloc(1, 'x'), 'HASH_MISMATCH'],
+  ])('T31 a staged archive that is %s by now: the release is not blamed for it', async (_title, evil, code) => {
+    const { sizeBytes } = refs.get('qx-extra') as ArchiveRef;
+    const path = join(root, 'staged.tar.zst');
+    await writeFile(path, evil.length === 1 ? Buffer.alloc(sizeBytes, evil) : evil);
+    await expectUntouched(withRef('qx-extra', { path }), code);
+  });
+
   test('T31 a staged archive that is a symlink by now', async () => {
     const path = join(root, 'staged.tar.zst');
     await symlink((refs.get('qx-node') as ArchiveRef).path, path);
