@@ -87,7 +87,7 @@ requires({ commands: IMAGE_COMMANDS })('time', () => {
       const host = await bench.host([await release('2.0.0', weekly)]);
       const outlived = { ...host.http, get: host.http.get };
       outlived.get = async (url, request) => {
-        if (url.includes('artifacts')) host.clock.advance(9 * DAY_MS);
+        if (url.includes('.tar.zst')) host.clock.advance(9 * DAY_MS);
         return host.site.get(url, request);
       };
       expect(await codeOf(() => install({ ...host, http: outlived }, {}, {}))).toBeNull();

@@ -127,7 +127,7 @@ requires({ commands: IMAGE_COMMANDS })('a server', () => {
       const target = await elsewhere();
       const tried = connections();
       const redirect: Answer = (request, response) =>
-        status(request.url?.includes('artifacts') ? 307 : 302, { location: location(target.url) })(request, response);
+        status(request.url?.includes('.tar.zst') ? 307 : 302, { location: location(target.url) })(request, response);
       const first = await attackedHost(bench, made.release, { envelope: redirect });
       await expectUntrusted(first.host, 'REDIRECT_REFUSED');
       const second = await lying(redirect);
