@@ -3,7 +3,7 @@ import { BUNDLE_URL, offlineHttp, offlineSource } from '../delivery/offline.ts';
 import { asQxError, ERRORS } from '../errors.ts';
 import type { OpenBundle } from '../ports/bundle.ts';
 import type { Http } from '../ports.ts';
-import { refuse } from './check.ts';
+import { noted } from './check.ts';
 import type { Host, Watch } from './host.ts';
 import { type InstallResult, install } from './install.ts';
 
@@ -21,7 +21,7 @@ export async function installBundle(
   request: BundleRequest,
   watch: Watch,
 ): Promise<InstallResult> {
-  const opened = await openBundle(host, path);
+  const opened = await noted(host, () => openBundle(host, path));
   if (opened.kind === 'refusal') return opened;
   const { bundle, http } = opened;
   try {
@@ -33,9 +33,8 @@ export async function installBundle(
 
 type Opened = { readonly kind: 'open'; readonly bundle: OpenBundle; readonly http: Http };
 
-/** A bundle that does not hold together is refused and told as a release is that is not trusted. */
-async function openBundle(host: Host, path: string): Promise<Opened | Refusal> {
-  const { config, keyring, bundles } = host;
+/** A bundle that does not hold together is refused as a release is that is not trusted. */
+async function openBundle({ config, keyring, bundles }: Host, path: string): Promise<Opened | Refusal> {
   let bundle: OpenBundle | null = null;
   try {
     bundle = await bundles.open(path);
@@ -44,7 +43,7 @@ async function openBundle(host: Host, path: string): Promise<Opened | Refusal> {
     await bundle?.close();
     const { code, message, next } = asQxError(error);
     if (ERRORS[code].exit !== 'verification') throw error;
-    return refuse(host, refusal(code, message, next));
+    return refusal(code, message, next);
   }
 }
 
