@@ -51,6 +51,26 @@ qx_put() (
   fi
 )
 
+# --- processes of this machine, QX_ROOT or not -------------------------------------------------------------------------
+
+# qx_stat PID FIELD: a field of /proc/PID/stat from the third on, counted as proc(5) does; fails when there is no such process.
+# The second field is the program's name, which may hold anything, a space and a parenthesis too.
+qx_stat() (
+  field=$2
+  { read -r line <"/proc/$1/stat"; } 2>/dev/null || exit 1
+  # shellcheck disable=SC2086
+  set -- ${line##*) }
+  shift $((field - 3)) && printf '%s\n' "$1"
+)
+
+# qx_start_ticks PID: when it was started, in ticks since the boot. With it a number names one process for ever.
+qx_start_ticks() { qx_stat "$1" 22; }
+
+# qx_uptime_s: for durations; the wall clock may jump by years.
+qx_uptime_s() (
+  read -r seconds rest </proc/uptime && printf '%s\n' "${seconds%%.*}"
+)
+
 # --- versions -------------------------------------------------------------------------------------------------------
 
 # The grammar of format/version.ts: bounded, so that no number outgrows awk and no name outgrows a folder.
@@ -113,13 +133,21 @@ qx_own_path() {
 }
 
 # qx_usable PATH: a folder with a page, or an executable that starts like one. Without the look at its first bytes the
-# shell's exec would run a damaged binary as if it were a script.
+# shell's exec would run what the kernel refuses (a stump, a program for another machine) as if it were a script.
 qx_usable() (
   [ -f "$1/index.html" ] && exit 0
   [ -f "$1" ] && [ -x "$1" ] && [ -s "$1" ] || exit 1
-  case $(head -c 4 "$1" | tr -d '\000') in "$(printf '\177ELF')" | '#!'*) exit 0 ;; esac
-  exit 1
+  case $(head -c 4 "$1" | tr -d '\000') in
+    '#!'*) exit 0 ;;
+    "$(printf '\177ELF')") [ "$(wc -c <"$1")" -ge 4096 ] && [ "$(qx_machine "$1")" = "$(qx_machine /proc/self/exe)" ] ;;
+    *) exit 1 ;;
+  esac
 )
+
+# qx_machine FILE: stands for the word size, byte order and processor that an ELF file is for.
+qx_machine() {
+  { head -c 6 "$1" | tail -c 2 && head -c 20 "$1" | tail -c 2; } | cksum
+}
 
 # qx_own_version NAME: the image was built as one, so the image's version stands in for a component's missing one.
 qx_own_version() {
@@ -130,6 +158,11 @@ qx_own_version() {
 qx_refusal() (
   if qx_safe_mode; then echo 'quantix.safe is on the kernel command line' && exit 0; fi
   qx_usable "$(qx_data_path "$1")" || { echo '/data has none that could run' && exit 0; }
+  qx_version_refusal "$1"
+)
+
+# qx_version_refusal NAME: the same, only about the version that /data names.
+qx_version_refusal() (
   there=$(qx_version_in "$QX_ROOT/data/versions/$1.version") || { echo "/data does not say which version its $1 is" && exit 0; }
   if qx_bad "$1" "$there"; then echo "$there in /data is marked bad" && exit 0; fi
   qx_usable "$(qx_own_path "$1")" || exit 1
@@ -193,11 +226,11 @@ qx_env_valid() (
 
 # --- rebooting --------------------------------------------------------------------------------------------------------
 
-# qx_seconds NAME DEFAULT: a whole number from the settings. Read with sed and not sourced: a slip in a settings file must
-# not be able to stop the script that arms the deadline.
+# qx_seconds NAME DEFAULT [SERVICE]: a whole number from the settings. Read with sed and not sourced: a slip in a settings
+# file must not be able to stop the script that arms the deadline.
 qx_seconds() (
   seconds=$2
-  for file in "$QX_ROOT/etc/conf.d/quantix-boot" "$QX_ROOT/quantix/limiquantix/quantix-boot"; do
+  for file in "$QX_ROOT/etc/conf.d/${3-quantix-boot}" "$QX_ROOT/quantix/limiquantix/${3-quantix-boot}"; do
     [ -r "$file" ] || continue
     value=$(sed -n "s/^[[:space:]]*$1=[\"']\{0,1\}\([0-9]\{1,5\}\)[\"']\{0,1\}[[:space:]]*\(#.*\)\{0,1\}\$/\1/p" "$file" | tail -n 1)
     [ "${value:-0}" -eq 0 ] || seconds=$value

@@ -153,7 +153,7 @@ add_to_runlevel() {
 install_programs() {
   lib=$root/usr/lib/quantix
   put "$project/openrc/quantix-functions.sh" "$lib/functions.sh" 644
-  for name in node-run deadline qx-console-launcher; do put "$project/openrc/$name" "$lib/$name" 755; done
+  for name in node-run node-watch deadline qx-console-launcher; do put "$project/openrc/$name" "$lib/$name" 755; done
   put "$executable" "$lib/bin/qx-node" 755
   put "$project/openrc/qx-console" "$lib/bin/qx-console" 755
   for name in qx-update qx-update-server qx-release qx-fleet; do link qx-node "$lib/bin/$name"; done
@@ -198,6 +198,12 @@ CONF
   put_once "$root/etc/conf.d/quantix-node" 644 <<'CONF'
 # More arguments for qx-node.
 #QX_NODE_ARGS=""
+# Seconds before an agent that ended is started again.
+#respawn_delay=5
+# Seconds without a sign of life after which an agent is ended, and in which a new one has to be healthy (1 to 99999). Here,
+# or in /quantix/limiquantix/quantix-node.
+#hang_s=90
+#start_s=300
 CONF
   put_once "$root/etc/conf.d/quantix-console" 644 <<'CONF'
 # The terminal that the status screen takes.

@@ -34,8 +34,6 @@ async function install(path: string): Promise<void> {
   await mkdir(join(path, 'data'));
   // Five seconds between two starts are right for a host and long for a test.
   await put(path, 'etc/conf.d/quantix-node', 'respawn_delay=1\n');
-  const service = join(path, 'etc/init.d/quantix-node');
-  await writeFile(service, (await readFile(service, 'utf8')).replace('respawn_delay=5', 'respawn_delay=1'));
 }
 
 /** 0 when no agent runs. */

@@ -16,6 +16,7 @@ requires({ commands: ['shellcheck', 'busybox', 'dash'] })('shell scripts', () =>
     expect(scripts).toEqual(
       expect.arrayContaining([
         'openrc/node-run',
+        'openrc/node-watch',
         'openrc/quantix-node',
         'openrc/quantix-functions.sh',
         'local.d/03-ab-update-check.start',
