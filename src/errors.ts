@@ -113,6 +113,7 @@ export const ERRORS = {
   BUSY: row(409, 'busy', true),
 
   // The host itself.
+  AGENT_FAILED: row(500, 'other'),
   AGENT_DOWN: row(503, 'agentDown', true),
   BOOT_ENV_INVALID: row(500, 'other'),
   SLOT_NOT_FOUND: row(500, 'other'),

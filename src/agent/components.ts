@@ -6,7 +6,7 @@ import { QxError } from '../errors.ts';
 import type { ComponentEntry, Journal } from '../format/journal.ts';
 import type { Component } from '../format/manifest.ts';
 import { type Host, PATHS, type Watch } from './host.ts';
-import { AGENT_SERVICE, SELF, SELF_BACKUPS } from './self.ts';
+import { AGENT_SERVICE, forgetGivenUp, SELF, SELF_BACKUPS } from './self.ts';
 import { staged } from './staging.ts';
 import { saveJournal } from './store.ts';
 
@@ -38,6 +38,7 @@ export async function newEntries(host: Host, components: readonly Component[]): 
 /** @throws QxError when a component failed; all of them are put back then */
 export async function swapComponents(host: Host, journal: Journal, plan: Plan, watch: Watch): Promise<Journal> {
   const tracked = track(host, journal);
+  for (const { name, version } of journal.components) if (name === SELF) await forgetGivenUp(host.files, version);
   await applyComponents(journal.components, {
     ...tracked.context,
     archive: host.archive,

@@ -3,6 +3,7 @@ import type { ProbeResult } from '../core/health.ts';
 import { type Refusal, refusal } from '../core/plan.ts';
 import type { Journal } from '../format/journal.ts';
 import { changeBoot, currentBoot } from './bootenv.ts';
+import { failureOfSelf } from './failed-self.ts';
 import { type Host, PATHS, type Watch } from './host.ts';
 import { finishGood } from './outcome.ts';
 import { healthGate } from './probes.ts';
@@ -43,6 +44,9 @@ export async function confirm(host: Host, watch: Watch = {}): Promise<Confirmati
 async function decide(host: Host, journal: Journal, watch: Watch): Promise<Confirmation> {
   const health = await healthGate(host, watch.signal);
   if (health.verdict === 'unhealthy') return giveUp(host, journal, health.failed);
+  // Then what answers so well is the agent from before.
+  const failure = await failureOfSelf(host, journal);
+  if (failure !== null) return giveUp(host, journal, [{ name: 'agent', ok: false, fatal: true, ...failure }]);
   // The environment first: it is what boots. The journal is finished from it, now or after a crash.
   await changeBoot(host, (state) => markGood(state, journal.target_slot as Slot));
   return confirmed(host, await finishGood(host, journal), health.warnings);

@@ -5,8 +5,8 @@ import { loadHold } from './hold.ts';
 import { type Host, PATHS } from './host.ts';
 import { reboot } from './reboot.ts';
 import { recover } from './recover.ts';
-import { isSelfPutBack, noticeReplacedSelf, reportStarted } from './self.ts';
-import { loadJournal, openJournal } from './store.ts';
+import { installedSelf, reportStarted } from './self.ts';
+import { loadJournal } from './store.ts';
 
 /**
  * The loop of the host agent: look, decide, act, sleep. It ends when it is told to, which
@@ -35,8 +35,7 @@ export async function runAgent(host: Host, agent: Agent, signal: AbortSignal): P
   let isReported = false;
   while (!signal.aborted) {
     if (!isReported && monotonicMs() >= startedMs) {
-      await quietly(host, 'report_started', () => reportStarted(host));
-      isReported = true;
+      isReported = (await quietly(host, 'report_started', () => reportStarted(host).then(() => true))) === true;
     }
     if (monotonicMs() >= nextCheckMs) {
       const pauseMs = await quietly(host, 'check', () => look(host, agent, signal));
@@ -48,10 +47,9 @@ export async function runAgent(host: Host, agent: Agent, signal: AbortSignal): P
 }
 
 async function converge(host: Host): Promise<boolean> {
-  const before = await openJournal(host);
-  await noticeReplacedSelf(host);
+  const before = await installedSelf(host);
   await recover(host);
-  return isSelfPutBack(before, await loadJournal(host));
+  return (await installedSelf(host)) !== before;
 }
 
 /** The health gate may hold the lock at this moment; it converges the same things. */

@@ -3,6 +3,7 @@ import { bootVerdict, type PendingSlot, type Verdict } from '../core/boot-verdic
 import { isSettled } from '../core/update.ts';
 import type { Journal, Phase } from '../format/journal.ts';
 import { changeBoot, settleBoot } from './bootenv.ts';
+import { takeBackWithSelf } from './failed-self.ts';
 import type { Host } from './host.ts';
 import { disarm, finishComponents, finishGood, finishRollBack, isInPlace, tell, undoComponentsOf } from './outcome.ts';
 import { advance, loadMemory, openJournal } from './store.ts';
@@ -14,7 +15,7 @@ import { advance, loadMemory, openJournal } from './store.ts';
  * Called with the lock held: by the daemon when it starts, before every install, and by the health gate.
  */
 export async function recover(host: Host): Promise<Verdict> {
-  const journal = await openJournal(host);
+  const journal = await takeBackWithSelf(host, await openJournal(host));
   const pending = pendingSlot(journal);
   const { state, booted } = await settleBoot(host, pending);
   const verdict = bootVerdict(pending, state, booted);

@@ -7,8 +7,8 @@ import { currentBoot } from './bootenv.ts';
 import { type Host, PATHS } from './host.ts';
 import { finishRollBack } from './outcome.ts';
 import { recover } from './recover.ts';
-import { isSelfPutBack, restartPutBackAgent } from './self.ts';
-import { advance, loadJournal, loadMemory, openJournal } from './store.ts';
+import { installedSelf, restartPutBackAgent } from './self.ts';
+import { advance, loadJournal, loadMemory } from './store.ts';
 
 /**
  * The operator takes the last update back: its components return to what they were, and the previous slot boots next. What
@@ -29,9 +29,9 @@ export async function rollback(
   if (unlock === null) return refusal('BUSY', 'an update is under way on this host', 'qx-update status');
   const agent = { isPutBack: false };
   try {
-    const before = await openJournal(host);
+    const before = await installedSelf(host);
     const result = await withLock(host, reason);
-    agent.isPutBack = isSelfPutBack(before, await loadJournal(host));
+    agent.isPutBack = (await installedSelf(host)) !== before;
     return result;
   } finally {
     await unlock();

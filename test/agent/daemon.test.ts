@@ -265,7 +265,7 @@ requires({ commands: IMAGE_COMMANDS })('the agent', () => {
       await live(next, 2 * HOUR_MS);
       expect(await memoryOf(host.root)).toMatchObject({ committed: null, bad: [{ version: '2.0.0' }] });
       expect(next.asked).toEqual([]);
-      expect(next.log.lines.filter(({ event }) => event === 'agent_replaced')).toHaveLength(1);
+      expect(next.log.lines.filter(({ event }) => event === 'agent_failed')).toHaveLength(1);
       await live(next, 60_000);
       expect((await memoryOf(host.root))?.bad).toHaveLength(1);
     });

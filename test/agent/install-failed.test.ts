@@ -178,7 +178,7 @@ requires({ commands: IMAGE_COMMANDS })('install fails, and the host is as it was
       const host = await components();
       await writeFile(join(host.root, 'data/versions/qx-node.bad'), '2.0.0\n');
       expect(await settleAtStart(host)).toBe(true);
-      expect(await journalOf(host.root)).toMatchObject({ phase: 'failed', error: { code: 'INTERRUPTED' } });
+      expect(await journalOf(host.root)).toMatchObject({ phase: 'failed', error: { code: 'AGENT_FAILED' } });
       expect(await memoryOf(host.root)).toMatchObject({ committed: null, bad: [{ version: '2.0.0' }] });
       expect(await installedVersions(host.root)).toEqual(OLD);
     });
