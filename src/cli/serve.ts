@@ -18,6 +18,7 @@ import type { Network } from './daemon.ts';
 import { buildDateMs, programVersion } from './version.ts';
 
 const AGENT_LOCK = '/run/quantix/node.lock';
+const HEARTBEAT = '/run/quantix/heartbeat';
 const HEALTH_TIMEOUT_MS = 2000;
 
 interface HostOptions {
@@ -130,24 +131,36 @@ async function serveAgent({ root = '', config: path }: AgentOptions): Promise<vo
   preferMemory();
   const { jsonLog } = await import('../system/log.ts');
   const { loadConfigFile } = await import('../agent/settings.ts');
+  const { startHeartbeat } = await import('../system/heartbeat.ts');
+  const log = jsonLog('qx-node');
+  const files = hostFiles(root);
   const config = path === undefined ? undefined : await loadConfigFile(hostFiles(''), resolve(path));
-  const host = await composeHost(root, { log: jsonLog('qx-node'), ...(config && { config }) });
-  const unlock = await host.files.lock(AGENT_LOCK);
+  const unlock = await files.lock(AGENT_LOCK);
   if (unlock === null) {
     throw new QxError('BUSY', 'another qx-node runs for this host', { next: `see who holds ${root}${AGENT_LOCK}` });
   }
-  if (host.keyringNote !== null) host.log.warn('keyring', { detail: host.keyringNote });
+  const stopHeartbeat = startHeartbeat(`${root}${HEARTBEAT}`);
   const { runDaemon } = await import('./daemon.ts');
+  const { waitForSettings } = await import('./degraded.ts');
   const { listenTcp, listenUnix } = await import('../system/listener.ts');
   const { ONE_HOST } = await import('../system/listener/limits.ts');
   const certificates = await import('../system/tls.ts');
   const listenBounded: Network['listenTcp'] = (service, to) => listenTcp(service, { ...to, limits: ONE_HOST });
   const network = { ...certificates, listenTcp: listenBounded, listenUnix };
+  const place = { socket: `${root}${AGENT_SOCKET}`, stopSignal: stopSignal() };
+  const run = async (): Promise<void> => {
+    const host = await composeHost(root, { log, ...(config && { config }) });
+    if (host.keyringNote !== null) host.log.warn('keyring', { detail: host.keyringNote });
+    await runDaemon(host, network, place).finally(() => host.close());
+  };
   try {
-    await runDaemon(host, network, { socket: `${root}${AGENT_SOCKET}`, stopSignal: stopSignal() });
+    await run().catch((error: unknown) => {
+      if (config !== undefined) throw error;
+      return waitForSettings(error, { files, clock: hostClock(hostProcess()), log }, network, place);
+    });
   } finally {
+    stopHeartbeat();
     await unlock();
-    await host.close();
   }
 }
 

@@ -1,4 +1,4 @@
-import { ERRORS, EXIT } from '../../errors.ts';
+import { ERRORS, EXIT, isCode } from '../../errors.ts';
 import type {
   InstalledVersions,
   PlanResponse,
@@ -22,21 +22,26 @@ export const status: Verb = {
   notes: 'Exit code 0 whatever the status is, since looking succeeded; 10 when the agent does not run.',
   examples: ['qx-update status', 'qx-update --status', "qx-update status --json | jq -r '.status'"],
   run: async ({ agent, result }) => {
-    const [now, version] = await Promise.all([agent.call(AGENT_ROUTES.status), agent.call(AGENT_ROUTES.version)]);
+    const now = await agent.call(AGENT_ROUTES.status);
+    // An agent that refuses its settings knows no more than that.
+    const version = await agent.call(AGENT_ROUTES.version).catch((error: unknown) => {
+      if (isCode(error, 'CONFIG_INVALID')) return null;
+      throw error;
+    });
     result({ ...now, ...version }, statusText(now, version));
     return EXIT.done;
   },
 };
 
-function statusText({ status: state, message, progress, held }: UpdateStatus, version: VersionInfo): string {
-  const { kind, from } = version.keyring;
+function statusText({ status: state, message, progress, held }: UpdateStatus, version: VersionInfo | null): string {
   const rows = [
     ['Status', `${state.replaceAll('_', ' ')}${progress === undefined ? '' : ` ${progress} %`}`],
     ...(message === undefined ? [] : [['', message]]),
     ...(held === undefined ? [] : [['On hold', held]]),
-    ['Version', `${version.currentVersion} (channel ${version.channel})`],
-    ['Host', version.hostname],
   ];
+  if (version === null) return table(rows);
+  const { kind, from } = version.keyring;
+  rows.push(['Version', `${version.currentVersion} (channel ${version.channel})`], ['Host', version.hostname]);
   if (kind !== 'release' || from !== 'executable')
     rows.push(['Keyring', `${keyringText(version)}, not for production`]);
   return table(rows);

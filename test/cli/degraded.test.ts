@@ -1,0 +1,59 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { type HostFolder, hostFolder, qxUpdate, runAgentProcess, startAgent } from '../support/agent.ts';
+
+const SLIP = 'updates:\n  auto_aply: true\n';
+const GOOD = 'updates:\n  listen: "off"\n  auto_check: false\n';
+const CHANGED = 'quantix/limiquantix/node.yaml';
+
+/** A host on which node-run has started this version; `proven` was up here before. */
+async function startedAs(version: string, proven: string): Promise<HostFolder> {
+  const host = await hostFolder();
+  await host.write('run/quantix/node-start', `${version} 17\n`);
+  await host.write('data/versions/qx-node.proven', `${proven}\n`);
+  await host.write('data/updates/node-starts', `1 ${version}\n`);
+  await host.write(CHANGED, SLIP);
+  return host;
+}
+
+describe('settings that the agent refuses', () => {
+  test('a version that is new here ends at once, so that node-run takes it back', async () => {
+    const host = await startedAs('1.1.0', '1.0.0');
+    const { exitCode, all } = await runAgentProcess(host.path);
+    expect([exitCode, all]).toEqual([2, expect.stringContaining('auto_aply')]);
+    expect(await readFile(join(host.path, 'data/updates/node-starts'), 'utf8')).toBe('1 1.1.0\n');
+  });
+
+  test('a version that ran here before stays up, says so, touches nothing, and comes back with mended ones', async () => {
+    const host = await startedAs('1.0.0', '1.0.0');
+    const agent = await startAgent(host.path);
+    const status = await qxUpdate(host.path, 'status', '--json');
+    expect(JSON.parse(status.stdout)).toMatchObject({
+      status: 'error',
+      message: expect.stringMatching(/auto_aply.*qx-update config check/),
+    });
+    expect(await qxUpdate(host.path, 'status')).toMatchObject({
+      exitCode: 0,
+      stdout: expect.stringContaining('auto_aply'),
+    });
+    const refused = { exitCode: 2, stderr: expect.stringContaining('CONFIG_INVALID') };
+    expect(await qxUpdate(host.path, 'check')).toMatchObject(refused);
+    expect(await qxUpdate(host.path, 'apply')).toMatchObject(refused);
+    // The health gate of a trial boot reads the same settings.
+    expect(await qxUpdate(host.path, 'confirm')).toMatchObject(refused);
+    await expect(readFile(join(host.path, 'data/updates/node-starts'))).rejects.toThrow('ENOENT');
+
+    await host.write(CHANGED, GOOD);
+    expect(await agent.ended).toEqual({ exitCode: 0 });
+    expect(await startAgent(host.path)).toMatchObject({ port: 0 });
+    expect(await qxUpdate(host.path, 'status')).toMatchObject({ exitCode: 0 });
+  });
+
+  test('it ends when it is told to', async () => {
+    const host = await startedAs('1.0.0', '1.0.0');
+    const agent = await startAgent(host.path);
+    agent.kill('SIGTERM');
+    expect(await agent.ended).toEqual({ exitCode: 0 });
+  });
+});
