@@ -2,11 +2,10 @@ import { readFile } from 'node:fs/promises';
 import { expect, test } from 'vitest';
 import { JOURNEY, JOURNEY_TIMEOUT_MS, journeyImages, setOut } from '../support/journey.ts';
 import { both, bothOf, publishBoth } from '../support/journey-good.ts';
-import { sha256Of, until } from '../support/journey-host.ts';
+import { until } from '../support/journey-host.ts';
 import { requires } from '../support/requires.ts';
 
 const options = { timeout: JOURNEY_TIMEOUT_MS };
-const AGENT = 'dist/host/bin/qx-node';
 
 requires(JOURNEY)('a release of components alone', () => {
   const imageOf = journeyImages();
@@ -39,32 +38,5 @@ requires(JOURNEY)('a release of components alone', () => {
     expect(await host.memory()).toMatchObject({ committed: { version: '1.0.1' }, bad: [{ version: '1.0.2' }] });
     expect(await host.update('check')).toMatchObject({ exitCode: 5 });
     expect(await Promise.race([running.ended, 'is up'])).toBe('is up');
-  });
-
-  test('an agent that ends at once: node-run puts the old one back within its three starts', options, async () => {
-    const { desk, server, host } = await setOut({ first: await imageOf('1.0.0') });
-    await desk.publish(server, { version: '1.0.1', components: { 'qx-node': AGENT } });
-    await host.boot();
-    expect(await host.update('apply')).toMatchObject({ exitCode: 0 });
-    await until('the new agent counts as started', async () => {
-      const pid = await host.pidOf('quantix-node');
-      const { output } = await host.run('readlink', `/run/quantix/bin/qx-node`);
-      const isCounted = (await host.run('test', '-e', '/data/updates/node-starts')).exitCode === 0;
-      return pid !== '' && output === '/data/bin/qx-node' && !isCounted;
-    });
-    const good = await sha256Of(AGENT);
-    expect(await host.sha256('/data/bin/qx-node')).toBe(good);
-
-    const components = { 'qx-node': await desk.script('crashing', '#!/bin/sh\nexit 1\n') };
-    await desk.publish(server, { version: '1.0.2', components });
-    await host.update('apply');
-    await until('node-run gave it up', async () => (await host.text('/data/versions/qx-node.bad')) === '1.0.2');
-    await host.untilAgentAnswers();
-    expect(await host.sha256('/data/bin/qx-node')).toBe(good);
-    expect(await host.text('/data/versions/qx-node.version')).toBe('1.0.1');
-    expect(await host.memory()).toMatchObject({ bad: [{ version: '1.0.2' }] });
-    expect(await host.ask('status')).toMatchObject({ currentVersion: '1.0.1' });
-    expect(await host.ask('current')).toMatchObject({ qxNode: '1.0.1' });
-    expect(await host.update('check')).toMatchObject({ exitCode: 5 });
   });
 });
