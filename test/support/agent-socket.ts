@@ -39,7 +39,16 @@ export async function agentSocket(host: TestHost): Promise<AgentSocket> {
     host.log.info(event, fields);
   };
   const log = { ...host.log, info };
-  const service = { title: 'agent', version: '1', routes: AGENT_ROUTES, handlers, admit: () => null, onRefused, log };
+  const service = {
+    title: 'agent',
+    version: '1',
+    routes: AGENT_ROUTES,
+    handlers,
+    admit: () => null,
+    documentFor: 'open' as const,
+    onRefused,
+    log,
+  };
   const listening = await listenUnix(service, path);
   onTestFinished(() => listening.close(0));
   return {
