@@ -34,7 +34,7 @@ export interface Network {
     endpoint: { host: string; port: number; tls: Certificate & { clientCa?: Uint8Array } },
   ): Promise<Listening>;
   givenCertificate(files: Files, paths: { cert: string; key: string }): Promise<Certificate>;
-  authorities(files: Files, setting: 'client_ca', path: string): Promise<Uint8Array>;
+  authorities(files: Files, setting: 'client_ca' | 'server_ca', path: string): Promise<Uint8Array>;
   ownCertificate(machine: { files: Files; log: Log }, nowMs: number): Promise<Certificate>;
 }
 

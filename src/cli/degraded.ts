@@ -51,8 +51,10 @@ export async function waitForSettings(error: unknown, host: Machine, network: Ne
 
 async function areMended(files: Files, network: Network): Promise<boolean> {
   try {
-    const { tls } = await loadConfig(files);
+    const { tls, clientCa, serverCa } = await loadConfig(files);
     if (tls) await network.givenCertificate(files, tls);
+    if (clientCa !== null) await network.authorities(files, 'client_ca', clientCa);
+    if (serverCa !== null) await network.authorities(files, 'server_ca', serverCa);
     return true;
   } catch {
     return false;
