@@ -85,8 +85,8 @@ signatures in the bundle. ${FOLLOWED}
 
 ${EXITS}`,
   examples: [
-    'qx-update install /mnt/usb/quantix-os-1.2.0.bundle',
-    'qx-update install ./quantix-os-1.2.0.bundle --component qx-console --json',
+    'qx-update install /mnt/usb/quantix-os-1.2.0-stable.qxb',
+    'qx-update install ./quantix-os-1.2.0-stable.qxb --component qx-console --json',
   ],
   arguments: (command) =>
     command
