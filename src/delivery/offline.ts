@@ -4,6 +4,7 @@ import type { Keyring } from '../format/keyring.ts';
 import { artifactsOf } from '../format/manifest.ts';
 import type { BundleEntry, OpenBundle } from '../ports/bundle.ts';
 import type { Http, HttpLimits } from '../ports.ts';
+import { gather } from './gather.ts';
 import { artifactUrl, envelopeUrl, type Source, type SourceConfig, sourceOf } from './source.ts';
 
 /**
@@ -66,17 +67,7 @@ async function trusted(envelope: Uint8Array, keyring: Keyring): Promise<SignedMa
   }
 }
 
-async function readEnvelope(bundle: OpenBundle): Promise<Uint8Array> {
-  const chunks: Uint8Array[] = [];
-  for await (const chunk of bundle.read(ENVELOPE_NAME, 0)) chunks.push(chunk);
-  const bytes = new Uint8Array(chunks.reduce((sum, chunk) => sum + chunk.length, 0));
-  let at = 0;
-  for (const chunk of chunks) {
-    bytes.set(chunk, at);
-    at += chunk.length;
-  }
-  return bytes;
-}
+const readEnvelope = (bundle: OpenBundle): Promise<Uint8Array> => gather(bundle.read(ENVELOPE_NAME, 0));
 
 /** Before anything is begun: what would be missing in the middle of an update is missing now. */
 function checkContents({ kind, entries }: OpenBundle, { manifest }: SignedManifest): void {

@@ -6,8 +6,9 @@ import { openEnvelope, type SignedManifest } from '../format/envelope.ts';
 import type { Memory } from '../format/journal.ts';
 import { DOCUMENT_LIMITS } from '../format/json.ts';
 import type { Keyring } from '../format/keyring.ts';
-import type { Clock, Http, HttpResponse, Log, Random } from '../ports.ts';
+import type { Clock, Http, Log, Random } from '../ports.ts';
 import { type Attempt, askEach, done, later, never } from './attempts.ts';
+import { gather } from './gather.ts';
 import {
   discard,
   envelopeUrl,
@@ -155,7 +156,7 @@ async function ask({ http, clock }: TrustPorts, url: string, request: TrustReque
     ...(signal === undefined ? {} : { signal }),
   });
   if (response.status === 200 && !isEncoded(response)) {
-    return done({ envelope: await readAll(response), etag: strongEtag(response.headers.etag), isUnchanged: false });
+    return done({ envelope: await gather(response.body), etag: strongEtag(response.headers.etag), isUnchanged: false });
   }
   await discard(response);
   // What was known is judged anew by the caller: a release expires, also while the server says that nothing changed.
@@ -163,16 +164,4 @@ async function ask({ http, clock }: TrustPorts, url: string, request: TrustReque
   if (response.status === 404 || response.status === 410) return done(null);
   const error = statusError(response, url);
   return ERRORS[error.code].retry ? later(error, retryAfterMs(response, clock.nowMs())) : never(error);
-}
-
-async function readAll(response: HttpResponse): Promise<Uint8Array> {
-  const chunks: Uint8Array[] = [];
-  for await (const chunk of response.body) chunks.push(chunk);
-  const bytes = new Uint8Array(chunks.reduce((sum, chunk) => sum + chunk.length, 0));
-  let at = 0;
-  for (const chunk of chunks) {
-    bytes.set(chunk, at);
-    at += chunk.length;
-  }
-  return bytes;
 }

@@ -1,7 +1,5 @@
 import assert from 'node:assert/strict';
-import { writeDocument } from '../../../src/format/document.ts';
 import { openEnvelope, signedBytes } from '../../../src/format/envelope.ts';
-import { EMPTY_MEMORY, readJournal, readMemory } from '../../../src/format/journal.ts';
 import { type Json, parseStrict } from '../../../src/format/json.ts';
 import { readKeyring } from '../../../src/format/keyring.ts';
 import { artifactsOf, readManifest } from '../../../src/format/manifest.ts';
@@ -9,13 +7,12 @@ import { isInstant } from '../../../src/format/schema.ts';
 import { readSigningKey, writeSigningKey } from '../../../src/format/signing-key.ts';
 import { isVersion } from '../../../src/format/version.ts';
 import { bytesOf, edited, textOf } from '../../support/documents.ts';
-import { sampleJournal } from '../../support/journal.ts';
 import { keyringOf, manifestOf, signedManifest, testKey, trusted } from '../../support/keys.ts';
 import { pure, type Target } from '../target.ts';
 
-/** Documents in JSON: what is signed, who may sign, what a host remembers. */
+/** Documents in JSON: what is signed, and who may sign. */
 
-const DICTIONARY = [
+export const DICTIONARY = [
   ...[
     '{',
     '}',
@@ -69,7 +66,7 @@ const DICTIONARY = [
 const nested = (levels: number): string => '['.repeat(levels) + ']'.repeat(levels);
 
 /** T08: what two readers could read in two ways, and what could exhaust one. */
-const TRICKS: Target['seeds'] = {
+export const TRICKS: Target['seeds'] = {
   'the same key twice': '{"version":"1.0.0","version":"2.0.0"}',
   'the same key twice, once escaped': '{"a":{"\\u0062":1,"b":2}}',
   'prototype of all': '{"__proto__":{"polluted":true}}',
@@ -331,43 +328,4 @@ const signingKey: Target = {
   }),
 };
 
-const journal: Target = {
-  name: 'journal',
-  seeds: {
-    ...TRICKS,
-    valid: writeDocument(sampleJournal),
-    newer: JSON.stringify({ ...sampleJournal, format: 2 }),
-    'torn in the middle': writeDocument(sampleJournal).subarray(0, 300),
-    empty: '',
-  },
-  dictionary: [
-    ...DICTIONARY,
-    ...Object.keys(sampleJournal).map((field) => `"${field}":`),
-    '"state":"swapping"',
-    '"trial"',
-  ],
-  refusals: /^STATE_(INVALID|TOO_NEW)$/,
-  start: pure((bytes) => {
-    const read = readJournal(bytes);
-    const written = writeDocument(read);
-    assert.deepEqual(writeDocument(readJournal(written)), written);
-  }),
-};
-
-const memory: Target = {
-  name: 'memory',
-  seeds: {
-    ...TRICKS,
-    valid: writeDocument({ ...EMPTY_MEMORY, high_water: { 'quantix-os/dev/1': 3 }, floor: '1.0.0' }),
-    '10^5 bad releases': JSON.stringify({ ...EMPTY_MEMORY, bad: Array(100_000).fill({}) }),
-  },
-  dictionary: [...DICTIONARY, ...Object.keys(EMPTY_MEMORY).map((field) => `"${field}":`), '"quantix-os/dev/1":'],
-  refusals: /^STATE_(INVALID|TOO_NEW)$/,
-  start: pure((bytes) => {
-    const read = readMemory(bytes);
-    const written = writeDocument(read);
-    assert.deepEqual(writeDocument(readMemory(written)), written);
-  }),
-};
-
-export const documents: readonly Target[] = [json, manifest, envelope, keyring, signingKey, journal, memory];
+export const documents: readonly Target[] = [json, manifest, envelope, keyring, signingKey];
