@@ -138,7 +138,7 @@ requires(openrcRequirements)('a host under OpenRC', () => {
     await install(path);
     await put(path, 'gate', String(gate));
     await put(path, 'boot/grub/grubenv', block(trialB));
-    await put(path, 'etc/conf.d/quantix-boot', 'deadline_s=3\ngrace_s=3\n');
+    await put(path, 'etc/conf.d/quantix-boot', 'deadline_s=15\ngrace_s=3\n');
     await cp(join(path, 'tmp/qx-node'), join(path, 'data/bin/qx-node'), { recursive: true });
   };
 

@@ -10,13 +10,13 @@ import fastify, {
   type FastifyServerFactory,
 } from 'fastify';
 import { IsOptional, type TSchema } from 'typebox';
-import { QxError } from '../../errors.ts';
+import { asQxError, QxError } from '../../errors.ts';
 import type { Route, RouteTable } from '../../format/route.ts';
 import type { Admit, Call, Caller, Handler, Reply, Service } from '../../ports/serving.ts';
 import { isMultipart, JSON_BODY_MAX_BYTES, partsOf, readBodies } from './body.ts';
 import { peerCertificate } from './certificate.ts';
 import { MULTIPART_BODY, schemaOf, securitySchemes } from './openapi.ts';
-import { asRefused, drain, IS_HANDLED, isUnforeseen, REFUSAL, refuseNoise, sendProblem } from './problems.ts';
+import { asRefused, drain, isUnforeseen, noteHandled, refusalOf, refuseNoise, sendProblem } from './problems.ts';
 
 const OPENAPI_PATH = '/api/v1/openapi.json';
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'];
@@ -27,16 +27,20 @@ export function createApp<T extends RouteTable>(
   via: Caller['via'],
   serverFactory: FastifyServerFactory,
 ): FastifyInstance {
+  // What never came to a route has no hooks that could tell of it.
+  const tellOfNoise = (error: QxError, address: string): void =>
+    service.onRefused?.({ error, caller: { via, address }, route: null, isAnswer: false });
   const app = fastify({
     serverFactory,
     logger: false,
     bodyLimit: JSON_BODY_MAX_BYTES,
     exposeHeadRoutes: false,
     routerOptions: { maxParamLength: 200 },
-    clientErrorHandler: refuseNoise((error, address) =>
-      service.onRefused?.({ error, caller: { via, address }, route: null, isAnswer: false }),
-    ),
-    frameworkErrors: (error, _request, reply) => void sendProblem(reply, { refused: error }),
+    clientErrorHandler: refuseNoise(tellOfNoise),
+    frameworkErrors: (error, request, reply) => {
+      tellOfNoise(asQxError(asRefused(error)), request.raw.socket.remoteAddress ?? via);
+      return void sendProblem(reply, { refused: error });
+    },
   });
   app.setValidatorCompiler((route) => validator(route.schema as TSchema, TypeBoxValidatorCompiler(route)));
   // The replies are typed by the table already; a serializer built from a schema would drop what it does not know.
@@ -44,7 +48,6 @@ export function createApp<T extends RouteTable>(
   app.setSchemaErrorFormatter(([first], part) => new QxError('BAD_REQUEST', `${part}${complaint(first)}`));
   readBodies(app);
   document(app, service);
-  app.decorateRequest(REFUSAL, null).decorateRequest(IS_HANDLED, false);
   watch(app, service, via);
   app.register(async (scope) => {
     for (const [name, route] of Object.entries(service.routes)) {
@@ -102,10 +105,9 @@ function watch<T extends RouteTable>(app: FastifyInstance, { log, onRefused }: S
       durationMs: Math.round(reply.elapsedTime),
       address: callerOf(request, via).address,
     });
-    const error = request.getDecorator<QxError | null>(REFUSAL);
-    const isAnswer = request.getDecorator<boolean>(IS_HANDLED);
+    const refusal = refusalOf(reply);
     const { operationId: route = null } = (request.routeOptions.schema ?? {}) as { operationId?: string };
-    if (error !== null) onRefused?.({ error, caller: callerOf(request, via), route, isAnswer });
+    if (refusal !== null) onRefused?.({ ...refusal, caller: callerOf(request, via), route });
   });
 }
 
@@ -156,7 +158,7 @@ function addRoute(
       if (request.headers.expect !== undefined) reply.raw.writeContinue();
     },
     handler: async (request: FastifyRequest, reply: FastifyReply) => {
-      request.setDecorator(IS_HANDLED, true);
+      noteHandled(reply);
       const answer = await handler(callOf(request, reply, via));
       return send(request, reply, route, answer);
     },

@@ -1,4 +1,4 @@
-import { STATUS_CODES } from 'node:http';
+import { type ServerResponse, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import { asQxError, type Code, isCode, problem, QxError } from '../../errors.ts';
@@ -38,12 +38,27 @@ export interface ProblemReply extends Omit<Denial, 'refused'> {
   readonly members?: Headers;
 }
 
-/** On the request: what its caller was told instead of an answer, and whether the handler of a route has seen it. */
-export const REFUSAL = 'refusal';
-export const IS_HANDLED = 'isHandled';
+const REFUSAL = Symbol('refusal');
+const IS_HANDLED = Symbol('isHandled');
+
+/** Kept on the response itself: what fastify refuses before it has a route gets none of the decorators of a request. */
+interface Noted extends ServerResponse {
+  [REFUSAL]?: QxError;
+  [IS_HANDLED]?: boolean;
+}
+
+/** What the caller was told instead of an answer, if anything, and whether the handler of a route had seen the request. */
+export function refusalOf({ raw }: FastifyReply): { readonly error: QxError; readonly isAnswer: boolean } | null {
+  const { [REFUSAL]: error, [IS_HANDLED]: isAnswer = false } = raw as Noted;
+  return error === undefined ? null : { error, isAnswer };
+}
+
+export function noteHandled({ raw }: FastifyReply): void {
+  (raw as Noted)[IS_HANDLED] = true;
+}
 
 export function sendProblem(reply: FastifyReply, { refused, members, headers }: ProblemReply): FastifyReply {
-  reply.request.setDecorator(REFUSAL, asQxError(asRefused(refused)));
+  (reply.raw as Noted)[REFUSAL] = asQxError(asRefused(refused));
   const body = problem(asRefused(refused));
   return reply
     .code(body.status)
