@@ -37,6 +37,16 @@ async function watchersOf(root: HostRoot): Promise<string[]> {
     .map(([pid]) => pid ?? '');
 }
 
+const watchedBy = async (watcher: string): Promise<string> =>
+  (await readFile(`/proc/${watcher}/cmdline`, 'latin1')).split('\0')[2] ?? '';
+
+async function filesOf(pid: string): Promise<string[]> {
+  const numbers = await readdir(`/proc/${pid}/fd`);
+  return Promise.all(numbers.map((number) => fileOf(pid, number)));
+}
+
+const fileOf = (pid: string, number: string): Promise<string> => readlink(`/proc/${pid}/fd/${number}`).catch(() => '');
+
 requires(hostRequirements)('node-watch', () => {
   describe.each(shells)('in $name', (shell) => {
     test('ends an agent that hangs at its start; after three the version is given up, and the reason says why', async () => {
@@ -80,8 +90,7 @@ requires(hostRequirements)('node-watch', () => {
       const running = live(root);
       await sleep(5000);
       const [watcher = ''] = await watchersOf(root);
-      const stopped = (await readFile(`/proc/${watcher}/cmdline`, 'latin1')).split('\0')[2] ?? '';
-      process.kill(Number(stopped), 'SIGCONT');
+      process.kill(Number(await watchedBy(watcher)), 'SIGCONT');
       expect(await running).toMatchObject({ exitCode: 7 });
       expect(await endOf(root)).toBeNull();
       await expect.poll(() => watchersOf(root), { timeout: 10_000 }).toEqual([]);
@@ -92,10 +101,13 @@ requires(hostRequirements)('node-watch', () => {
       const running = live(root);
       await expect.poll(() => watchersOf(root), { timeout: 10_000 }).toHaveLength(1);
       const [watcher = ''] = await watchersOf(root);
-      const files = await readdir(`/proc/${watcher}/fd`);
-      const held = await Promise.all(files.map((file) => readlink(`/proc/${watcher}/fd/${file}`).catch(() => '')));
-      // Besides its own script.
-      expect(held.filter((path) => path !== '/dev/null' && path !== '' && !path.endsWith('node-watch'))).toEqual([]);
+      const agent = await watchedBy(watcher);
+      const [held, ...agents] = await Promise.all([
+        filesOf(watcher),
+        ...['0', '1', '2'].map((fd) => fileOf(agent, fd)),
+      ]);
+      expect(agents).toContainEqual(expect.stringMatching(/^(pipe|socket):/));
+      expect(held.filter((path) => path !== '/dev/null' && agents.includes(path))).toEqual([]);
       // The command that prints it is all that there is.
       expect((await running).stdout.trim()).toMatch(/^[0-9]+$/);
     });
