@@ -21,14 +21,20 @@ test('defect 1: nobody can point the agent at another server, nor order anything
   const socket = ['--unix-socket', join(estate.host.path, 'run/quantix/node.sock')];
   const api = '/api/v1/updates';
   const body = '{"serverUrl":"http://evil.example","server_url":"http://evil.example"}';
-  for (const method of ['PUT', 'POST', 'PATCH', 'DELETE']) {
+  for (const method of ['POST', 'PATCH', 'DELETE']) {
     const order = ['-X', method, '-H', `Authorization: Bearer ${token}`, '--json', body];
     expect((await curl(...order, ...socket, `http://localhost${api}/config`)).status).toBe(405);
     expect((await curl('-k', ...order, `https://127.0.0.1:${agent.port}${api}/config`)).status).toBe(405);
   }
+  const change = ['-X', 'PUT', '--json', '{"serverUrl":"http://evil.example"}'];
+  expect((await curl('-k', ...change, `https://127.0.0.1:${agent.port}${api}/config`)).status).toBe(401);
+  // With the token a server may be named, in words that the agent knows. What it serves is signed all the same.
+  const known = ['-H', `Authorization: Bearer ${token}`];
+  const unknown = ['-X', 'PUT', '--json', body, ...known];
+  expect((await curl('-k', ...unknown, `https://127.0.0.1:${agent.port}${api}/config`)).status).toBe(400);
   expect((await curl('-k', '-X', 'POST', `https://127.0.0.1:${agent.port}${api}/apply`)).status).toBe(401);
   await expect(curl(`http://127.0.0.1:${agent.port}${api}/status`)).rejects.toThrow();
-  const config = JSON.parse((await curl('-k', `https://127.0.0.1:${agent.port}${api}/config`)).text);
+  const config = JSON.parse((await curl('-k', ...known, `https://127.0.0.1:${agent.port}${api}/config`)).text);
   expect(config.serverUrl).toBe(estate.line.url);
   expect(await estate.read('data/bin/qx-console')).toBe(OLD);
 });
@@ -177,7 +183,7 @@ describe('T13: rolling back', () => {
     expect((await estate.update('apply', '--version', '0.9.0', '--allow-downgrade')).exitCode).not.toBe(0);
     const token = (await estate.read('quantix/limiquantix/api-token'))?.trim();
     const rest = `https://127.0.0.1:${agent.port}/api/v1/updates/rollback`;
-    expect((await curl('-k', '-X', 'POST', '-H', `Authorization: Bearer ${token}`, rest)).status).toBe(404);
+    expect((await curl('-k', '-X', 'POST', '-H', `Authorization: Bearer ${token}`, rest)).status).toBe(409);
     expect(await estate.read('data/bin/qx-console')).toBe('two');
   });
 

@@ -138,7 +138,7 @@ requires(openrcRequirements)('a host under OpenRC', () => {
     await install(path);
     await put(path, 'gate', String(gate));
     await put(path, 'boot/grub/grubenv', block(trialB));
-    await put(path, 'etc/conf.d/quantix-boot', 'deadline_s=15\ngrace_s=3\n');
+    await put(path, 'etc/conf.d/quantix-boot', 'deadline_s=10\ngrace_s=3\n');
     await cp(join(path, 'tmp/qx-node'), join(path, 'data/bin/qx-node'), { recursive: true });
   };
 
@@ -146,7 +146,7 @@ requires(openrcRequirements)('a host under OpenRC', () => {
     withOpenrcRoot({ prepare: (path) => trial(path, 0), cmdline: onTrial }, async (root) => {
       expect(await kernelLog(root.path)).toContain('trial trial0001 is confirmed');
       expect(await readFile(join(root.path, 'boot/grub/grubenv.bak'), 'latin1')).toBe(block(trialB));
-      const outcome = await Promise.race([root.ended.then(() => 'rebooted'), root.run('sleep', '6').then(() => 'up')]);
+      const outcome = await Promise.race([root.ended.then(() => 'rebooted'), root.run('sleep', '13').then(() => 'up')]);
       expect(outcome).toBe('up');
     }));
 
@@ -154,7 +154,7 @@ requires(openrcRequirements)('a host under OpenRC', () => {
     withOpenrcRoot({ prepare: (path) => trial(path, 7), cmdline: onTrial }, async (root) => {
       expect(await kernelLog(root.path)).toContain('not confirmed (exit code 7)');
       await root.ended;
-      expect(await kernelLog(root.path)).toContain('trial trial0001 was not confirmed in 3 s: rebooting');
+      expect(await kernelLog(root.path)).toContain('trial trial0001 was not confirmed in 10 s: rebooting');
     }));
 
   test('the console takes its terminal, and says which one is missing', async () => {
