@@ -146,7 +146,7 @@ qx_usable() (
 
 # qx_machine FILE: stands for the word size, byte order and processor that an ELF file is for.
 qx_machine() {
-  { head -c 6 "$1" | tail -c 2 && head -c 20 "$1" | tail -c 2; } | cksum
+  { head -c 6 "$1" | tail -c 2 && head -c 20 "$1" | tail -c 2; } | tr '\000-\037' '@-_'
 }
 
 # qx_own_version NAME: the image was built as one, so the image's version stands in for a component's missing one.

@@ -93,6 +93,8 @@ const intervalMs = (host: Host): number => host.config.checkIntervalMs * (0.9 + 
 async function rebootWhenAllowed(host: Host): Promise<void> {
   const journal = await loadJournal(host);
   if (journal?.phase !== 'armed' || !(host.config.autoReboot || journal.reboot_wanted === true)) return;
+  // The trial boot itself: what it waits for now is its health gate.
+  if ((await host.boot.booted()).slot === journal.target_slot) return;
   if ((await loadHold(host)) !== null) return;
   const { product, channel, target_version: version } = journal;
   const grant = await host.offer.mayReboot({ product, channel, version });

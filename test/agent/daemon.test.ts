@@ -183,6 +183,15 @@ requires({ commands: IMAGE_COMMANDS })('the agent', () => {
       expect(host.machine.reboots).toBeGreaterThan(0);
     });
 
+    test('but never out of the trial boot that it was for, before that is confirmed', async () => {
+      const host = await hostWith(['auto_reboot: true'], true);
+      await createAgent(host).install({ reboot: true });
+      await rebootInto(host.root, bench.known());
+      const next = await openHost({ ...host, settings: ['auto_reboot: true'] });
+      await live(next, HOUR_MS);
+      expect([await phaseOf(next), next.machine.reboots]).toEqual(['armed', 0]);
+    });
+
     test('but a wish to reboot ends with the update that it was for', async () => {
       const host = await hostWith([]);
       const agent = createAgent(host);
