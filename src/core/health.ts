@@ -19,15 +19,18 @@ export type Health =
 /** So many rounds in a row have to be good: one is a service that is up and about to crash. */
 export const ROUNDS_IN_A_ROW = 3;
 
-/** `rounds` oldest first, each with every probe once. */
+/**
+ * `rounds` oldest first, each with every probe once. A row of good rounds that is under way when the time is up may still
+ * become long enough: a host that was slow to start is no host to turn back.
+ */
 export function judgeHealth(rounds: readonly (readonly ProbeResult[])[], isLate: boolean): Health {
   const last = rounds.at(-1) ?? [];
+  const failed = failing(last);
   const recent = rounds.slice(-ROUNDS_IN_A_ROW);
   if (recent.length === ROUNDS_IN_A_ROW && recent.every((round) => failing(round).length === 0)) {
     return { verdict: 'healthy', warnings: last.filter((p) => !p.ok) };
   }
-  if (isLate) return { verdict: 'unhealthy', failed: failing(last) };
-  return { verdict: 'waiting' };
+  return isLate && failed.length > 0 ? { verdict: 'unhealthy', failed } : { verdict: 'waiting' };
 }
 
 const failing = (round: readonly ProbeResult[]): readonly ProbeResult[] => round.filter((p) => p.fatal && !p.ok);

@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { JOURNEY, JOURNEY_TIMEOUT_MS, type Journey, journeyImages, setOut } from '../support/journey.ts';
+import { JOURNEY, JOURNEY_TIMEOUT_MS, type Journey, type JourneyOptions, journeyImages, setOut } from '../support/journey.ts';
 import { both, bothOf, publishBoth, untilPhase } from '../support/journey-good.ts';
 import { requires } from '../support/requires.ts';
 
@@ -13,8 +13,8 @@ requires(JOURNEY)('the way back', () => {
   const imageOf = journeyImages();
 
   /** A host with components 1.0.1, and release 1.1.0 installed and armed: the same components and an image. */
-  async function armed(image: string, boot: Readonly<Record<string, number>> = {}): Promise<Journey> {
-    const journey = await setOut({ first: await imageOf('1.0.0'), boot });
+  async function armed(image: string, options: Omit<JourneyOptions, 'first'> = {}): Promise<Journey> {
+    const journey = await setOut({ first: await imageOf('1.0.0'), ...options });
     const { host } = journey;
     await publishBoth(journey, '1.0.1');
     await host.boot();
@@ -54,7 +54,7 @@ requires(JOURNEY)('the way back', () => {
     const { image } = await imageOf('1.1.0-agent', async (tree) => {
       await writeFile(join(tree, 'usr/lib/quantix/node-run'), '#!/bin/sh\nexit 1\n');
     });
-    const journey = await armed(image);
+    const journey = await armed(image, { settings: { health_timeout: '5s' } });
     const { host } = journey;
     await host.powerOff();
     expect(await host.bootUntilItEnds()).toBe('B');
@@ -66,7 +66,7 @@ requires(JOURNEY)('the way back', () => {
     const { image } = await imageOf('1.1.0-settings', async (tree) => {
       await writeFile(join(tree, 'etc/limiquantix/node.d/90-slip.yaml'), 'updates:\n  auto_aply: true\n');
     });
-    const journey = await armed(image, { deadline_s: 5, grace_s: 30 });
+    const journey = await armed(image, { boot: { deadline_s: 5, grace_s: 30 } });
     const { host } = journey;
     await host.powerOff();
     for (let boot = 1; boot <= 3; boot++) expect(await host.bootUntilItEnds()).toBe('B');

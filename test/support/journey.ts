@@ -82,7 +82,7 @@ export async function setOut({ first, settings, boot }: JourneyOptions): Promise
   const updates = {
     server_url: `"${line.url}"`,
     auto_check: 'false',
-    health_timeout: '10s',
+    health_timeout: '30s',
     ...settings,
   };
   await writeFile(at('node.yaml'), `updates:\n${lines(updates, ': ', '  ')}`);
