@@ -1,8 +1,8 @@
 # shellcheck shell=sh
 # What a Debian 12 machine needs besides npm. Sourced from the top of the repository by test.sh and demo.sh.
 
-debian_packages='binutils busybox-static ca-certificates curl e2fsprogs fdisk git grub-common grub-emu mount openrc openssl
-patchelf procps shellcheck squashfs-tools util-linux xz-utils zstd'
+debian_packages='binutils busybox-static ca-certificates curl e2fsprogs fdisk fish git grub-common grub-emu mount openrc openssl
+patchelf procps shellcheck squashfs-tools util-linux xz-utils zsh zstd'
 
 missing_packages() {
   for package in $debian_packages; do
