@@ -1,7 +1,14 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { JOURNEY, JOURNEY_TIMEOUT_MS, type Journey, type JourneyOptions, journeyImages, setOut } from '../support/journey.ts';
+import {
+  JOURNEY,
+  JOURNEY_TIMEOUT_MS,
+  type Journey,
+  type JourneyOptions,
+  journeyImages,
+  setOut,
+} from '../support/journey.ts';
 import { both, bothOf, publishBoth, untilPhase } from '../support/journey-good.ts';
 import { requires } from '../support/requires.ts';
 
