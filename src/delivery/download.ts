@@ -173,19 +173,28 @@ interface Received {
   readonly hash: Hash | null;
 }
 
+/** One write behind: while the disk takes a chunk, the next one is received and hashed. */
 async function append(file: OpenFile, request: Transfer, response: HttpResponse, progress: Received): Promise<void> {
   const { url, part, onBytes } = request;
-  for await (const chunk of response.body) {
-    if (progress.atBytes + chunk.length > part.artifact.size_bytes) {
-      throw new QxError(
-        'RESPONSE_TOO_LARGE',
-        `${url} sent more than the ${part.artifact.size_bytes} bytes that were signed`,
-      );
+  const behind = { write: Promise.resolve() };
+  try {
+    for await (const chunk of response.body) {
+      if (progress.atBytes + chunk.length > part.artifact.size_bytes) {
+        throw new QxError(
+          'RESPONSE_TOO_LARGE',
+          `${url} sent more than the ${part.artifact.size_bytes} bytes that were signed`,
+        );
+      }
+      progress.hash?.update(chunk);
+      await behind.write;
+      behind.write = file.append(chunk);
+      // Told by the next chunk, or at the end.
+      behind.write.catch(() => undefined);
+      progress.atBytes += chunk.length;
+      onBytes(progress.atBytes);
     }
-    progress.hash?.update(chunk);
-    await file.append(chunk);
-    progress.atBytes += chunk.length;
-    onBytes(progress.atBytes);
+  } finally {
+    await behind.write;
   }
 }
 

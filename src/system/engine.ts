@@ -6,7 +6,13 @@ import { runInNewContext } from 'node:vm';
  * (hashes, files, TLS) is not JavaScript, so the compilers that make JavaScript fast only cost memory, theirs and their
  * code's. Each of these flags is read when the next decision of its kind is taken, so it also counts for an engine that runs.
  */
-const FLAGS = ['--no-opt', '--no-maglev', '--no-sparkplug', '--semi-space-growth-factor=1', '--expose-gc'];
+const FLAGS = ['--no-opt', '--no-maglev', '--no-sparkplug', '--expose-gc'];
+
+/**
+ * What is read and handed on is garbage at once. Where the space for new objects stays small it is found while it is still in
+ * the processor's cache and is used again: less memory, and a third less time in a process that only moves bytes.
+ */
+export const collectEarly = (): void => setFlagsFromString('--semi-space-growth-factor=1');
 
 /** The engine collects when it needs room. Whoever does little never needs it, and keeps what was thrown away long ago. */
 const LOOK_EVERY_MS = 60_000;
@@ -15,6 +21,7 @@ const WORTHWHILE_BYTES = 2 << 20;
 /** Ends with the process and keeps none alive. */
 export function preferMemory(lookEveryMs = LOOK_EVERY_MS): void {
   for (const flag of FLAGS) setFlagsFromString(flag);
+  collectEarly();
   const collect: () => void = runInNewContext('gc');
   const after = { usedBytes: 0 };
   const look = (): void => {

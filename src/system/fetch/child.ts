@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { writeSync } from 'node:fs';
 import { asQxError, type Code } from '../../errors.ts';
 import type { HttpResponse } from '../../ports.ts';
+import { collectEarly } from '../engine.ts';
 import { undiciHttp } from '../http.ts';
 import { CONTROL_FD, FORMAT, HEADER_NAME, HEADER_VALUE, MAX_HEADERS, type Order, printable } from './protocol.ts';
 import { dropRights } from './rights.ts';
@@ -10,6 +11,7 @@ import type { Saying } from './sayings.ts';
 /** The process that fetches: one order, then it is gone. Everything that a server sends is read here first. */
 export async function fetchForAgent(): Promise<number> {
   dropRights();
+  collectEarly();
   // Whoever ordered is gone, or has heard enough.
   for (const event of ['end', 'close', 'error']) process.stdin.on(event, () => process.exit(1));
   const order = await readOrder();
