@@ -130,3 +130,10 @@ test('events go on when the agent is started anew, and end with Ctrl-C or with w
   interrupt.abort();
   expect(await watching).toEqual({ exitCode: 0, stdout: '', stderr: '' });
 }, 120_000);
+
+test.each(['apply', 'download'])('%s of something that is no version is a usage error in words', async (verb) => {
+  expect(await runInProcess([verb, '--version', '../../etc'])).toMatchObject({
+    exitCode: 2,
+    stderr: expect.stringMatching(/'\.\.\/\.\.\/etc' is invalid\. Not a version such as 1\.4\.2/),
+  });
+});

@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import { EXIT, QxError } from '../../errors.ts';
 import type { ApplyRequest, DownloadRequest, StartedResponse } from '../../format/agent-documents.ts';
 import { AGENT_ROUTES } from '../../format/agent-routes.ts';
+import { asVersion } from '../values.ts';
 import { type End, follow } from './follow.ts';
 import type { Verb, VerbContext } from './verb.ts';
 
@@ -46,7 +47,11 @@ export const apply: Verb<Installation> = {
   ],
   arguments: (command) =>
     command
-      .option('--version <version>', 'only if the release to install is this one; also tries again what failed before')
+      .option(
+        '--version <version>',
+        'only if the release to install is this one; also tries again what failed before',
+        asVersion,
+      )
       .option(...OPTIONS.component)
       .option(...OPTIONS.allowDowngrade)
       .option(...OPTIONS.reboot)
@@ -68,7 +73,7 @@ Exit code 0 when it is all here, 3 when there is nothing newer, 6 another update
   examples: ['qx-update download', 'qx-update download --version 1.2.0 --detach'],
   arguments: (command) =>
     command
-      .option('--version <version>', 'only if the release to fetch is this one')
+      .option('--version <version>', 'only if the release to fetch is this one', asVersion)
       .option(...OPTIONS.component)
       .option(...OPTIONS.detach),
   run: async (context, options) => {

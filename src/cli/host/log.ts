@@ -33,9 +33,11 @@ const placeOf = ({ segment, line, detail }: NonNullable<AuditVerdict['broken']>)
 function verdictText({ ok, events, firstSeq, lastSeq }: AuditVerdict): string {
   const numbers = events === 0 ? '' : `, number ${firstSeq} to ${lastSeq}`;
   return ok
-    ? `${events} events in an unbroken chain${numbers}.\n`
-    : `${events} events before the chain breaks${numbers}.\n`;
+    ? `${counted(events)} in an unbroken chain${numbers}.\n`
+    : `${counted(events)} before the chain breaks${numbers}.\n`;
 }
+
+const counted = (events: number): string => (events === 1 ? '1 event' : `${events} events`);
 
 const logText = (events: readonly AuditEvent[]): string =>
   events.length === 0 ? 'No event.\n' : table([['AT', 'EVENT', 'BY', 'WHAT'], ...events.map(logRow)]);

@@ -7,6 +7,8 @@ import { table } from '../render.ts';
 
 /** Settings as they are typed and shown: by their names in node.yaml. */
 
+type Parse = typeof import('yaml').parse;
+
 const KEYS = CHANGEABLE.map(([, key]) => key);
 
 /** `auto_apply=true`, each value in YAML. @throws QxError USAGE */
@@ -27,15 +29,15 @@ export async function changeFrom(assignments: readonly string[]): Promise<Settin
 export const changeWithout = (keys: readonly string[]): SettingsChange =>
   changeOf(new Map(keys.map((key) => [known(key), null])));
 
-function settingValue(key: string, text: string, parse: (yaml: string) => unknown): unknown {
+function settingValue(key: string, text: string, parse: Parse): unknown {
   const value = parsed(key, text, parse);
   if (value !== null) return value;
   throw new QxError('USAGE', `${key} has no value`, { next: `qx-update config unset ${key}` });
 }
 
-function parsed(key: string, text: string, parse: (yaml: string) => unknown): unknown {
+function parsed(key: string, text: string, parse: Parse): unknown {
   try {
-    return parse(text);
+    return parse(text, { logLevel: 'error' });
   } catch (error) {
     const detail = `the value of ${key} is no YAML: ${(error as Error).message.split('\n')[0]}`;
     throw new QxError('USAGE', detail, { cause: error });

@@ -2,7 +2,6 @@ import { InvalidArgumentError, Option } from 'commander';
 import { QxError } from '../../errors.ts';
 import { durationMs } from '../../format/config.ts';
 import { CHANNELS, PRODUCTS } from '../../format/manifest.ts';
-import { isVersion } from '../../format/version.ts';
 
 /** Values of options: checked while the command line is read, so that a mistake is a usage error before anything is done. */
 
@@ -11,11 +10,6 @@ export const channelOption = (flags: string, description: string): Option =>
 
 export const productOption = (): Option =>
   new Option('--product <name>', 'what the release is for').choices([...PRODUCTS]);
-
-export function asVersion(text: string): string {
-  if (isVersion(text)) return text;
-  throw new InvalidArgumentError('Not a version such as 1.4.2 or 1.5.0-rc.1.');
-}
 
 export function asDurationMs(text: string): number {
   try {

@@ -4,8 +4,9 @@ import { QxError } from '../../errors.ts';
 import { ENVELOPE_NAME, openEnvelope, type SignedManifest } from '../../format/envelope.ts';
 import type { Keyring } from '../../format/keyring.ts';
 import { type ArtifactRef, artifactsOf, type Channel, type Manifest } from '../../format/manifest.ts';
+import { asVersion } from '../values.ts';
 import { readDocument } from './documents.ts';
-import { asVersion, channelOption } from './options.ts';
+import { channelOption } from './options.ts';
 import type { ReleaseTools } from './tools.ts';
 
 /** A release as it lies on the release engineer's disk: an envelope, and the files that it speaks of. */
