@@ -1,5 +1,6 @@
 import { isCode } from '../errors.ts';
 import type { VerifyResponse } from '../format/agent-documents.ts';
+import { eventsInWords } from '../format/audit.ts';
 import { SLOTS, type Slot } from '../format/grubenv.ts';
 import { readAudit } from './audit.ts';
 import type { Host } from './host.ts';
@@ -54,6 +55,6 @@ async function hashSlot(
 
 async function verifyAudit({ files }: Host): Promise<Verdict> {
   const { ok, events, broken } = (await readAudit(files)).verdict;
-  if (ok) return { result: 'ok', detail: `${events} events in an unbroken chain` };
+  if (ok) return { result: 'ok', detail: `${eventsInWords(events)} in an unbroken chain` };
   return { result: 'differs', detail: `${broken?.segment} line ${broken?.line}: ${broken?.detail}` };
 }

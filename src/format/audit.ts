@@ -123,3 +123,6 @@ export const segmentsAmong = (names: readonly string[]): readonly string[] =>
   names.filter((name) => SEGMENT.test(name)).sort();
 
 export const firstSeqOf = (segment: string): number => Number(SEGMENT.exec(segment)?.[1] ?? 0);
+
+/** For people. */
+export const eventsInWords = (count: number): string => (count === 1 ? '1 event' : `${count} events`);

@@ -1,6 +1,6 @@
 import { type Static, Type } from 'typebox';
 import { parseDocument, visit } from 'yaml';
-import { QxError } from '../errors.ts';
+import { type Code, QxError } from '../errors.ts';
 import { ChannelName, ProductName } from './manifest.ts';
 import { checkShape, NAME_PATTERN } from './schema.ts';
 import { Window } from './window.ts';
@@ -107,18 +107,19 @@ export const originsOf = (sources: readonly ConfigSource[]): ReadonlyMap<string,
   new Map(sources.flatMap((source) => Object.keys(readFile(source).updates ?? {}).map((key) => [key, source.path])));
 
 function readFile({ path, text }: ConfigSource): Static<typeof NodeFile> {
-  const document = parseDocument(text, YAML_OPTIONS);
-  const problem = document.errors[0] ?? document.warnings[0];
-  if (problem !== undefined) throw new QxError('CONFIG_INVALID', `${path}: ${problem.message.split('\n')[0]}`);
-  return checkShape(NodeFile, toPlain(document, path) ?? {}, path, 'CONFIG_INVALID');
+  return checkShape(NodeFile, plainYaml(text, path, 'CONFIG_INVALID') ?? {}, path, 'CONFIG_INVALID');
 }
 
-function toPlain(document: ReturnType<typeof parseDocument>, path: string): unknown {
+/** Nothing but plain values; what the library only warns of is refused as well. @throws QxError `code` */
+export function plainYaml(text: string, what: string, code: Code): unknown {
   try {
+    const document = parseDocument(text, YAML_OPTIONS);
+    const problem = document.errors[0] ?? document.warnings[0];
+    if (problem !== undefined) throw problem;
     visit(document, { Map: (_, map) => refuseTwice(map.items.map(({ key }) => String(key))) });
     return document.toJS({ maxAliasCount: 0 });
   } catch (error) {
-    throw new QxError('CONFIG_INVALID', `${path}: ${(error as Error).message}`, { cause: error });
+    throw new QxError(code, `${what}: ${(error as Error).message.split('\n')[0]}`, { cause: error });
   }
 }
 

@@ -115,6 +115,7 @@ test.each([
   [['set', 'mirrors=[https://a'], 'is no YAML'],
   [['set', 'channel=%%%'], /^the value of channel is no YAML: Missing .*\n/],
   [['set', 'channel=*anchor'], 'is no YAML'],
+  [['set', 'channel=!mine dev'], 'is no YAML'],
   [['set', 'storage_location=volume'], 'needs volume_path'],
 ])('config %j changes nothing and says why', async (args, why) => {
   const { run, events } = await alone();

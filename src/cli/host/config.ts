@@ -53,7 +53,7 @@ const set: Verb = {
     `qx-update config set 'maintenance_windows=[{start: "02:00", end: "05:00"}]'`,
   ],
   arguments: (command) => command.argument('<key=value...>', 'what to change'),
-  run: async (context, _options, assignments) => changeTo(context, await changeFrom(assignments)),
+  run: async (context, _options, assignments) => changeTo(context, changeFrom(assignments)),
 };
 
 const unset: Verb = {

@@ -1,6 +1,6 @@
 import type { AuditVerdict } from '../../agent/audit.ts';
 import { EXIT } from '../../errors.ts';
-import type { AuditEvent } from '../../format/audit.ts';
+import { type AuditEvent, eventsInWords } from '../../format/audit.ts';
 import { table } from '../render.ts';
 import { type Verb, wholeNumber } from './verb.ts';
 
@@ -33,11 +33,9 @@ const placeOf = ({ segment, line, detail }: NonNullable<AuditVerdict['broken']>)
 function verdictText({ ok, events, firstSeq, lastSeq }: AuditVerdict): string {
   const numbers = events === 0 ? '' : `, number ${firstSeq} to ${lastSeq}`;
   return ok
-    ? `${counted(events)} in an unbroken chain${numbers}.\n`
-    : `${counted(events)} before the chain breaks${numbers}.\n`;
+    ? `${eventsInWords(events)} in an unbroken chain${numbers}.\n`
+    : `${eventsInWords(events)} before the chain breaks${numbers}.\n`;
 }
-
-const counted = (events: number): string => (events === 1 ? '1 event' : `${events} events`);
 
 const logText = (events: readonly AuditEvent[]): string =>
   events.length === 0 ? 'No event.\n' : table([['AT', 'EVENT', 'BY', 'WHAT'], ...events.map(logRow)]);

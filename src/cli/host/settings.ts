@@ -1,5 +1,5 @@
 import { QxError } from '../../errors.ts';
-import { Updates } from '../../format/config.ts';
+import { plainYaml, Updates } from '../../format/config.ts';
 import { checkShape } from '../../format/schema.ts';
 import { CHANGEABLE, changeOf, type Settings, type SettingsChange } from '../../format/settings-change.ts';
 import { nearest } from '../nearest.ts';
@@ -7,20 +7,17 @@ import { table } from '../render.ts';
 
 /** Settings as they are typed and shown: by their names in node.yaml. */
 
-type Parse = typeof import('yaml').parse;
-
 const KEYS = CHANGEABLE.map(([, key]) => key);
 
 /** `auto_apply=true`, each value in YAML. @throws QxError USAGE */
-export async function changeFrom(assignments: readonly string[]): Promise<SettingsChange> {
-  const { parse } = await import('yaml');
+export function changeFrom(assignments: readonly string[]): SettingsChange {
   const values = new Map<string, unknown>();
   for (const assignment of assignments) {
     const at = assignment.indexOf('=');
     if (at < 0) throw new QxError('USAGE', `${assignment} is no KEY=VALUE`, { next: 'qx-update config set --help' });
     const key = known(assignment.slice(0, at));
     if (values.has(key)) throw new QxError('USAGE', `${key} is given twice`);
-    values.set(key, settingValue(key, assignment.slice(at + 1), parse));
+    values.set(key, settingValue(key, assignment.slice(at + 1)));
   }
   checkShape(Updates, Object.fromEntries(values), 'settings', 'USAGE');
   return changeOf(values);
@@ -29,19 +26,10 @@ export async function changeFrom(assignments: readonly string[]): Promise<Settin
 export const changeWithout = (keys: readonly string[]): SettingsChange =>
   changeOf(new Map(keys.map((key) => [known(key), null])));
 
-function settingValue(key: string, text: string, parse: Parse): unknown {
-  const value = parsed(key, text, parse);
+function settingValue(key: string, text: string): unknown {
+  const value = plainYaml(text, `the value of ${key} is no YAML`, 'USAGE');
   if (value !== null) return value;
   throw new QxError('USAGE', `${key} has no value`, { next: `qx-update config unset ${key}` });
-}
-
-function parsed(key: string, text: string, parse: Parse): unknown {
-  try {
-    return parse(text, { logLevel: 'error' });
-  } catch (error) {
-    const detail = `the value of ${key} is no YAML: ${(error as Error).message.split('\n')[0]}`;
-    throw new QxError('USAGE', detail, { cause: error });
-  }
 }
 
 function known(key: string): string {
