@@ -17,7 +17,7 @@ export type Health =
   | { readonly verdict: 'unhealthy'; readonly failed: readonly ProbeResult[] };
 
 /** So many rounds in a row have to be good: one is a service that is up and about to crash. */
-export const ROUNDS_IN_A_ROW = 3;
+const ROUNDS_IN_A_ROW = 3;
 
 /**
  * `rounds` oldest first, each with every probe once. A row of good rounds that is under way when the time is up may still

@@ -20,6 +20,8 @@ test.each<[marks: string, isLate: boolean, verdict: Health['verdict']]>([
   ['+++-', true, 'unhealthy'],
   ['----+', true, 'waiting'],
   ['---++', true, 'waiting'],
+  ['+-+-+', false, 'waiting'],
+  ['+-+', true, 'waiting'],
   ['--++-', true, 'unhealthy'],
 ])('rounds %s, time up: %s: %s', (marks, isLate, verdict) => {
   expect(judgeHealth(rounds(marks), isLate).verdict).toBe(verdict);

@@ -1,5 +1,4 @@
 import { describe, expect, test } from 'vitest';
-import { judgeHealth, type ProbeResult, ROUNDS_IN_A_ROW } from '../../src/core/health.ts';
 import { isReleaseAtFault, withBad, withCommitted } from '../../src/core/memory.ts';
 import { type Activity, type LastResult, updateStatus } from '../../src/core/status.ts';
 import { EMPTY_MEMORY, type Journal } from '../../src/format/journal.ts';
@@ -73,26 +72,6 @@ describe('updateStatus', () => {
     ['an error', idle, { kind: 'error', message: 'no' }, null, { status: 'error', message: 'no' }],
   ] as [string, Activity, LastResult, Journal | null, object][])('%s', (_, activity, last, saved, status) => {
     expect(updateStatus(activity, last, saved)).toEqual(status);
-  });
-});
-
-describe('judgeHealth', () => {
-  const probe = (ok: boolean, fatal = true): ProbeResult => ({ name: 'agent', ok, fatal, detail: '' });
-  const good = [probe(true)];
-  const bad = [probe(false)];
-  const rounds = (n: number, round: ProbeResult[]) => Array.from({ length: n }, () => round);
-  test.each([
-    ['nothing asked yet', [], false, 'waiting'],
-    ['good once is not enough', rounds(ROUNDS_IN_A_ROW - 1, good), false, 'waiting'],
-    ['good in a row', rounds(ROUNDS_IN_A_ROW, good), false, 'healthy'],
-    ['good again after a bad start', [...rounds(9, bad), ...rounds(ROUNDS_IN_A_ROW, good)], false, 'healthy'],
-    ['flapping', [good, bad, good, bad, good], false, 'waiting'],
-    ['bad at the deadline', [good, good, bad], true, 'unhealthy'],
-    ['flapping at the deadline', [good, bad, good], true, 'unhealthy'],
-    ['healthy in the round of the deadline', rounds(ROUNDS_IN_A_ROW, good), true, 'healthy'],
-    ['what is not fatal never decides', rounds(ROUNDS_IN_A_ROW, [probe(true), probe(false, false)]), false, 'healthy'],
-  ] as [string, ProbeResult[][], boolean, string][])('%s', (_, seen, isLate, verdict) => {
-    expect(judgeHealth(seen, isLate).verdict).toBe(verdict);
   });
 });
 
