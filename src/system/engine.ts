@@ -16,6 +16,8 @@ export const collectEarly = (): void => setFlagsFromString('--semi-space-growth-
 
 /** The engine collects when it needs room. Whoever does little never needs it, and keeps what was thrown away long ago. */
 const LOOK_EVERY_MS = 60_000;
+/** Until its first full collection the engine takes all growth for its start, and lets the heap become several times as large. */
+const FIRST_LOOK_MS = 3_000;
 const WORTHWHILE_BYTES = 2 << 20;
 
 /** Ends with the process and keeps none alive. */
@@ -29,5 +31,6 @@ export function preferMemory(lookEveryMs = LOOK_EVERY_MS): void {
     collect();
     after.usedBytes = getHeapStatistics().used_heap_size;
   };
+  setTimeout(look, FIRST_LOOK_MS).unref();
   setInterval(look, lookEveryMs).unref();
 }
