@@ -1,6 +1,8 @@
+import { networkOf } from './network.ts';
+
 /**
  * How long an address that sends wrong secrets has to wait. A few slips of the pen are free, then each wait is twice the one
- * before; while many addresses guess at once, only the first slip of each is free.
+ * before; while many addresses guess at once, only the first slip of each is free. A network that one machine may own counts as one address.
  */
 export interface Guesses {
   /** 0: may try now. Asked before the secret is looked at, or waiting would slow down nobody who guesses. */
@@ -27,21 +29,22 @@ export function createGuesses(): Guesses {
   const guessers = new Map<string, Guesser>();
   const inAll = { windowStartMs: 0, wrong: 0 };
   return {
-    waitMs: (address, nowMs) => Math.max(0, (guessers.get(address)?.blockedUntilMs ?? 0) - nowMs),
+    waitMs: (address, nowMs) => Math.max(0, (guessers.get(networkOf(address))?.blockedUntilMs ?? 0) - nowMs),
 
     wrong: (address, nowMs) => {
+      const from = networkOf(address);
       if (nowMs - inAll.windowStartMs >= MINUTE_MS) Object.assign(inAll, { windowStartMs: nowMs, wrong: 0 });
       inAll.wrong++;
-      const before = guessers.get(address);
+      const before = guessers.get(from);
       const wrong = (before !== undefined && nowMs - before.lastMs < FORGET_AFTER_MS ? before.wrong : 0) + 1;
       const free = inAll.wrong > GUESSES_IN_ALL_PER_MINUTE ? 0 : FREE_GUESSES;
       const waitMs = wrong <= free ? 0 : Math.min(FIRST_WAIT_MS * 2 ** (wrong - free - 1), LONGEST_WAIT_MS);
       // Taken out and put in again, so that the map's first key is the address that was quiet for longest.
-      guessers.delete(address);
-      guessers.set(address, { wrong, lastMs: nowMs, blockedUntilMs: nowMs + waitMs });
-      if (guessers.size > MAX_ADDRESSES) guessers.delete(guessers.keys().next().value ?? address);
+      guessers.delete(from);
+      guessers.set(from, { wrong, lastMs: nowMs, blockedUntilMs: nowMs + waitMs });
+      if (guessers.size > MAX_ADDRESSES) guessers.delete(guessers.keys().next().value ?? from);
     },
 
-    right: (address) => void guessers.delete(address),
+    right: (address) => void guessers.delete(networkOf(address)),
   };
 }

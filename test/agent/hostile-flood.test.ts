@@ -1,6 +1,7 @@
 import { readdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { request } from 'node:https';
+import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { type ConnectionOptions, connect } from 'node:tls';
 import { execa } from 'execa';
@@ -113,7 +114,7 @@ function guess(port: number, localAddress: string, count: number): Promise<Map<n
 }
 
 const PATH = '/api/v1/updates/progress';
-const GUESSES_AT_ONCE = 20;
+const GUESSES_AT_ONCE = 8;
 
 test('T37 10 000 wrong tokens from twenty addresses: 401, then 429 with Retry-After, and the owner of the token is let in', async () => {
   const { agent, token, locally } = await open();
@@ -136,4 +137,41 @@ test('T37 10 000 wrong tokens from twenty addresses: 401, then 429 with Retry-Af
   expect(await order(agent.port, '127.0.3.3', 'wrong')).toMatchObject({ status: 401 });
   expect(await locally()).toBe(200);
   expect((await rssOf(agent)) - before).toBeLessThan(96 * MEBIBYTE);
+});
+
+/** Asks for the largest file there is as often as the agent lets it, and never reads an answer. */
+function deaf(port: number, localAddress: string): Promise<Socket> {
+  return new Promise((resolve) => {
+    const options = { host: '127.0.0.1', port, localAddress, rejectUnauthorized: false };
+    const socket = connect(options as ConnectionOptions, () => {
+      socket.pause();
+      resolve(socket);
+      askOn();
+    });
+    const ask = 'GET /page.js HTTP/1.1\r\nHost: localhost\r\n\r\n'.repeat(ASKED_AT_ONCE);
+    const askOn = (): void => {
+      if (!socket.destroyed && socket.write(ask)) setTimeout(askOn, 5);
+    };
+    socket.on('drain', askOn).on('error', () => undefined);
+  });
+}
+
+const ASKED_AT_ONCE = 16;
+
+test('readers that never read: memory stays bounded, and everybody else is served', async () => {
+  const { agent, token, locally } = await open();
+  const before = await rssOf(agent);
+  const addresses = Array.from({ length: 256 }, (_, i) => `127.0.4.${(i % 4) + 1}`);
+  const sockets = await Promise.all(addresses.map((address) => deaf(agent.port, address)));
+  onTestFinished(() => {
+    for (const socket of sockets) socket.destroy();
+  });
+  const peak = { rss: 0 };
+  for (const endMs = performance.now() + 15_000; performance.now() < endMs; ) {
+    expect(await locally()).toBe(200);
+    expect(await order(agent.port, '127.0.3.1', token)).toEqual({ status: 200 });
+    peak.rss = Math.max(peak.rss, await rssOf(agent));
+  }
+  expect((peak.rss - before) / MEBIBYTE).toBeLessThan(96);
+  expect(sockets.reduce((sum, { bytesWritten }) => sum + bytesWritten, 0)).toBeGreaterThan(MEBIBYTE);
 });

@@ -31,6 +31,16 @@ test('while many addresses guess, a first slip already costs a wait', () => {
   expect(guesses.waitMs('next minute', 60_000)).toBe(0);
 });
 
+test('T37 another address of the same IPv6 network is no other guesser', () => {
+  const guesses = createGuesses();
+  for (let i = 0; i < 6; i++) guesses.wrong(`2001:db8:1:2::${i}`, 0);
+  expect(guesses.waitMs('2001:db8:1:2:ffff::1', 0)).toBe(1000);
+  expect(guesses.waitMs('2001:db8:1:3::1', 0)).toBe(0);
+  expect(guesses.waitMs('::ffff:192.0.2.1', 0)).toBe(0);
+  guesses.right('2001:db8:1:2::99');
+  expect(guesses.waitMs('2001:db8:1:2::1', 0)).toBe(0);
+});
+
 test('what it remembers is bounded', () => {
   const guesses = createGuesses();
   for (let i = 0; i < 6; i++) guesses.wrong('first', 0);

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import type { RequestListener, Server } from 'node:http';
-import { isIPv6, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
+import { networkOf } from '../../core/network.ts';
 
 /** What strangers may take of a program that listens on the network: connections, time and memory. */
 
@@ -19,7 +20,7 @@ export const MANY_HOSTS: ListenLimits = { connections: 8192, connectionsPerAddre
 export const ONE_HOST: ListenLimits = { connections: 512, connectionsPerAddress: 64, requestTimeoutMs: 20_000 };
 
 /** Of one connection, sent before the first was answered. */
-const REQUESTS_WAITING = 32;
+const REQUESTS_WAITING = 8;
 
 /** Half of the files that this process may have open: the other half is for its work. */
 function affordableConnections(wanted: number): number {
@@ -50,28 +51,21 @@ export function boundConnections(server: Server, limits: ListenLimits): void {
   });
 }
 
-/** A single machine has a whole IPv6 network of 64 bits to take addresses from. */
-export function networkOf(address: string): string {
-  if (!isIPv6(address)) return address;
-  const mapped = /^::ffff:([0-9.]+)$/i.exec(address)?.[1];
-  if (mapped !== undefined) return mapped;
-  const [head = '', tail] = address.split('::');
-  const left = head === '' ? [] : head.split(':');
-  const right = tail === undefined || tail === '' ? [] : tail.split(':');
-  const zeros =
-    tail === undefined ? [] : Array.from({ length: Math.max(0, 8 - left.length - right.length) }, () => '0');
-  return [...left, ...zeros, ...right].slice(0, 4).join(':');
-}
-
 /** Of many requests sent in one piece, the ones that nobody has answered yet are bounded: each costs the work of a whole one. */
 export function boundPipeline(handler: RequestListener): RequestListener {
   const waiting = new WeakMap<Socket, number>();
   return (request, response) => {
     const { socket } = request;
     const count = (waiting.get(socket) ?? 0) + 1;
-    if (count > REQUESTS_WAITING) return void socket.destroy();
+    if (count > REQUESTS_WAITING) return void hangUp(socket);
     waiting.set(socket, count);
     response.on('close', () => waiting.set(socket, (waiting.get(socket) ?? 1) - 1));
     handler(request, response);
   };
+}
+
+/** Node goes on parsing what it has read already, hundreds of requests at a time, unless its parser is told to stop. */
+function hangUp(socket: Socket & { readonly parser?: { pause(): void } | null }): void {
+  socket.parser?.pause();
+  socket.destroy();
 }
