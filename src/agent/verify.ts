@@ -1,9 +1,11 @@
+import { hashContents, notedContents } from '../delivery/components/contents.ts';
+import { readInstalled } from '../delivery/components/versions.ts';
 import { isCode } from '../errors.ts';
 import type { VerifyResponse } from '../format/agent-documents.ts';
 import { eventsInWords } from '../format/audit.ts';
 import { SLOTS, type Slot } from '../format/grubenv.ts';
 import { readAudit } from './audit.ts';
-import type { Host } from './host.ts';
+import { type Host, PATHS } from './host.ts';
 import { IMAGE_IN_SLOT } from './slot/filesystem.ts';
 import { loadMemory } from './store.ts';
 
@@ -14,6 +16,10 @@ type Verified = VerifyResponse['checked'][number];
 export async function verify(host: Host, signal?: AbortSignal): Promise<VerifyResponse> {
   const checked: Verified[] = [];
   for (const slot of SLOTS) checked.push({ what: `slot ${slot}`, ...(await verifySlot(host, slot, signal)) });
+  const installed = [...(await readInstalled(host.files, PATHS.versions))].sort();
+  for (const [name, version] of installed) {
+    checked.push({ what: name, ...(await verifyComponent(host, name, version, signal)) });
+  }
   checked.push({ what: 'audit log', ...(await verifyAudit(host)) });
   return { ok: checked.every(({ result }) => result !== 'differs'), checked };
 }
@@ -51,6 +57,22 @@ async function hashSlot(
     if (isCode(error, 'READBACK_MISMATCH')) return null;
     throw error;
   }
+}
+
+async function verifyComponent(
+  { files }: Host,
+  name: string,
+  version: string,
+  signal: AbortSignal | undefined,
+): Promise<Verdict> {
+  const noted = await notedContents(files, PATHS.versions, name, version);
+  if (noted === null)
+    return { result: 'unknown', detail: `nothing was noted of version ${version} when it was installed` };
+  const found = await hashContents(files, noted.path, signal);
+  if (found === noted.sha256) return { result: 'ok', detail: `${noted.path} is version ${version}, as it was signed` };
+  const change = found === null ? 'is gone' : `is not version ${version} any more, as it was signed`;
+  const next = `rm ${PATHS.versions}/${name}.version, then qx-update apply --component ${name} installs it again`;
+  return { result: 'differs', detail: `${noted.path} ${change}; ${next}` };
 }
 
 async function verifyAudit({ files }: Host): Promise<Verdict> {

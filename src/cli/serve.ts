@@ -135,6 +135,8 @@ async function serveAgent({ root = '', config: path }: AgentOptions): Promise<vo
   const log = jsonLog('qx-node');
   const files = hostFiles(root);
   const config = path === undefined ? undefined : await loadConfigFile(hostFiles(''), resolve(path));
+  // The lock would make the folder: a misspelt root would become a host of its own.
+  if ((await files.info('/')) === null) throw new QxError('USAGE', `--root: there is no folder ${root}`);
   const unlock = await files.lock(AGENT_LOCK);
   if (unlock === null) {
     throw new QxError('BUSY', 'another qx-node runs for this host', { next: `see who holds ${root}${AGENT_LOCK}` });

@@ -220,7 +220,7 @@ export const HistoryResponse = Type.Object({ entries: Type.Array(HistoryEntry, {
 export type HistoryResponse = Static<typeof HistoryResponse>;
 
 const Verified = Type.Object({
-  what: Type.String({ description: 'slot A, slot B, qx-node, audit log' }),
+  what: Type.String({ description: 'slot A, slot B, the name of a component, audit log' }),
   result: Type.Enum(['ok', 'differs', 'unknown']),
   detail: Type.String(),
 });

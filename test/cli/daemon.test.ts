@@ -35,6 +35,13 @@ test('defect 19: later settings win, also those in /quantix that a reboot keeps:
   expect(JSON.parse(answer.text)).toMatchObject({ channel: 'stable', checkIntervalSecs: 4 * 3600, autoCheck: false });
 });
 
+test('a root that is not there is refused, and not made', async () => {
+  const root = join(await temporaryFolder(), 'misspelt');
+  const { exitCode, all } = await runAgentProcess(root);
+  expect([exitCode, all]).toEqual([2, expect.stringContaining(`there is no folder ${root}`)]);
+  expect(await stat(root).catch(() => null)).toBeNull();
+});
+
 test('a second agent on one host is refused, and leaves the first one alone', async () => {
   const host = await hostFolder();
   await startAgent(host.path);

@@ -13,19 +13,32 @@ import { temporaryFolder } from '../support/temp.ts';
 
 const bytes = (keyring: Keyring): Uint8Array => bytesOf(JSON.stringify(keyring));
 
-async function open(kind: Keyring['kind'], environment: Record<string, string>): Promise<void> {
-  const folder = await temporaryFolder();
+/** Answers the names of the warnings in the log. */
+async function open(
+  kind: Keyring['kind'],
+  environment: Record<string, string>,
+  folder?: string,
+): Promise<readonly string[]> {
+  const place = folder ?? (await temporaryFolder());
   const files = hostFiles('');
   const baked = bytes({ ...keyringOf([trusted(await testKey('baked'))]), kind });
-  await files.writeAtomic(join(folder, 'keyring.json'), bytes(keyringOf([trusted(await testKey('configured'))])));
-  const RELEASE_DIR = join(folder, 'releases');
-  const KEYRING = environment.KEYRING ?? join(folder, 'keyring.json');
+  await files.writeAtomic(join(place, 'keyring.json'), bytes(keyringOf([trusted(await testKey('configured'))])));
+  const RELEASE_DIR = join(place, 'releases');
+  const KEYRING = environment.KEYRING ?? join(place, 'keyring.json');
   const settings = readSettings({ PUBLISH_TOKEN: 't'.repeat(32), RELEASE_DIR, KEYRING }, { isDev: false });
-  const log = { info: () => undefined, warn: () => undefined };
+  const warnings: string[] = [];
+  const log = { info: () => undefined, warn: (event: string) => void warnings.push(event) };
   const clock = hostClock(hostProcess());
   const ports = { files, ranges: hostRanges(''), clock, random: hostRandom(), log, bakedKeyring: baked };
   await (await openServer(settings, ports)).close();
+  return warnings;
 }
+
+test('a folder of releases that is not there is made, and said to be new once', async () => {
+  const folder = await temporaryFolder();
+  expect(await open('development', {}, folder)).toContain('release_directory_made');
+  expect(await open('development', {}, folder)).not.toContain('release_directory_made');
+});
 
 test('a release build does not start with a KEYRING that it would ignore', async () => {
   expect(await refusal(() => open('release', {}))).toBe('CONFIG_INVALID');

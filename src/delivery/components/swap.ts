@@ -2,6 +2,7 @@ import { posix } from 'node:path';
 import { QxError } from '../../errors.ts';
 import type { ComponentEntry } from '../../format/journal.ts';
 import type { ExtractedArchive, Files } from '../../ports.ts';
+import { hashContents, noteContents } from './contents.ts';
 import type { ComponentContext, Entries } from './context.ts';
 import { linkTarget, placesOf, stampedName, treeAt } from './places.ts';
 import { writeInstalled } from './versions.ts';
@@ -21,7 +22,7 @@ export async function unpack(
   context: ComponentContext,
 ): Promise<ComponentEntry> {
   const { files, archive } = context;
-  const { parent, fresh } = placesOf(entry);
+  const { path, parent, fresh } = placesOf(entry);
   await files.makeDirectory(parent);
   // Left by an attempt that was cut off.
   await files.remove(fresh);
@@ -29,9 +30,12 @@ export async function unpack(
   const unpacked = await archive.extract(context.artifact(entry), fresh, limits, context.signal);
   const kind = kindOf(entry, unpacked);
   await checkTarget(entry, kind, files);
-  if (kind === 'file') {
-    await files.setMode(`${fresh}/${unpacked.entries[0]}`, Number.parseInt(entry.permissions, 8) & PERMISSION_BITS);
-  }
+  const member = `${fresh}/${unpacked.entries[0]}`;
+  if (kind === 'file') await files.setMode(member, Number.parseInt(entry.permissions, 8) & PERMISSION_BITS);
+  const sha256 = await hashContents(files, kind === 'file' ? member : fresh, context.signal);
+  if (sha256 === null) throw new QxError('IO', `what was unpacked of ${entry.name} is gone`);
+  const { name, version } = entry;
+  await noteContents(files, context.paths.versions, name, { version, sha256, path });
   return entries.change(entry.name, { kind });
 }
 
