@@ -7,10 +7,15 @@ import { attempt, type Target } from '../test/fuzz/target.ts';
 import { targets } from '../test/fuzz/targets.ts';
 import { hunt } from './fuzz/hunt.ts';
 
-/**
- * Looks for inputs that a decoder does not stand: npm run fuzz -- [--minutes N] [--target NAME] [--seed N] [--input FILE]
- * Each target has a process of its own; what kills or stops that process is found as well.
- */
+/** Looks for inputs that a decoder does not stand. Each target has a process of its own; what kills or stops that is found too. */
+
+const HELP = `Hunts for inputs that a decoder does not stand, and keeps in test/fuzz/corpus what led to something new.
+
+  --minutes N     for each target (default 1)
+  --target NAME   only this one: ${targets.map(({ name }) => name).join(', ')}
+  --seed N        to repeat a hunt
+  --input FILE    tries this one input instead of hunting, such as a .crash file in dist/fuzz
+`;
 
 const FOLDER = 'dist/fuzz';
 const HEAP_MIB = 512;
@@ -83,8 +88,10 @@ async function main(): Promise<void> {
       target: { type: 'string' },
       input: { type: 'string' },
       alone: { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
     },
   });
+  if (values.help) return void process.stdout.write(HELP);
   const chosen = targets.filter(({ name }) => values.target === undefined || name === values.target);
   const [first] = chosen;
   if (first === undefined) throw new Error(`targets are ${targets.map(({ name }) => name).join(', ')}`);
