@@ -55,9 +55,9 @@ export function createAgent(host: Host, events: AgentEvents = {}): Agent {
   const stopping = new AbortController();
   const cache: EnvelopeCache = { known: null };
 
-  const begin = (work: (watch: Watch) => Promise<JobResult>): Promise<Finished> => {
+  const begin = (work: (watch: Watch) => Promise<JobResult>, first = 'manifest'): Promise<Finished> => {
     if (now.job !== null) throw new QxError('BUSY', 'an update is under way', { next: 'qx-update status' });
-    now.activity = { kind: 'downloading', name: 'manifest', doneBytes: 0, totalBytes: 0 };
+    now.activity = { kind: 'downloading', name: first, doneBytes: 0, totalBytes: 0 };
     const abort = new AbortController();
     const progress = (told: Progress): void => {
       now.activity = activityOf(told);
@@ -109,7 +109,7 @@ export function createAgent(host: Host, events: AgentEvents = {}): Agent {
 
     install: (request) => begin((watch) => install(host, request, watch)),
     download: (request) => begin((watch) => download(host, request, watch)),
-    installBundle: (path, request) => begin((watch) => installBundle(host, path, request, watch)),
+    installBundle: (path, request) => begin((watch) => installBundle(host, path, request, watch), 'bundle'),
 
     cancel: () => {
       now.job?.abort.abort();

@@ -69,6 +69,9 @@ requires(BUILT)('a release on a stick', () => {
 
     const installed = await ran('qx-update', '--root', host.path, 'install', at('stick.qxb'), '--json');
     expect(installed).toMatchObject({ exitCode: 0, stdout: expect.stringContaining('"schema":"qx-update.install/1"') });
+    // Nothing comes from a network, and nothing says so.
+    expect(installed.stderr).toContain('"label":"reading ');
+    expect(installed.stderr).not.toContain('downloading');
     expect(await readFile(join(host.path, 'data/bin/qx-console'), 'utf8')).toBe('the console of the stick\n');
     const log = JSON.parse((await ran('qx-update', '--root', host.path, 'log', '--json')).stdout);
     expect(log.events.filter(({ code }: { code?: string }) => code !== undefined)).toHaveLength(1);

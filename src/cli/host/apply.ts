@@ -102,7 +102,7 @@ ${EXITS}`,
       .option(...OPTIONS.detach),
   run: async (context, options, [bundle = '']) => {
     const body = { path: resolve(bundle), ...installationOf(options) };
-    return followed(context, await context.agent.call(AGENT_ROUTES.install, { body }), options);
+    return followed(context, await context.agent.call(AGENT_ROUTES.install, { body }), options, 'reading');
   },
 };
 
@@ -127,12 +127,13 @@ async function followed(
   context: VerbContext,
   { status, message }: StartedResponse,
   options: Followed & Pick<Installation, 'reboot'>,
+  fetching?: string,
 ): Promise<number> {
   if (options.detach === true) {
     context.result({ status, message }, `${message}. Follow it: qx-update status\n`);
     return EXIT.done;
   }
-  const end = await follow(context);
+  const end = await follow(context, fetching);
   context.result(end, endText(end, options));
   return end.kind === 'reboot_required' ? EXIT.rebootRequired : EXIT.done;
 }

@@ -22,8 +22,11 @@ const KNOWS_NOTHING_POLLS = 10;
 
 type Follower = Pick<VerbContext, 'progress' | 'note' | 'interrupted'> & { agent: Pick<AgentClient, 'call'> };
 
-/** @throws QxError the reason why it was not installed; CANCELLED when interrupted, which does not stop the update */
-export async function follow(context: Follower): Promise<End> {
+/**
+ * `fetching` is the word for how the bytes come.
+ * @throws QxError the reason why it was not installed; CANCELLED when interrupted, which does not stop the update
+ */
+export async function follow(context: Follower, fetching = 'downloading'): Promise<End> {
   const signal = context.interrupted();
   for (;;) {
     const progress = await askProgress(context, signal);
@@ -34,7 +37,8 @@ export async function follow(context: Follower): Promise<End> {
       return endOf(progress.result);
     }
     const { phase, name, doneBytes, totalBytes } = progress;
-    context.progress.report({ label: `${phase} ${name}`, done: doneBytes, total: totalBytes });
+    const doing = phase === 'downloading' ? fetching : phase;
+    context.progress.report({ label: `${doing} ${name}`, done: doneBytes, total: totalBytes });
     await pause(signal);
   }
 }
