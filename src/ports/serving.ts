@@ -107,6 +107,9 @@ export interface Listening {
 
 /** Large files, a piece at a time. */
 export interface Ranges {
-  /** Bytes `[start, end)` of a regular file, which is open when this resolves. Never follows a final symlink. */
-  openRange(path: string, start: number, end: number): Promise<AsyncIterable<Uint8Array>>;
+  /**
+   * Bytes `[start, end)` of a regular file, which is open when this resolves. Never follows a final symlink. With `buffers`, so
+   * many are used in turn: a piece is then valid until that many more were asked for, and otherwise for good.
+   */
+  openRange(path: string, start: number, end: number, buffers?: number): Promise<AsyncIterable<Uint8Array>>;
 }

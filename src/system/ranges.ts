@@ -8,14 +8,24 @@ const PIECE_BYTES = 256 * 1024;
 
 /** Files below `root`, read a piece at a time: what is in memory does not grow with the file. */
 export const hostRanges = (root: string): Ranges => ({
-  openRange: async (path, start, end) => {
+  openRange: async (path, start, end, buffers) => {
     const handle = await openRegular(hostPath(root, path));
-    return { [Symbol.asyncIterator]: () => piecesOf(handle, start, end) };
+    return { [Symbol.asyncIterator]: () => piecesOf(handle, start, end, memoryFor(buffers)) };
   },
 });
 
+type Memory = (sizeBytes: number) => Buffer;
+
+/** A new buffer each time unless they are used in turn: a piece may wait in a socket's queue when the next is read. */
+function memoryFor(buffers: number | undefined): Memory {
+  if (buffers === undefined) return (sizeBytes) => Buffer.allocUnsafe(sizeBytes);
+  const turns = Array.from({ length: buffers }, () => Buffer.allocUnsafe(PIECE_BYTES));
+  let turn = 0;
+  return (sizeBytes) => (turns[turn++ % buffers] as Buffer).subarray(0, sizeBytes);
+}
+
 /** No generator: one that is given up before its first piece would never run its `finally`, and leave the file open. */
-function piecesOf(handle: FileHandle, start: number, end: number): AsyncIterator<Uint8Array> {
+function piecesOf(handle: FileHandle, start: number, end: number, memory: Memory): AsyncIterator<Uint8Array> {
   const position = { at: start };
   const finish = async () => {
     await handle.close();
@@ -24,10 +34,12 @@ function piecesOf(handle: FileHandle, start: number, end: number): AsyncIterator
   return {
     next: async () => {
       if (position.at >= end) return finish();
-      const value = await readPiece(handle, position.at, end).catch(async (error) => {
-        await handle.close();
-        throw error;
-      });
+      const value = await readPiece(handle, position.at, memory(Math.min(PIECE_BYTES, end - position.at))).catch(
+        async (error) => {
+          await handle.close();
+          throw error;
+        },
+      );
       position.at += value.length;
       return { done: false, value };
     },
@@ -35,10 +47,9 @@ function piecesOf(handle: FileHandle, start: number, end: number): AsyncIterator
   };
 }
 
-async function readPiece(handle: FileHandle, at: number, end: number): Promise<Uint8Array> {
-  // A new buffer each time: the one before may still wait in the socket's queue.
-  const { bytesRead, buffer } = await handle.read(Buffer.allocUnsafe(Math.min(PIECE_BYTES, end - at)), 0, null, at);
+async function readPiece(handle: FileHandle, at: number, memory: Buffer): Promise<Uint8Array> {
+  const { bytesRead } = await handle.read(memory, 0, null, at);
   // Cutting the connection is the only way left to say that the rest is missing: the length was announced.
   if (bytesRead === 0) throw new QxError('SIZE_MISMATCH', 'the file became shorter while it was read');
-  return buffer.subarray(0, bytesRead);
+  return memory.subarray(0, bytesRead);
 }

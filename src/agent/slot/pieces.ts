@@ -13,10 +13,13 @@ export interface Content {
   readonly sizeBytes: number;
 }
 
+/** One that is looked at, and one that is read ahead. */
+const BUFFERS = 2;
+
 /** One descriptor from the first byte to the last: a file that is renamed over the path meanwhile is never looked at. */
 export async function* piecesOfFile(ranges: Ranges, path: string, sizeBytes: number): AsyncGenerator<Piece> {
   let offset = 0;
-  for await (const bytes of ahead(await ranges.openRange(path, 0, sizeBytes))) {
+  for await (const bytes of ahead(await ranges.openRange(path, 0, sizeBytes, BUFFERS))) {
     yield { offset, bytes };
     offset += bytes.length;
   }

@@ -43,7 +43,8 @@ const VERIFY_TIMEOUT_MS = 1_800_000;
 export const verify: Verb = {
   name: 'verify',
   summary: 'Read back what was installed and hold it against what was signed',
-  notes: `Reads both slots past every cache, which takes a while, and the audit log. Changes nothing.
+  notes: `Reads both slots past every cache, which takes a while, the components and the audit log. Changes nothing; says how to
+repair what differs.
 Exit code 0 when nothing differs, 7 when something does, 10 when the agent does not run.`,
   examples: ['qx-update verify', 'qx-update verify --json | jq \'.checked[] | select(.result != "ok")\''],
   run: async ({ agent, result }) => {

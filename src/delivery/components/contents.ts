@@ -4,7 +4,7 @@ import type { Files } from '../../ports.ts';
 import { treeAt } from './places.ts';
 
 /**
- * What a component is on the disk, as one hash. It is noted while the archive that was signed is unpacked, so that an installed
+ * What a component is on the disk, as one hash. It is noted of what a signed archive was unpacked to, so that an installed
  * component can be held against it later. Versions that an undo may bring back keep their notes.
  */
 export interface Contents {
@@ -21,9 +21,21 @@ const pathOf = (directory: string, name: string): string => `${directory}/.${nam
 
 export async function noteContents(files: Files, directory: string, name: string, contents: Contents): Promise<void> {
   const others = (await notesOf(files, directory, name)).filter(({ version }) => version !== contents.version);
-  const lines = [...others, contents].slice(-KEPT).map(({ version, sha256, path }) => `${version} ${sha256} ${path}\n`);
   await files.makeDirectory(directory);
-  await files.writeAtomic(pathOf(directory, name), new TextEncoder().encode(lines.join('')), 0o600);
+  await write(files, pathOf(directory, name), [...others, contents].slice(-KEPT));
+}
+
+/** Of a version that was taken back; does nothing when there is no note. */
+export async function forgetContents(files: Files, directory: string, name: string, version: string): Promise<void> {
+  const notes = await notesOf(files, directory, name);
+  const others = notes.filter((noted) => noted.version !== version);
+  if (others.length < notes.length) await write(files, pathOf(directory, name), others);
+}
+
+function write(files: Files, path: string, notes: readonly Contents[]): Promise<void> {
+  if (notes.length === 0) return files.remove(path);
+  const lines = notes.map(({ version, sha256, path: installed }) => `${version} ${sha256} ${installed}\n`);
+  return files.writeAtomic(path, new TextEncoder().encode(lines.join('')), 0o600);
 }
 
 /** Null when nothing, or nothing that can be read, was noted of this version. */

@@ -1,6 +1,7 @@
 import { posix } from 'node:path';
 import { QxError } from '../../errors.ts';
 import type { ComponentEntry } from '../../format/journal.ts';
+import { forgetContents } from './contents.ts';
 import type { UndoContext } from './context.ts';
 import { linkTarget, placesOf, treeAt } from './places.ts';
 import { writeInstalled } from './versions.ts';
@@ -15,7 +16,9 @@ export async function restore(entry: ComponentEntry, context: UndoContext): Prom
   if (entry.state === 'pending') return;
   if (entry.tree === undefined) await restoreFile(entry, context);
   else await restoreTree(entry, entry.tree, context);
-  await writeInstalled(files, paths.versions, entry.name, entry.previous_version);
+  const { name, version, previous_version: previous } = entry;
+  await writeInstalled(files, paths.versions, name, previous);
+  if (version !== previous) await forgetContents(files, paths.versions, name, version);
 }
 
 async function restoreFile(entry: ComponentEntry, { files }: UndoContext): Promise<void> {

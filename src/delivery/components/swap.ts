@@ -22,7 +22,7 @@ export async function unpack(
   context: ComponentContext,
 ): Promise<ComponentEntry> {
   const { files, archive } = context;
-  const { path, parent, fresh } = placesOf(entry);
+  const { parent, fresh } = placesOf(entry);
   await files.makeDirectory(parent);
   // Left by an attempt that was cut off.
   await files.remove(fresh);
@@ -30,12 +30,9 @@ export async function unpack(
   const unpacked = await archive.extract(context.artifact(entry), fresh, limits, context.signal);
   const kind = kindOf(entry, unpacked);
   await checkTarget(entry, kind, files);
-  const member = `${fresh}/${unpacked.entries[0]}`;
-  if (kind === 'file') await files.setMode(member, Number.parseInt(entry.permissions, 8) & PERMISSION_BITS);
-  const sha256 = await hashContents(files, kind === 'file' ? member : fresh, context.signal);
-  if (sha256 === null) throw new QxError('IO', `what was unpacked of ${entry.name} is gone`);
-  const { name, version } = entry;
-  await noteContents(files, context.paths.versions, name, { version, sha256, path });
+  if (kind === 'file') {
+    await files.setMode(`${fresh}/${unpacked.entries[0]}`, Number.parseInt(entry.permissions, 8) & PERMISSION_BITS);
+  }
   return entries.change(entry.name, { kind });
 }
 
@@ -60,9 +57,14 @@ export async function swap(
   entries: Entries,
   context: ComponentContext,
 ): Promise<ComponentEntry> {
+  const { files, paths } = context;
+  const { path, fresh } = placesOf(entry);
+  const unpacked = entry.kind === 'file' ? `${fresh}/${(await files.list(fresh))[0]}` : fresh;
+  const sha256 = await hashContents(files, unpacked, context.signal);
   const swapped = entry.kind === 'file' ? swapFile : swapTree;
   await swapped(entry, entries, context);
-  await writeInstalled(context.files, context.paths.versions, entry.name, entry.version);
+  if (sha256 !== null) await noteContents(files, paths.versions, entry.name, { version: entry.version, sha256, path });
+  await writeInstalled(files, paths.versions, entry.name, entry.version);
   return entries.change(entry.name, { state: 'swapped' });
 }
 
