@@ -57,7 +57,8 @@ export async function publishToken(tools: ReleaseTools, output: Output, options:
   const token =
     options.token ?? (await tokenIn(tools, options.tokenFile)) ?? (tools.env.QX_TOKEN || tools.env.PUBLISH_TOKEN);
   if (token === undefined || token === '') {
-    throw new QxError('TOKEN_REQUIRED', 'publishing needs a token', { next: 'QX_TOKEN=..., or --token-file FILE' });
+    const next = 'QX_TOKEN=..., or --token-file FILE; a server that runs with --dev takes any';
+    throw new QxError('TOKEN_REQUIRED', 'publishing needs a token', { next });
   }
   if (!/^[\x21-\x7e]+$/.test(token)) throw new QxError('USAGE', 'the token has characters that no token has');
   const { protocol, hostname } = serverUrl(tools, options);
