@@ -115,6 +115,8 @@ export const ERRORS = {
   // The host itself.
   AGENT_FAILED: row(500, 'other'),
   AGENT_DOWN: row(503, 'agentDown', true),
+  // The agent is there, and waits for its settings to be mended.
+  SETTINGS_REFUSED: row(503, 'usage', true),
   BOOT_ENV_INVALID: row(500, 'other'),
   SLOT_NOT_FOUND: row(500, 'other'),
   SERVICE_FAILED: row(500, 'other'),

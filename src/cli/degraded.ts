@@ -33,7 +33,7 @@ export async function waitForSettings(error: unknown, host: Machine, network: Ne
   const { files, clock, log } = host;
   if (!isCode(error, 'CONFIG_INVALID') || !(await isProven(files))) throw error;
   const next = `mend it, then qx-update config check; the agent looks again every ${LOOK_MS / 1000} s`;
-  const why = new QxError('CONFIG_INVALID', error.message, { next });
+  const why = new QxError('SETTINGS_REFUSED', error.message, { next });
   log.warn('settings_refused', { code: why.code, detail: why.message, next });
   // Nothing may count this start, nor the next ones.
   await reportStarted(host).catch(() => undefined);

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { type HostFolder, hostFolder, qxUpdate, runAgentProcess, startAgent } from '../support/agent.ts';
+import { curl } from '../support/update-server.ts';
 
 const SLIP = 'updates:\n  auto_aply: true\n';
 const GOOD = 'updates:\n  listen: "off"\n  auto_check: false\n';
@@ -37,11 +38,20 @@ describe('settings that the agent refuses', () => {
       exitCode: 0,
       stdout: expect.stringContaining('auto_aply'),
     });
-    const refused = { exitCode: 2, stderr: expect.stringContaining('CONFIG_INVALID') };
+    const refused = { exitCode: 2, stderr: expect.stringContaining('SETTINGS_REFUSED') };
     expect(await qxUpdate(host.path, 'check')).toMatchObject(refused);
     expect(await qxUpdate(host.path, 'apply')).toMatchObject(refused);
     // The health gate of a trial boot reads the same settings.
-    expect(await qxUpdate(host.path, 'confirm')).toMatchObject(refused);
+    expect(await qxUpdate(host.path, 'confirm')).toMatchObject({
+      exitCode: 2,
+      stderr: expect.stringContaining('CONFIG_INVALID'),
+    });
+    const socket = join(host.path, 'run/quantix/node.sock');
+    const health = await curl('--unix-socket', socket, 'http://localhost/health');
+    expect([health.status, JSON.parse(health.text)]).toEqual([
+      503,
+      expect.objectContaining({ code: 'SETTINGS_REFUSED' }),
+    ]);
     await expect(readFile(join(host.path, 'data/updates/node-starts'))).rejects.toThrow('ENOENT');
 
     await host.write(CHANGED, GOOD);

@@ -25,7 +25,7 @@ export const status: Verb = {
     const now = await agent.call(AGENT_ROUTES.status);
     // An agent that refuses its settings knows no more than that.
     const version = await agent.call(AGENT_ROUTES.version).catch((error: unknown) => {
-      if (isCode(error, 'CONFIG_INVALID')) return null;
+      if (isCode(error, 'SETTINGS_REFUSED')) return null;
       throw error;
     });
     result({ ...now, ...version }, statusText(now, version));
