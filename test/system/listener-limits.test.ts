@@ -1,11 +1,12 @@
 import { once } from 'node:events';
-import { connect, type Socket } from 'node:net';
+import { createServer } from 'node:http';
+import { type AddressInfo, connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { Type } from 'typebox';
 import { expect, onTestFinished, test } from 'vitest';
 import type { RouteTable } from '../../src/format/route.ts';
-import type { ListenLimits } from '../../src/system/listener/limits.ts';
+import { boundPipeline, type ListenLimits } from '../../src/system/listener/limits.ts';
 import { listenTcp } from '../../src/system/listener.ts';
 import { recordedLog } from '../support/fakes.ts';
 
@@ -66,4 +67,29 @@ test('connections never take more than half of the files that a process may have
     console.log(await most(512), await most(100));`;
   const { stdout } = await execa('sh', ['-c', 'ulimit -n 1000; exec "$0" -e "$1"', process.execPath, code]);
   expect(stdout).toBe('500 100');
+});
+
+test.each([
+  [8, 8],
+  // The one that is too many ends the connection, before any of them was answered.
+  [9, 0],
+  [2000, 0],
+])('of %i requests in one piece %i are answered', async (sent, answered) => {
+  const counts = { begun: 0, answered: 0 };
+  const handler = boundPipeline((_request, response) => {
+    counts.begun++;
+    setTimeout(() => response.end('hello'), 50);
+  });
+  const server = createServer(handler);
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  onTestFinished(() => void server.close());
+  const socket = connect((server.address() as AddressInfo).port, '127.0.0.1');
+  socket.on('error', () => undefined);
+  socket.on('data', (data) => {
+    counts.answered += String(data).split('HTTP/1.1 200').length - 1;
+    if (counts.answered === sent) socket.end();
+  });
+  socket.write('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n'.repeat(sent));
+  await new Promise((resolve) => socket.once('close', resolve));
+  expect(counts).toEqual({ begun: 8, answered });
 });
