@@ -60,10 +60,12 @@ async function fail(error: unknown): Promise<number> {
   return exitCode(error);
 }
 
-// `qx-update apply | head -1` closes our output early. That must neither fail the program nor stop it half way.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error;
-});
+// `qx-update apply | head -1` and `2>&1 | head -1` close our output early. That must neither fail the program nor stop it half way.
+for (const output of [process.stdout, process.stderr]) {
+  output.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+  });
+}
 
 run(basename(process.argv0), process.argv.slice(2))
   .catch(fail)

@@ -1,4 +1,4 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { expect, onTestFinished, test } from 'vitest';
@@ -46,7 +46,14 @@ requires(BUILT)('a release on a stick', () => {
     );
     await made('sign', at('manifest.json'), '--key', at('stick.private.json'));
     const files = [at('manifest.signed.json'), at('qx-console.tar.zst')];
-    await made('bundle', ...files, '--keyring', at('keyring.json'), '--out', at('stick.qxb'));
+    const bundle = ['bundle', ...files, '--keyring', at('keyring.json'), '--out', at('stick.qxb')];
+    // As behind `2>&1 | head -1`: whoever read the progress is gone before it is over.
+    const unheard = execa('dist/qx-release', bundle, { reject: false, buffer: false });
+    unheard.stderr.destroy();
+    unheard.stdout.destroy();
+    expect(await unheard).toMatchObject({ exitCode: 0 });
+    await rm(at('stick.qxb'));
+    await made(...bundle);
 
     // A server that nobody runs: it is not asked.
     const host = await hostFolder(['server_url: http://127.0.0.1:1', 'keyring: /etc/keyring.json']);
