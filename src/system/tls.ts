@@ -36,10 +36,9 @@ export async function givenCertificate(
   files: Files,
   paths: { readonly cert: string; readonly key: string },
 ): Promise<ServerCertificate> {
-  const [cert, key] = await Promise.all([
-    readNamed(files, 'tls_cert', paths.cert),
-    readNamed(files, 'tls_key', paths.key),
-  ]);
+  // One after the other: where both are missing, it is always the same one that is named.
+  const cert = await readNamed(files, 'tls_cert', paths.cert);
+  const key = await readNamed(files, 'tls_key', paths.key);
   try {
     return usable(cert, key);
   } catch (error) {

@@ -46,3 +46,13 @@ test('a host whose disk takes nothing still gets a certificate', async () => {
   expect((await ownCertificate({ files: full, log }, NOW_MS)).isFor('localhost')).toBe(true);
   expect(JSON.stringify(log.lines)).toContain('certificate_not_kept');
 });
+
+test('where certificate and key are both missing, it is always the certificate that is named', async () => {
+  const files = hostFiles(await temporaryFolder());
+  const read: typeof files.read = async (path, maxBytes) => {
+    if (path.endsWith('.crt')) await new Promise((resolve) => setTimeout(resolve, 50));
+    return files.read(path, maxBytes);
+  };
+  const given = givenCertificate({ ...files, read }, { cert: '/tls.crt', key: '/tls.key' });
+  await expect(given).rejects.toThrow('updates.tls_cert: there is no file /tls.crt');
+});
