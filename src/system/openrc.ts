@@ -30,11 +30,15 @@ export function openrc(root: string, runner: Process): Services {
     runner.run(inRoot('rc-service', name, command), { timeoutMs });
   const read = async (...paths: string[]): Promise<string> =>
     (await runner.run(inRoot('cat', ...paths), { timeoutMs: STATUS_TIMEOUT_MS })).stdout.trim();
-  /** OpenRC calls a service started while its supervisor waits to start it once more. */
-  const isBetweenStarts = async (name: string): Promise<boolean> => {
+  /**
+   * OpenRC calls a service started while its supervisor waits to start it once more, and for ever when it died so soon after
+   * its start that the supervisor did not hear of it: then it stays a zombie.
+   */
+  const isDead = async (name: string): Promise<boolean> => {
     const pid = await read(`/run/openrc/options/${name}/child_pid`);
     if (!/^[1-9][0-9]*$/.test(pid)) return false;
-    return (await runner.run(inRoot('kill', '-0', pid), { timeoutMs: STATUS_TIMEOUT_MS })).exitCode === 1;
+    const { exitCode } = await runner.run(inRoot('kill', '-0', pid), { timeoutMs: STATUS_TIMEOUT_MS });
+    return exitCode === 1 || /^[0-9]+ \(.*\) Z /s.test(await read(`/proc/${pid}/stat`));
   };
   return {
     standIn: null,
@@ -49,7 +53,7 @@ export function openrc(root: string, runner: Process): Services {
     instance: (name) => read(`/run/openrc/options/${name}/child_pid`, `/run/openrc/options/${name}/start_count`),
     state: async (name) => {
       const state = STATES[(await run(name, 'status', STATUS_TIMEOUT_MS)).exitCode] ?? 'unknown';
-      return state === 'started' && (await isBetweenStarts(name)) ? 'crashed' : state;
+      return state === 'started' && (await isDead(name)) ? 'crashed' : state;
     },
   };
 }

@@ -87,6 +87,17 @@ requires(openrcRequirements)('services of a real OpenRC', () => {
     });
   });
 
+  test('a service that died without its supervisor hearing of it has crashed', async () => {
+    await withOpenrcRoot({ prepare }, async (root) => {
+      const { restart, state } = openrc('', inside(root));
+      await restart('watched');
+      const child = '/run/openrc/options/watched/child_pid';
+      await root.run('sh', '-c', `kill -STOP "$(cat /run/watched.pid)" && kill -KILL "$(cat ${child})"`);
+      await expect.poll(() => state('watched'), { timeout: 20_000 }).toBe('crashed');
+      expect((await root.run('rc-service', 'watched', 'status')).exitCode).toBe(0);
+    });
+  });
+
   test('a folder that holds OpenRC runs its own', async () => {
     await withOpenrcRoot({ prepare }, async ({ path }) => {
       const { standIn, restart, state } = openrc(path, hostProcess());
