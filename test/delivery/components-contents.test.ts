@@ -82,10 +82,21 @@ describe('the hash of what is there', () => {
 
   test('is the same through the symlink that leads to the tree, and for the same tree elsewhere', async () => {
     const before = await hash();
-    await symlink('tree', join(root, 'current'));
-    expect(await hashContents(files, '/current')).toBe(before);
-    await rename(join(root, 'tree'), join(root, 'moved'));
-    expect(await hashContents(files, '/moved')).toBe(before);
-    expect(await hashContents(files, '/current')).toBeNull();
+    await mkdir(join(root, 'data/.ui.trees'), { recursive: true });
+    await rename(join(root, 'tree'), join(root, 'data/.ui.trees/1'));
+    await symlink('.ui.trees/1', join(root, 'data/ui'));
+    expect(await hashContents(files, '/data/ui')).toBe(before);
+    expect(await hashContents(files, '/data/.ui.trees/1')).toBe(before);
+    // A symlink to nothing is not what was installed either.
+    await rename(join(root, 'data/.ui.trees/1'), join(root, 'data/.ui.trees/2'));
+    expect(await hashContents(files, '/data/ui')).toBeNull();
+  });
+
+  test('is another where a symlink leads to the same bytes in a place of somebody else', async () => {
+    const [tree, file] = [await hash(), await hashContents(files, '/tree/a/one')];
+    await symlink('tree', join(root, 'elsewhere'));
+    await symlink('tree/a/one', join(root, 'one'));
+    expect(await hashContents(files, '/elsewhere')).not.toBe(tree);
+    expect(await hashContents(files, '/one')).not.toBe(file);
   });
 });

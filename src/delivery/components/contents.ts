@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { QxError } from '../../errors.ts';
 import type { Files } from '../../ports.ts';
-import { treeAt } from './places.ts';
+import { placesOf, treeAt } from './places.ts';
 
 /**
  * What a component is on the disk, as one hash. It is noted of what a signed archive was unpacked to, so that an installed
@@ -57,7 +57,10 @@ async function notesOf(files: Files, directory: string, name: string): Promise<C
   });
 }
 
-/** SHA-256 over kind, mode, name and content of everything at `path`, which may be a symlink to its tree; null when it is gone. */
+/**
+ * SHA-256 over kind, mode, name and content of everything at `path`; null when it is gone. Of symlinks only the one that leads
+ * to a tree of this very component is followed: what another leads to, somebody else may change at any time.
+ */
 export async function hashContents(files: Files, path: string, signal?: AbortSignal): Promise<string | null> {
   const hash = createHash('sha256');
   const visit = async (at: string, name: string): Promise<void> => {
@@ -68,7 +71,8 @@ export async function hashContents(files: Files, path: string, signal?: AbortSig
     if (info?.kind !== 'directory') return;
     for (const child of await files.list(at)) await visit(`${at}/${child}`, `${name}/${child}`);
   };
-  const top = (await treeAt(files, path)) ?? path;
+  const tree = await treeAt(files, path);
+  const top = tree?.startsWith(`${placesOf({ install_path: path }).trees}/`) ? tree : path;
   if ((await files.info(top)) === null) return null;
   await visit(top, '');
   return hash.digest('hex');

@@ -11,14 +11,18 @@ import { writeInstalled } from './versions.ts';
  * before the swap, after it, or in the middle of an earlier attempt to undo it.
  */
 export async function restore(entry: ComponentEntry, context: UndoContext): Promise<void> {
-  const { files, paths } = context;
+  const { files, paths, log } = context;
   await files.remove(placesOf(entry).fresh);
   if (entry.state === 'pending') return;
   if (entry.tree === undefined) await restoreFile(entry, context);
   else await restoreTree(entry, entry.tree, context);
   const { name, version, previous_version: previous } = entry;
   await writeInstalled(files, paths.versions, name, previous);
-  if (version !== previous) await forgetContents(files, paths.versions, name, version);
+  if (version === previous) return;
+  // A note too many says nothing of what is installed: it is no reason to call an undo failed.
+  await forgetContents(files, paths.versions, name, version).catch((error: unknown) => {
+    log.warn('note_not_removed', { name, version, detail: String(error) });
+  });
 }
 
 async function restoreFile(entry: ComponentEntry, { files }: UndoContext): Promise<void> {
