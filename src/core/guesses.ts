@@ -2,7 +2,8 @@ import { networkOf } from './network.ts';
 
 /**
  * How long an address that sends wrong secrets has to wait. A few slips of the pen are free, then each wait is twice the one
- * before; while many addresses guess at once, only the first slip of each is free. A network that one machine may own counts as one address.
+ * before; while many addresses guess at once, only the first slip of each is free. An IPv6 network, of which one machine may
+ * have every address, counts as one.
  */
 export interface Guesses {
   /** 0: may try now. Asked before the secret is looked at, or waiting would slow down nobody who guesses. */

@@ -34,12 +34,11 @@ function piecesOf(handle: FileHandle, start: number, end: number, memory: Memory
   return {
     next: async () => {
       if (position.at >= end) return finish();
-      const value = await readPiece(handle, position.at, memory(Math.min(PIECE_BYTES, end - position.at))).catch(
-        async (error) => {
-          await handle.close();
-          throw error;
-        },
-      );
+      const into = memory(Math.min(PIECE_BYTES, end - position.at));
+      const value = await readPiece(handle, position.at, into).catch(async (error) => {
+        await handle.close();
+        throw error;
+      });
       position.at += value.length;
       return { done: false, value };
     },

@@ -58,9 +58,8 @@ export async function swap(
   context: ComponentContext,
 ): Promise<ComponentEntry> {
   const { files, paths } = context;
-  const { path, fresh } = placesOf(entry);
-  const unpacked = entry.kind === 'file' ? `${fresh}/${(await files.list(fresh))[0]}` : fresh;
-  const sha256 = await hashContents(files, unpacked, context.signal);
+  const { path } = placesOf(entry);
+  const sha256 = await hashContents(files, await unpackedAt(entry, files), context.signal);
   const swapped = entry.kind === 'file' ? swapFile : swapTree;
   await swapped(entry, entries, context);
   if (sha256 !== null) await noteContents(files, paths.versions, entry.name, { version: entry.version, sha256, path });
@@ -68,13 +67,18 @@ export async function swap(
   return entries.change(entry.name, { state: 'swapped' });
 }
 
+/** What takes the component's place: the folder that was unpacked, or the one file in it. */
+async function unpackedAt(entry: ComponentEntry, files: Files): Promise<string> {
+  const { fresh } = placesOf(entry);
+  return entry.kind === 'file' ? `${fresh}/${(await files.list(fresh))[0]}` : fresh;
+}
+
 async function swapFile(entry: ComponentEntry, entries: Entries, context: ComponentContext): Promise<void> {
   const { files } = context;
   const { path, fresh } = placesOf(entry);
   const backup = await backUpFile(entry, context);
   await entries.change(entry.name, { state: 'swapping', backup });
-  const [member] = await files.list(fresh);
-  await files.rename(`${fresh}/${member}`, path);
+  await files.rename(await unpackedAt(entry, files), path);
   await files.remove(fresh);
 }
 
