@@ -27,7 +27,9 @@ function firstProblem(schema: TSchema, value: unknown): string {
   const worst = errors.reduce((a, b) => (depth(b.instancePath) > depth(a.instancePath) ? b : a), errors[0] as Problem);
   if (worst === undefined) return 'does not have the expected shape';
   const extra = worst.keyword === 'additionalProperties' ? `: ${unknownNames(worst)}` : '';
-  return `${worst.instancePath.slice(1) || 'the document'} ${worst.message}${extra}`;
+  const { allowedValues } = worst.params as { allowedValues?: readonly unknown[] };
+  const message = allowedValues === undefined ? worst.message : `must be one of ${allowedValues.join(', ')}`;
+  return `${worst.instancePath.slice(1) || 'the document'} ${message}${extra}`;
 }
 
 type Problem = { keyword: string; instancePath: string; message: string; params: object };

@@ -10,7 +10,7 @@ import { curl } from '../support/update-server.ts';
 
 test.each([
   ['an unknown key', 'updates:\n  auto_aply: true\n', 'auto_aply'],
-  ['a wrong value', 'updates:\n  channel: nightly\n', 'channel'],
+  ['a wrong value', 'updates:\n  channel: nightly\n', 'channel must be one of dev, beta, stable'],
   ['no YAML', 'updates: [\n', 'node.yaml'],
 ])('%s in the settings is refused by file and key before anything listens', async (_what, text, key) => {
   const host = await hostFolder();
