@@ -57,6 +57,18 @@ describe('a whole update', () => {
     expect(await data()).toEqual(OLD);
   });
 
+  test('and back again also where its note cannot be taken away', async () => {
+    const done = await applyComponents(ENTRIES, host.context());
+    const { files } = host.context();
+    const remove: typeof files.remove = async (path) => {
+      if (path.endsWith('.contents')) throw new QxError('IO', 'read-only');
+      await files.remove(path);
+    };
+    const undone = await undoComponents(done, host.context({ files: { ...files, remove } }));
+    expect(await data()).toEqual(OLD);
+    expect(states(undone)).toEqual(['undone', 'undone', 'undone', 'undone']);
+  });
+
   test('of a folder that is a symlink already swaps it in one rename and leaves both trees', async () => {
     await applyComponents(only('ui'), host.context());
     const again = only('ui').map((entry) => ({ ...entry, version: '2.0.1', previous_version: '2.0.0' }));
