@@ -122,44 +122,17 @@ export interface HttpResponse {
   readonly body: AsyncIterable<Uint8Array>;
 }
 
+export interface HttpRequest {
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly limits: HttpLimits;
+  readonly signal?: AbortSignal;
+  /** The body of a 200 is an envelope: answered is what `detach` makes of it, or what it refuses it with. */
+  readonly isEnvelope?: boolean;
+}
+
 export interface Http {
   /** Never follows a redirect, never decompresses, never sends what the caller did not give. @throws SERVER_UNREACHABLE */
-  get(
-    url: string,
-    request: { headers?: Readonly<Record<string, string>>; limits: HttpLimits; signal?: AbortSignal },
-  ): Promise<HttpResponse>;
-}
-
-export interface UploadPart {
-  readonly name: string;
-  readonly fileName: string;
-  readonly sizeBytes: number;
-  /** Bytes at hand, or what is read while it is sent, from its start at each attempt. */
-  readonly content: Uint8Array | { readonly path: string } | { readonly read: () => AsyncIterable<Uint8Array> };
-}
-
-export interface UploadLimits {
-  readonly maxResponseBytes: number;
-  readonly connectTimeoutMs: number;
-  /** No byte taken and no answer for this long: the upload is given up. */
-  readonly stallTimeoutMs: number;
-}
-
-export interface Upload {
-  /**
-   * Sends a form (multipart/form-data) of known length with constant memory; never follows a redirect. An answer that comes
-   * before everything was sent, such as a refusal, ends the sending. @throws SERVER_UNREACHABLE | SIZE_MISMATCH
-   */
-  post(
-    url: string,
-    request: {
-      headers: Readonly<Record<string, string>>;
-      parts: readonly UploadPart[];
-      limits: UploadLimits;
-      onSent?: (sentBytes: number, totalBytes: number) => void;
-      signal?: AbortSignal;
-    },
-  ): Promise<{ readonly status: number; readonly body: Uint8Array }>;
+  get(url: string, request: HttpRequest): Promise<HttpResponse>;
 }
 
 export interface SlotDevice {

@@ -1,7 +1,7 @@
 import { type InstallRequest, isRefusal, type Plan, planUpdate, type Refusal, refusal } from '../core/plan.ts';
 import { remember } from '../core/trust.ts';
 import { sourceOf } from '../delivery/source.ts';
-import { type KnownEnvelope, type TrustedRelease, trustedRelease } from '../delivery/trust.ts';
+import { type KnownRelease, type TrustedRelease, trustedRelease } from '../delivery/trust.ts';
 import { asQxError, ERRORS } from '../errors.ts';
 import type { Manifest } from '../format/manifest.ts';
 import type { ReleaseRef } from '../ports.ts';
@@ -11,9 +11,9 @@ import { loadMemory, saveMemory } from './store.ts';
 
 /** What would be installed now: the newest trusted release, held against what this host has. */
 
-/** The last envelope that was trusted, so that a check with nothing new costs one 304. */
+/** The last release that was trusted, so that a check with nothing new costs one 304. */
 export interface EnvelopeCache {
-  known: KnownEnvelope | null;
+  known: KnownRelease | null;
 }
 
 export const releaseOf = ({ product, channel, version }: Manifest): ReleaseRef => ({ product, channel, version });

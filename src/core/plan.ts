@@ -1,5 +1,5 @@
 import { type Code, QxError } from '../errors.ts';
-import type { SignedManifest } from '../format/envelope.ts';
+import type { SignedManifest } from '../format/detached.ts';
 import type { Component, FullImage, Manifest } from '../format/manifest.ts';
 import { compareVersions, isNewer } from '../format/version.ts';
 import { other, type Slot } from './boot.ts';

@@ -1,4 +1,4 @@
-import { signedBytes } from '../format/envelope.ts';
+import { signedBytes } from '../format/detached.ts';
 import type { Json } from '../format/json.ts';
 import type { Manifest } from '../format/manifest.ts';
 

@@ -1,5 +1,6 @@
 import { asQxError, ERRORS, QxError } from '../errors.ts';
-import { ENVELOPE_NAME, openEnvelope, type SignedManifest } from '../format/envelope.ts';
+import type { SignedManifest } from '../format/detached.ts';
+import { detach, ENVELOPE_NAME, openEnvelope } from '../format/envelope.ts';
 import type { Keyring } from '../format/keyring.ts';
 import { artifactsOf } from '../format/manifest.ts';
 import type { BundleEntry, OpenBundle } from '../ports/bundle.ts';
@@ -43,17 +44,15 @@ export async function offlineHttp(bundle: OpenBundle, source: Source, keyring: K
   if (signed !== null) checkContents(bundle, signed);
   const answers = answersOf(bundle, source, envelope, signed);
   return {
-    get: async (url, { headers = {}, limits, signal }) => {
+    get: async (url, { headers: asked = {}, limits, signal, isEnvelope }) => {
       const found = answers.get(url);
       if (found === undefined)
         return { status: 404, headers: { 'content-length': '0' }, body: bounded(nothing(), limits) };
-      const { status, start, more } = rangeOf(headers, found.sizeBytes);
+      const { status, start, more } = rangeOf(asked, found.sizeBytes);
       const length = status === 416 ? 0 : found.sizeBytes - start;
-      return {
-        status,
-        headers: { 'content-length': String(length), ...more },
-        body: bounded(length === 0 ? nothing() : found.read(start), limits, signal),
-      };
+      const body = bounded(length === 0 ? nothing() : found.read(start), limits, signal);
+      const headers = { 'content-length': String(length), ...more };
+      return { status, headers, body: isEnvelope === true ? detached(body) : body };
     },
   };
 }
@@ -136,6 +135,10 @@ async function* nothing(): AsyncGenerator<Uint8Array> {}
 
 async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   yield bytes;
+}
+
+async function* detached(envelope: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  yield detach(await gather(envelope));
 }
 
 async function* bounded(

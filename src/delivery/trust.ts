@@ -2,7 +2,7 @@ import { type Refusal, refusal } from '../core/plan.ts';
 import type { RetryPolicy } from '../core/retry.ts';
 import { judgeRelease } from '../core/trust.ts';
 import { asQxError, ERRORS, type QxError } from '../errors.ts';
-import { openEnvelope, type SignedManifest } from '../format/envelope.ts';
+import { openDetached, type SignedManifest } from '../format/detached.ts';
 import type { Memory } from '../format/journal.ts';
 import { DOCUMENT_LIMITS } from '../format/json.ts';
 import type { Keyring } from '../format/keyring.ts';
@@ -27,16 +27,16 @@ import {
  * know how it was answered, and nothing on disk changes by asking.
  */
 
-/** An envelope that was trusted before, to be asked about again without sending it again. */
-export interface KnownEnvelope {
+/** A release that was trusted before, to be asked about again without sending it again. */
+export interface KnownRelease {
   readonly etag: string;
-  readonly envelope: Uint8Array;
+  readonly detached: Uint8Array;
 }
 
 export interface TrustedRelease extends SignedManifest {
   readonly kind: 'release';
   /** Give it back with the next question; null when the server sent no strong ETag. */
-  readonly known: KnownEnvelope | null;
+  readonly known: KnownRelease | null;
   /** The server said that it has nothing newer than what was known. */
   readonly isUnchanged: boolean;
 }
@@ -59,7 +59,7 @@ export interface TrustRequest {
   readonly allowDowngrade?: boolean;
   /** This version; the newest of the channel when it is not said. */
   readonly version?: string;
-  readonly known?: KnownEnvelope | null;
+  readonly known?: KnownRelease | null;
   readonly signal?: AbortSignal;
   readonly limits?: WaitLimits;
   readonly policy?: RetryPolicy;
@@ -86,11 +86,11 @@ export async function trustedRelease(ports: TrustPorts, request: TrustRequest): 
   try {
     const answer = await fetchEnvelope(ports, request);
     if (answer === null) return refuse(noRelease(request));
-    const signed = await openEnvelope(answer.envelope, request.keyring);
+    const signed = await openDetached(answer.detached, request.keyring);
     version = signed.manifest.version;
     const refused = await judge(ports, request, signed);
     if (refused !== null) return refuse(refused);
-    const known = answer.etag === null ? null : { etag: answer.etag, envelope: answer.envelope };
+    const known = answer.etag === null ? null : { etag: answer.etag, detached: answer.detached };
     return { kind: 'release', ...signed, known, isUnchanged: answer.isUnchanged };
   } catch (error) {
     const { code, message, next } = asQxError(error);
@@ -126,7 +126,8 @@ function noRelease({ source: { product, channel }, version }: TrustRequest): Ref
 }
 
 interface Answer {
-  readonly envelope: Uint8Array;
+  /** The envelope, taken apart where it was received: nothing of it is read here before its signatures are checked. */
+  readonly detached: Uint8Array;
   readonly etag: string | null;
   readonly isUnchanged: boolean;
 }
@@ -153,10 +154,12 @@ async function ask({ http, clock }: TrustPorts, url: string, request: TrustReque
   const response = await http.get(url, {
     headers: { ...PLAIN_BYTES, ...(known === null ? {} : { 'if-none-match': known.etag }) },
     limits: { ...limits, maxBytes: DOCUMENT_LIMITS.maxBytes },
+    isEnvelope: true,
     ...(signal === undefined ? {} : { signal }),
   });
   if (response.status === 200 && !isEncoded(response)) {
-    return done({ envelope: await gather(response.body), etag: strongEtag(response.headers.etag), isUnchanged: false });
+    const detached = await gather(response.body);
+    return done({ detached, etag: strongEtag(response.headers.etag), isUnchanged: false });
   }
   await discard(response);
   // What was known is judged anew by the caller: a release expires, also while the server says that nothing changed.

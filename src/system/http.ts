@@ -1,6 +1,8 @@
+import { buffer } from 'node:stream/consumers';
 import { Agent, type Dispatcher } from 'undici';
 import { QxError } from '../errors.ts';
-import type { Http, HttpResponse } from '../ports.ts';
+import { detach } from '../format/envelope.ts';
+import type { Http, HttpRequest, HttpResponse } from '../ports.ts';
 import { asRefusal, BoundedBody } from './http/bounded-body.ts';
 
 /**
@@ -48,9 +50,8 @@ const newAgent = ({ ca, clientCertificate }: HttpOptions, timeout: number): Agen
     connect: { timeout, rejectUnauthorized: true, ...(ca === undefined ? {} : { ca }), ...clientCertificate },
   });
 
-type Request = Parameters<Http['get']>[1];
-
-async function get(agent: Agent, url: string, { headers, limits, signal }: Request): Promise<HttpResponse> {
+async function get(agent: Agent, url: string, request: HttpRequest): Promise<HttpResponse> {
+  const { headers, limits, signal, isEnvelope } = request;
   const { protocol, username, password, origin, pathname, search } = new URL(url);
   if ((protocol !== 'http:' && protocol !== 'https:') || username !== '' || password !== '') {
     throw new QxError('BAD_REQUEST', 'only plain http and https addresses are fetched');
@@ -73,16 +74,33 @@ async function get(agent: Agent, url: string, { headers, limits, signal }: Reque
     });
     // Destroying the body makes it emit an error; what reads it has been told another way.
     response.body.on('error', () => undefined);
+    const body = new BoundedBody(response.body, { limits, origin, signal });
     return {
       status: response.statusCode,
       headers: plainHeaders(response.headers),
-      body: new BoundedBody(response.body, { limits, origin, signal }),
+      body: isEnvelope === true && response.statusCode === 200 ? detached(body) : body,
     };
   } catch (error) {
     throw asRefusal(error, origin, signal);
   } finally {
     clearTimeout(timer);
   }
+}
+
+/** Nothing is read before somebody asks for it, and a body that nobody wants can still be let go of. */
+function detached(body: BoundedBody): AsyncIterableIterator<Uint8Array, undefined> {
+  const state = { isRead: false };
+  return {
+    [Symbol.asyncIterator]() {
+      return this;
+    },
+    next: async () => {
+      if (state.isRead) return { done: true, value: undefined };
+      state.isRead = true;
+      return { done: false, value: detach(await buffer(body)) };
+    },
+    return: () => body.return(),
+  };
 }
 
 function plainHeaders(headers: Dispatcher.ResponseData['headers']): Record<string, string> {

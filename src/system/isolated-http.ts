@@ -1,7 +1,7 @@
 import type { Readable, Writable } from 'node:stream';
 import { execa, type Options } from 'execa';
 import { QxError } from '../errors.ts';
-import type { Http, HttpResponse, Log } from '../ports.ts';
+import type { HttpRequest, HttpResponse, Log } from '../ports.ts';
 import { CONTROL_FD, FORMAT, type Order, printable } from './fetch/protocol.ts';
 import { confinement } from './fetch/rights.ts';
 import { outOfOrder, readSayings, type Saying } from './fetch/sayings.ts';
@@ -107,20 +107,19 @@ function start([file = '', ...args]: readonly string[]): Fetcher {
   };
 }
 
-type Request = Parameters<Http['get']>[1];
-
 async function get(
   fetcher: Fetcher,
   url: string,
   options: HttpOptions,
-  { headers = {}, limits, signal }: Request,
+  { signal, ...request }: HttpRequest,
 ): Promise<HttpResponse> {
+  const { limits } = request;
   const { sayings, kill } = fetcher;
   const origin = URL.parse(url)?.origin ?? 'the address';
   signal?.addEventListener('abort', kill);
   void fetcher.exited.then(() => signal?.removeEventListener('abort', kill));
   try {
-    const order: Order = { format: FORMAT, url, headers, limits, options };
+    const order: Order = { format: FORMAT, url, request, options };
     fetcher.stdin.write(`${JSON.stringify(order)}\n`);
     await begun(fetcher);
     const waitMs = limits.connectTimeoutMs + limits.headersTimeoutMs + MARGIN_MS;

@@ -3,7 +3,7 @@ import { createReadStream } from 'node:fs';
 import { Readable } from 'node:stream';
 import { Agent, request as send, errors as undiciErrors } from 'undici';
 import { QxError } from '../errors.ts';
-import type { Upload, UploadPart } from '../ports.ts';
+import type { Upload, UploadPart } from '../ports/upload.ts';
 
 const CHUNK_BYTES = 256 * 1024;
 

@@ -65,11 +65,10 @@ const trusted = async (asked: ReturnType<typeof trustedRelease>): Promise<Truste
 };
 
 describe('a release that is trusted', () => {
-  test('comes with its bytes, its name, its keys and its ETag', async () => {
+  test('comes with its name, its keys and its ETag', async () => {
     const { ask, log } = await serving(serve(release.envelope, '"e1"'));
     const answer = await trusted(ask());
     expect(answer.manifest).toEqual(release.manifest);
-    expect(textOf(answer.manifestBytes)).toBe(textOf(release.manifestBytes));
     expect(answer.keyIds).toEqual(['test-key']);
     expect(answer.digest).toMatch(/^[a-f0-9]{64}$/);
     expect(answer.known?.etag).toBe('"e1"');

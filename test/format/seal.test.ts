@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { openEnvelope, sealEnvelope, seedSigner, signedBytes } from '../../src/format/envelope.ts';
+import { signedBytes } from '../../src/format/detached.ts';
+import { openEnvelope, sealEnvelope, seedSigner } from '../../src/format/envelope.ts';
 import type { Json } from '../../src/format/json.ts';
 import { bytesOf, refusal, textOf } from '../support/documents.ts';
 import { keyringOf, manifestOf, signedManifest, testKey, trusted } from '../support/keys.ts';

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll } from 'vitest';
 import { QxError } from '../../src/errors.ts';
-import { sealEnvelope } from '../../src/format/envelope.ts';
+import { detach, sealEnvelope } from '../../src/format/envelope.ts';
 import type { Component, Manifest } from '../../src/format/manifest.ts';
 import type { Http, HttpResponse } from '../../src/ports.ts';
 import { packArchive } from '../../src/system/archive/pack.ts';
@@ -123,12 +123,13 @@ export function memorySite(...releases: readonly Release[]): Site {
     publish: (...more) => void state.releases.push(...more),
     spoil: (artifact, bytes) => void state.spoilt.set(artifact, bytes),
     goDown: (isDown) => void Object.assign(state, { isDown }),
-    get: async (url, { headers = {} }) => {
+    get: async (url, { headers = {}, isEnvelope }) => {
       if (state.isDown) throw new QxError('SERVER_UNREACHABLE', `${url} cannot be reached`);
       const { pathname } = new URL(url);
       requests.push(pathname);
       const bytes = answer(pathname);
-      return bytes === undefined ? reply(404, new Uint8Array()) : ranged(bytes, headers.range);
+      if (bytes === undefined) return reply(404, new Uint8Array());
+      return isEnvelope === true ? reply(200, detach(bytes)) : ranged(bytes, headers.range);
     },
   };
 }

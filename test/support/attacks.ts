@@ -7,7 +7,7 @@ import { install } from '../../src/agent/install.ts';
 import type { InstallRequest } from '../../src/core/plan.ts';
 import { asQxError } from '../../src/errors.ts';
 import type { AuditEvent } from '../../src/format/audit.ts';
-import { signedBytes } from '../../src/format/envelope.ts';
+import { signedBytes } from '../../src/format/detached.ts';
 import type { Json } from '../../src/format/json.ts';
 import type { Manifest } from '../../src/format/manifest.ts';
 import type { TestHost } from './agent-host.ts';

@@ -1,10 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { QxError } from '../../src/errors.ts';
+import { detach } from '../../src/format/envelope.ts';
 import type { HttpLimits, HttpResponse } from '../../src/ports.ts';
 import { badServer, drip, endless, rawServer, serve, silence, status } from '../support/bad-server.ts';
 import { bytesOf, refusal, textOf } from '../support/documents.ts';
 import { HTTP_WAYS } from '../support/http-ways.ts';
+import { signedManifest } from '../support/keys.ts';
 
 const LIMITS: HttpLimits = {
   maxBytes: 1 << 20,
@@ -56,6 +58,33 @@ describe.each(HTTP_WAYS)('%s', (_way, open) => {
     const { headers, method, url } = server.requests[0] ?? {};
     expect([method, url]).toEqual(['GET', '/a?b=c']);
     expect(Object.keys(headers ?? {}).sort()).toEqual(['connection', 'host', 'range']);
+  });
+
+  describe('an envelope is taken apart where it is received', () => {
+    const asked = async (url: string) => http.get(url, { limits: LIMITS, isEnvelope: true });
+
+    test('what comes is who signed what', async () => {
+      const { envelope } = await signedManifest();
+      const { url } = await badServer(serve(envelope));
+      expect(textOf(await readAll(await asked(url)))).toBe(textOf(detach(envelope)));
+    });
+
+    test.each([
+      ['no JSON', '{', 'ENVELOPE_MALFORMED'],
+      ['no envelope', '{}', 'UNSIGNED'],
+      ['another algorithm', '{"manifest":{},"signature":"","algorithm":"none"}', 'ALGORITHM_UNSUPPORTED'],
+      ['no signature', '{"manifest":{},"algorithm":"ed25519"}', 'SIGNATURE_MALFORMED'],
+    ])('%s is refused there', async (_title, text, code) => {
+      const { url } = await badServer(serve(bytesOf(text)));
+      expect(await refusal(async () => readAll(await asked(url)))).toBe(code);
+    });
+
+    test.each([304, 404, 503])('the body of a %i is none', async (answered) => {
+      const { url } = await badServer(status(answered, {}, answered === 304 ? '' : 'no envelope'));
+      const response = await asked(url);
+      expect(response.status).toBe(answered);
+      expect(textOf(await readAll(response))).toBe(answered === 304 ? '' : 'no envelope');
+    });
   });
 
   describe('T25 a redirect is an answer like any other, and nobody follows it', () => {

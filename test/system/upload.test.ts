@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import type { UploadPart } from '../../src/ports.ts';
+import type { UploadPart } from '../../src/ports/upload.ts';
 import { undiciUpload } from '../../src/system/upload.ts';
 
 const limits = { maxResponseBytes: 1 << 16, connectTimeoutMs: 2000, stallTimeoutMs: 2000 };

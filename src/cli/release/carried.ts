@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readBundle } from '../../delivery/offline.ts';
 import { QxError } from '../../errors.ts';
-import type { SignedManifest } from '../../format/envelope.ts';
+import type { SignedManifest } from '../../format/detached.ts';
 import type { Keyring } from '../../format/keyring.ts';
 import { type ArtifactRef, artifactsOf } from '../../format/manifest.ts';
 import type { ReleaseTools } from './tools.ts';

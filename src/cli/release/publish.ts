@@ -1,7 +1,8 @@
 import type { Command } from 'commander';
-import { ENVELOPE_NAME, type SignedManifest } from '../../format/envelope.ts';
+import type { SignedManifest } from '../../format/detached.ts';
+import { ENVELOPE_NAME } from '../../format/envelope.ts';
 import type { ArtifactRef, Manifest } from '../../format/manifest.ts';
-import type { UploadPart } from '../../ports.ts';
+import type { UploadPart } from '../../ports/upload.ts';
 import { formatBytes, table } from '../render.ts';
 import { examples, type Output, runs } from '../verb.ts';
 import { BUNDLE_SUFFIX, withBundle } from './carried.ts';

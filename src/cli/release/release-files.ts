@@ -1,7 +1,8 @@
 import { basename, join } from 'node:path';
 import { type Command, Option } from 'commander';
 import { QxError } from '../../errors.ts';
-import { ENVELOPE_NAME, openEnvelope, type SignedManifest } from '../../format/envelope.ts';
+import type { SignedManifest } from '../../format/detached.ts';
+import { ENVELOPE_NAME, openEnvelope } from '../../format/envelope.ts';
 import type { Keyring } from '../../format/keyring.ts';
 import { type ArtifactRef, artifactsOf, type Channel, type Manifest } from '../../format/manifest.ts';
 import { asVersion } from '../values.ts';

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { isCode, QxError } from '../../errors.ts';
-import { Envelope, openEnvelope, type Signature, type Signer, sealEnvelope } from '../../format/envelope.ts';
+import type { Claim } from '../../format/detached.ts';
+import { Envelope, openEnvelope, type Signer, sealEnvelope } from '../../format/envelope.ts';
 import { type Json, readJson } from '../../format/json.ts';
 import type { TrustedKey } from '../../format/keyring.ts';
 import { readManifest } from '../../format/manifest.ts';
@@ -79,7 +80,7 @@ function readUnsealed(bytes: Uint8Array): Unsealed {
   return { manifestBytes: manifestInside(bytes).bytes, earlier: claims.map(repeated), isEnvelope };
 }
 
-const repeated = ({ key_id, signature }: Signature): Signer => ({
+const repeated = ({ key_id, signature }: Claim): Signer => ({
   keyId: key_id,
   sign: async () => Uint8Array.fromBase64(signature, { lastChunkHandling: 'strict' }),
 });

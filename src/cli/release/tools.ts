@@ -1,6 +1,7 @@
 import type { Bundles, BundleWriter } from '../../ports/bundle.ts';
 import type { Ranges } from '../../ports/serving.ts';
-import type { Archive, Clock, Files, Http, ProcessResult, Upload } from '../../ports.ts';
+import type { Upload } from '../../ports/upload.ts';
+import type { Archive, Clock, Files, Http, ProcessResult } from '../../ports.ts';
 import type { Stream } from '../render.ts';
 import type { Program } from '../verb.ts';
 

@@ -1,7 +1,8 @@
 import { dirname, join } from 'node:path';
 import type { Command } from 'commander';
 import { QxError } from '../../errors.ts';
-import { openEnvelope, type SignedManifest } from '../../format/envelope.ts';
+import type { SignedManifest } from '../../format/detached.ts';
+import { openEnvelope } from '../../format/envelope.ts';
 import type { ArtifactRef } from '../../format/manifest.ts';
 import { formatBytes, table } from '../render.ts';
 import { examples, type Output, runs } from '../verb.ts';

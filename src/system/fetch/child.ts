@@ -18,7 +18,7 @@ export async function fetchForAgent(): Promise<number> {
   say({ say: 'ready' });
   const http = undiciHttp(order.options);
   try {
-    const response = await http.get(order.url, order);
+    const response = await http.get(order.url, order.request);
     say({ say: 'head', status: response.status, headers: plainHeaders(response.headers) });
     say({ say: 'end', bytes: await handOn(response.body) });
   } catch (error) {

@@ -6,8 +6,18 @@ import { HEADER_NAME, HEADER_VALUE, MAX_DETAIL, MAX_HEADERS, MAX_LINE_BYTES } fr
 
 /** What the process that fetches may say. It reads the network's bytes, so nothing that it says is believed to be in order. */
 
-/** Any other code would tell the agent something about the agent, of which that process knows nothing. */
-const CODES = ['BAD_REQUEST', 'SERVER_UNREACHABLE', 'RESPONSE_TOO_LARGE', 'DOWNLOAD_STALLED'] as const;
+/** What may be wrong with a server and its envelopes; any other code would say something about the agent or its keys. */
+const CODES = [
+  'BAD_REQUEST',
+  'SERVER_UNREACHABLE',
+  'RESPONSE_TOO_LARGE',
+  'DOWNLOAD_STALLED',
+  'ENVELOPE_MALFORMED',
+  'UNSIGNED',
+  'ALGORITHM_UNSUPPORTED',
+  'SIGNATURE_MALFORMED',
+  'MANIFEST_INVALID',
+] as const;
 
 const strict = { additionalProperties: false } as const;
 

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { openEnvelope, signedBytes } from '../../../src/format/envelope.ts';
+import { openDetached, signedBytes } from '../../../src/format/detached.ts';
+import { detach, openEnvelope } from '../../../src/format/envelope.ts';
 import { type Json, parseStrict } from '../../../src/format/json.ts';
 import { readKeyring } from '../../../src/format/keyring.ts';
 import { artifactsOf, readManifest } from '../../../src/format/manifest.ts';
@@ -262,6 +263,26 @@ const envelope: Target = {
   },
 };
 
+const detached: Target = {
+  name: 'detached',
+  seeds: {
+    valid: detach(release.envelope),
+    'nothing signed': textOf(detach(release.envelope)).split('\n\n')[0] ?? '',
+    'no claim': `\n\n${SIGNED}`,
+    'claims without end': `test-key ${signature}\n`.repeat(1000),
+    'one more line': textOf(detach(release.envelope)).replace('\n\n', '\n\n\n'),
+    'a path for a key': textOf(detach(release.envelope)).replace('test-key', '../x'),
+  },
+  dictionary: ['\n', '\n\n', ' ', 'test-key', signature, '{', '}'],
+  refusals: /^(ENVELOPE_MALFORMED|SIGNATURE_INVALID|KEY_UNKNOWN)$/,
+  maxBytes: 8192,
+  start: pure(async (bytes) => {
+    const { manifest, keyIds } = await openDetached(bytes, release.keyring);
+    assert.equal(textOf(signedBytes(manifest as Json)), SIGNED);
+    assert.ok(keyIds.length > 0 && keyIds.every((id) => id === 'test-key' || id === 'second-key'));
+  }),
+};
+
 const keyringText = JSON.stringify({ ...release.keyring, thresholds: { 'quantix-os/dev': 2 } });
 
 /** T06: keys of small order, and encodings of points that are not the canonical ones. */
@@ -328,4 +349,4 @@ const signingKey: Target = {
   }),
 };
 
-export const documents: readonly Target[] = [json, manifest, envelope, keyring, signingKey];
+export const documents: readonly Target[] = [json, manifest, envelope, detached, keyring, signingKey];
