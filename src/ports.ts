@@ -228,6 +228,11 @@ export interface Process {
   ): Promise<ProcessResult>;
 }
 
+/** Programs of the operator's on this host, by their host path. Run as `Process` runs its own. */
+export interface Hooks {
+  run(path: string, options: { timeoutMs: number; signal?: AbortSignal }): Promise<ProcessResult>;
+}
+
 /** The agent of this host as its own health gate sees it. */
 export interface LocalAgent {
   answers(): Promise<boolean>;

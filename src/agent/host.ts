@@ -9,6 +9,7 @@ import type {
   Clock,
   Disk,
   Files,
+  Hooks,
   Http,
   LocalAgent,
   Log,
@@ -35,6 +36,7 @@ export interface Host {
   readonly boot: Boot;
   readonly services: Services;
   readonly process: Process;
+  readonly hooks: Hooks;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;

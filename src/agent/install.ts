@@ -4,6 +4,7 @@ import { type InstallRequest, isRefusal, type Plan, type Refusal, refusal } from
 import { asQxError } from '../errors.ts';
 import type { Journal } from '../format/journal.ts';
 import type { FullImage } from '../format/manifest.ts';
+import { takeBaseline } from './baseline.ts';
 import { changeBoot } from './bootenv.ts';
 import { lockHost, makePlan, noted, releaseOf } from './check.ts';
 import { newEntries, restartsAgent, swapComponents } from './components.ts';
@@ -63,7 +64,10 @@ async function carryOut(host: Host, { plan, journal: begun }: Begun, watch: Watc
     // Every byte of every artifact is here and verified before the first file of the host is touched.
     await fetchAll(host, plan, watch);
     const download_ms = lap();
-    if (plan.image !== null) journal = await writeImage(host, journal, plan.image, watch);
+    if (plan.image !== null) {
+      await takeBaseline(host, journal.id, watch.signal);
+      journal = await writeImage(host, journal, plan.image, watch);
+    }
     if (plan.components.length > 0) journal = await applyComponents(host, journal, plan, watch);
     journal = { ...journal, timings: { download_ms, apply_ms: lap() } };
     journal = plan.image === null ? await finishComponents(host, journal) : await arm(host, journal);

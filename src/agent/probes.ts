@@ -1,17 +1,24 @@
 import { type Health, judgeHealth, type ProbeResult } from '../core/health.ts';
 import type { Host } from './host.ts';
 import { AGENT_SERVICE } from './self.ts';
+import { compared, vitals } from './vitals.ts';
 
 /** Asks the host how it is, until it is well or the time is up. */
 
 const ROUND_MS = 2000;
 
-export async function healthGate(host: Host, signal?: AbortSignal): Promise<Exclude<Health, { verdict: 'waiting' }>> {
+/** `before`: the facts that held before the update, null when nothing is known of them. */
+export async function healthGate(
+  host: Host,
+  before: readonly string[] | null,
+  signal?: AbortSignal,
+): Promise<Exclude<Health, { verdict: 'waiting' }>> {
   const deadlineMs = host.clock.monotonicMs() + host.config.healthTimeoutMs;
   const rounds: (readonly ProbeResult[])[] = [];
   const probeService = serviceProbe(host);
   for (;;) {
-    rounds.push(await Promise.all([probeService(), probeAgent(host), probeTime(host)]));
+    const own = Promise.all([probeService(), probeAgent(host), probeTime(host)]);
+    rounds.push([...(await own), ...(await compared(host, before, await vitals(host, signal)))]);
     const health = judgeHealth(rounds, host.clock.monotonicMs() >= deadlineMs);
     if (health.verdict !== 'waiting') return health;
     await host.clock.sleep(ROUND_MS, signal);

@@ -1,4 +1,6 @@
 import { type Refusal, refusal } from '../core/plan.ts';
+import { asQxError } from '../errors.ts';
+import { takeBaseline } from './baseline.ts';
 import { type Host, instant, PATHS } from './host.ts';
 import { loadJournal, saveJournal } from './store.ts';
 
@@ -29,14 +31,21 @@ export async function reboot(host: Host, actor: string): Promise<void> {
   await host.boot.reboot();
 }
 
-/** Only a measurement: a reboot does not fail for it. */
+/**
+ * When, and how the host was at last: days may have gone by since the image was installed, and guests have left. A reboot does
+ * not fail for it.
+ */
 async function noteReboot(host: Host): Promise<void> {
   const unlock = await host.files.lock(PATHS.lock);
   if (unlock === null) return;
   try {
     const journal = await loadJournal(host);
     if (journal?.phase !== 'armed') return;
+    await takeBaseline(host, journal.id);
     await saveJournal(host, { ...journal, timings: { ...journal.timings, rebooting_at: instant(host.clock) } });
+  } catch (error) {
+    const { code, message } = asQxError(error);
+    host.log.warn('reboot_not_noted', { code, detail: message });
   } finally {
     await unlock();
   }

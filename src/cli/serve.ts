@@ -43,6 +43,7 @@ export async function composeHost(root: string, options: HostOptions): Promise<C
   const { operatorBundles } = await import('../system/bundle.ts');
   const { hostDisk } = await import('../system/disk.ts');
   const { grubBoot } = await import('../system/grub.ts');
+  const { hostHooks } = await import('../system/hooks.ts');
   const { isolatedHttp } = await import('../system/isolated-http.ts');
   const { openrc } = await import('../system/openrc.ts');
   const { hostRanges } = await import('../system/ranges.ts');
@@ -71,6 +72,7 @@ export async function composeHost(root: string, options: HostOptions): Promise<C
     boot: grubBoot(root, runner),
     services: openrc(root, runner),
     process: runner,
+    hooks: hostHooks(root, runner),
     clock,
     random: hostRandom(),
     log,

@@ -13,6 +13,7 @@ import { operatorBundles } from '../../src/system/bundle.ts';
 import { hostDisk } from '../../src/system/disk.ts';
 import { hostFiles } from '../../src/system/files.ts';
 import { grubBoot } from '../../src/system/grub.ts';
+import { hostHooks } from '../../src/system/hooks.ts';
 import { hostProcess } from '../../src/system/process.ts';
 import { hostRanges } from '../../src/system/ranges.ts';
 import { agentKeyring, contentOf, type Site } from './agent-releases.ts';
@@ -166,6 +167,7 @@ export async function openHost({
     machine,
     services: testServices(files),
     process: runner,
+    hooks: hostHooks(root, runner),
     clock,
     random: countingRandom(),
     log,

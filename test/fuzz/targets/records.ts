@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { appendEvent, CHAIN_START, readEvent } from '../../../src/format/audit.ts';
+import { type Baseline, readBaseline } from '../../../src/format/baseline.ts';
 import { writeDocument } from '../../../src/format/document.ts';
 import { EMPTY_HISTORY, type HistoryEntry, readHistory, withEntry } from '../../../src/format/history.ts';
 import { EMPTY_MEMORY, readJournal, readMemory } from '../../../src/format/journal.ts';
@@ -72,6 +73,24 @@ const history: Target = {
   }),
 };
 
+const before: Baseline = {
+  format: 1,
+  id: 'update0000000001',
+  taken_at: '2026-11-10T12:00:00Z',
+  facts: ['service sshd', 'bridge br0', '10-vms: web1'],
+};
+
+const baseline: Target = {
+  name: 'baseline',
+  seeds: { ...TRICKS, valid: writeDocument(before), empty: '' },
+  dictionary: [...DICTIONARY, ...Object.keys(before).map((field) => `"${field}":`)],
+  refusals: /^STATE_(INVALID|TOO_NEW)$/,
+  start: pure((bytes) => {
+    const written = writeDocument(readBaseline(bytes));
+    assert.deepEqual(writeDocument(readBaseline(written)), written);
+  }),
+};
+
 const { line } = appendEvent(CHAIN_START, {
   at: '2026-11-10T12:00:00Z',
   event: 'release_refused',
@@ -97,4 +116,4 @@ const audit: Target = {
   }),
 };
 
-export const records: readonly Target[] = [journal, memory, history, audit];
+export const records: readonly Target[] = [journal, memory, history, baseline, audit];

@@ -1,0 +1,7 @@
+import type { Hooks, Process } from '../ports.ts';
+import { hostPath } from './host-path.ts';
+
+/** Programs of the operator's, of the host below `root`. */
+export const hostHooks = (root: string, runner: Process): Hooks => ({
+  run: (path, options) => runner.run([hostPath(root, path)], options),
+});
