@@ -15,14 +15,25 @@ export async function healthGate(
 ): Promise<Exclude<Health, { verdict: 'waiting' }>> {
   const deadlineMs = host.clock.monotonicMs() + host.config.healthTimeoutMs;
   const rounds: (readonly ProbeResult[])[] = [];
-  const probeService = serviceProbe(host);
+  const ask = prober(host, before);
   for (;;) {
-    const own = Promise.all([probeService(), probeAgent(host), probeTime(host)]);
-    rounds.push([...(await own), ...(await compared(host, before, await vitals(host, signal)))]);
+    rounds.push(await ask(signal));
     const health = judgeHealth(rounds, host.clock.monotonicMs() >= deadlineMs);
     if (health.verdict !== 'waiting') return health;
     await host.clock.sleep(ROUND_MS, signal);
   }
+}
+
+/** Asks every probe once, each time it is called. */
+export function prober(
+  host: Host,
+  before: readonly string[] | null,
+): (signal?: AbortSignal) => Promise<readonly ProbeResult[]> {
+  const probeService = serviceProbe(host);
+  return async (signal) => {
+    const own = await Promise.all([probeService(), probeAgent(host), probeTime(host)]);
+    return [...own, ...(await compared(host, before, await vitals(host, signal)))];
+  };
 }
 
 /** A supervisor calls a service started that dies and comes back all the time: it has to be the same one as last round. */

@@ -2,9 +2,12 @@ import { chmod, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
+import { readAudit } from '../../src/agent/audit.ts';
 import { confirm } from '../../src/agent/confirm.ts';
+import { ordinaryBoot } from '../../src/agent/health.ts';
 import { install } from '../../src/agent/install.ts';
 import { reboot as rebootNow } from '../../src/agent/reboot.ts';
+import { QxError } from '../../src/errors.ts';
 import { readBaseline } from '../../src/format/baseline.ts';
 import { agentBench } from '../support/agent-bench.ts';
 import { openHost, type TestHost } from '../support/agent-host.ts';
@@ -168,6 +171,63 @@ requires({ commands: IMAGE_COMMANDS })('after a reboot the host is held against 
         await rm(at('sys/class/net/br0'), { recursive: true }),
       ]);
       expect(result).toMatchObject({ kind: 'confirmed', warnings: [] });
+    });
+  });
+
+  describe('an ordinary boot', () => {
+    const sick = (next: TestHost) => void Object.assign(next.socket, { answers: false });
+    const booted = async (change: (next: TestHost) => unknown = () => undefined) => {
+      const next = await openHost(host());
+      await change(next);
+      return { next, result: await ordinaryBoot(next, {}) };
+    };
+    const told = async () =>
+      (await readAudit(host().files)).events.map(({ event, fields }) => [event, fields?.stays_up]);
+
+    test('that is healthy is left alone', async () => {
+      const { next, result } = await booted();
+      expect([result, next.machine.reboots]).toEqual([{ kind: 'healthy', warnings: [] }, 0]);
+    });
+
+    test('that is not is ended once; the next one stays up, until one was healthy', async () => {
+      const first = await booted(sick);
+      expect(first.result).toMatchObject({ kind: 'rebooting', failed: [{ name: 'agent' }] });
+      const second = await booted(sick);
+      expect(second.result).toMatchObject({ kind: 'staying_up', reason: 'it was rebooted for this before' });
+      expect(await told()).toEqual([
+        ['boot_unhealthy', null],
+        ['reboot_requested', undefined],
+        ['boot_unhealthy', 'it was rebooted for this before'],
+      ]);
+      await booted();
+      const later = await booted(sick);
+      expect([first, second, later].map(({ next }) => next.machine.reboots)).toEqual([1, 0, 1]);
+    });
+
+    test.each([
+      ['an inhibitor', () => put('run/quantix/inhibit/backup', 'runs until six'), 'runs until six'],
+      [
+        'no open window',
+        (next: TestHost) => {
+          next.grants.reboot = { granted: false, reason: 'no maintenance window is open' };
+        },
+        'no maintenance window is open',
+      ],
+    ])('that is not is not ended against %s', async (_what, change, reason) => {
+      const { next, result } = await booted(async (now) => [sick(now), await change(now)]);
+      expect(result).toMatchObject({ kind: 'staying_up', reason: expect.stringContaining(reason) });
+      expect(next.machine.reboots).toBe(0);
+    });
+
+    test('that is not is not ended when that cannot be noted: it would be for ever', async () => {
+      const next = await openHost(host());
+      sick(next);
+      const writeAtomic: typeof next.files.writeAtomic = (path, ...rest) =>
+        path.includes('unhealthy-boot')
+          ? Promise.reject(new QxError('NO_SPACE', 'full'))
+          : next.files.writeAtomic(path, ...rest);
+      await expect(ordinaryBoot({ ...next, files: { ...next.files, writeAtomic } }, {})).rejects.toThrow('full');
+      expect(next.machine.reboots).toBe(0);
     });
   });
 

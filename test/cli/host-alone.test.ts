@@ -39,6 +39,19 @@ test('a terminal is warned that it shows a secret', async () => {
   expect(stderr).toContain('leave it in no log');
 });
 
+test('a host says how it is, in words and as a document, and what a program in health.d thinks of it', async () => {
+  const { write, run, json } = await alone();
+  await write('etc/limiquantix/health.d/10-pool', '#!/bin/sh\necho degraded >&2; exit 4\n');
+  const { exitCode, stdout } = await run('health');
+  expect(exitCode).toBe(1);
+  expect(stdout).toMatch(/^agent +no +does not answer on its socket$/m);
+  expect(await json('health')).toMatchObject({
+    schema: 'qx-update.health/1',
+    healthy: false,
+    probes: expect.arrayContaining([expect.objectContaining({ name: '10-pool', ok: true, detail: 'switched off' })]),
+  });
+});
+
 test('only root may, on this machine', async () => {
   for (const verb of [['token', 'show'], ['token', 'rotate'], ['log'], ['config', 'check'], ['mark', 'good']]) {
     const { exitCode, stderr } = await runInProcess(verb, { isRoot: false });

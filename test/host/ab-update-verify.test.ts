@@ -81,13 +81,15 @@ requires(hostRequirements)('99-ab-update-verify.start', () => {
       expect(await host.root.read('run/quantix/confirmed')).toBe('trial0001\n');
     });
 
-    test('an ordinary boot runs no gate and clears what a trial left', async () => {
+    test('an ordinary boot clears what a trial left, and asks how the host is without waiting for it', async () => {
       await using host = await trialHost(shell, 0);
       await host.root.write('proc/cmdline', 'quantix.slot=B quantix.env=grubenv\n');
       await host.root.write('run/quantix/trial', 'trial0001\n');
       await host.root.write('run/quantix/confirmed', 'trial0001\n');
+      await host.root.write(own, `#!/bin/sh\nsleep 1\necho "\${0##*/} $*" >"$QX_ROOT/called"\n`, 0o755);
       expect((await host.root.run(verify)).exitCode).toBe(0);
       expect(await host.root.read('called')).toBeNull();
+      await expect.poll(() => host.root.read('called'), { timeout: 10_000 }).toBe('qx-update health --after-boot\n');
       expect(await host.root.read('run/quantix/trial')).toBeNull();
       expect(await host.root.read('run/quantix/confirmed')).toBeNull();
     });

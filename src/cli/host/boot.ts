@@ -2,6 +2,7 @@ import { Argument } from 'commander';
 import type { Host } from '../../agent/host.ts';
 import type { Mark, MarkTarget } from '../../agent/mark.ts';
 import type { SlotInfo } from '../../agent/slots.ts';
+import type { ProbeResult } from '../../core/health.ts';
 import { isRefusal, type Refusal } from '../../core/plan.ts';
 import { EXIT } from '../../errors.ts';
 import { formatBytes, table } from '../render.ts';
@@ -61,11 +62,51 @@ Exit code 0 confirmed, 3 nothing to confirm, 6 while an update runs, 1 not healt
       result(done, `Version ${done.version} on slot ${done.slot} is confirmed.\n`);
       return EXIT.done;
     }
-    const failed = done.failed.map(({ name, detail }) => `  ${name}: ${detail}\n`).join('');
-    result(done, `Version ${done.version} is not healthy; the host reboots into the previous image.\n${failed}`);
+    const end = `Version ${done.version} is not healthy; the host reboots into the previous image.`;
+    result(done, `${end}\n${failures(done.failed)}`);
     return EXIT.other;
   },
 };
+
+export const health: Verb<{ readonly afterBoot?: boolean }> = {
+  name: 'health',
+  summary: 'Ask what the health gate asks: service, agent, clock and the programs in health.d',
+  notes: `Works without the agent, though an agent that does not answer is not healthy. Changes nothing, unless --after-boot is given.
+Exit code 0 healthy, 1 not.`,
+  examples: ['qx-update health', "qx-update health --json | jq '.probes[] | select(.ok | not)'"],
+  arguments: (command) =>
+    command.option(
+      '--after-boot',
+      'as the boot script: until it is healthy or the time is up; then the host is rebooted, once',
+    ),
+  run: async ({ onHost, result, note, interrupted }, { afterBoot = false }) => {
+    const { lookAtHealth, ordinaryBoot } = await import('../../agent/health.ts');
+    const watch = { signal: interrupted() };
+    if (!afterBoot) {
+      const found = await onHost((host) => lookAtHealth(host, watch));
+      result(found, table([['PROBE', 'WELL', ''], ...found.probes.map(probeRow)]));
+      return found.healthy ? EXIT.done : EXIT.other;
+    }
+    const done = await onHost((host) => ordinaryBoot(host, watch));
+    if (done.kind === 'healthy') {
+      for (const { name, detail } of done.warnings) note(`warning: ${name}: ${detail}`);
+      result(done, 'The host is healthy.\n');
+      return EXIT.done;
+    }
+    const end = done.kind === 'rebooting' ? 'it is rebooted' : 'it stays up';
+    result(done, `The host is not healthy; ${end}: ${done.reason}\n${failures(done.failed)}`);
+    return EXIT.other;
+  },
+};
+
+const probeRow = ({ name, ok, fatal, detail }: ProbeResult): readonly string[] => [
+  name,
+  ok ? 'yes' : fatal ? 'no' : 'no (a warning)',
+  detail,
+];
+
+const failures = (failed: readonly ProbeResult[]): string =>
+  failed.map(({ name, detail }) => `  ${name}: ${detail}\n`).join('');
 
 export const mark: Verb = {
   name: 'mark',

@@ -1,5 +1,5 @@
 import { apply, download, install } from './apply.ts';
-import { confirm, mark, rollback, slots } from './boot.ts';
+import { confirm, health, mark, rollback, slots } from './boot.ts';
 import { completion } from './completion.ts';
 import { config } from './config.ts';
 import { events } from './events.ts';
@@ -14,6 +14,6 @@ import type { Verb, VerbGroup } from './verb.ts';
 export const VERBS: Readonly<Record<string, readonly (Verb | VerbGroup)[]>> = {
   Look: [status, check, plan, current, history, events],
   Update: [apply, download, install, cancel, reset, hold, unhold],
-  Boot: [slots, rollback, confirm, mark],
+  Boot: [slots, rollback, confirm, health, mark],
   Host: [reboot, verify, config, token, log, completion],
 };
