@@ -1,6 +1,7 @@
 import { isCode } from '../errors.ts';
 import { BASELINE_PATH, type Baseline, readBaseline } from '../format/baseline.ts';
 import { writeDocument } from '../format/document.ts';
+import { contactNow } from './contact.ts';
 import { type Host, instant } from './host.ts';
 import { vitals } from './vitals.ts';
 
@@ -13,16 +14,17 @@ export async function takeBaseline(host: Host, id: string, signal?: AbortSignal)
   for (const { name, ok, detail } of hooks) {
     if (!ok) host.log.warn('unwell_before_update', { id, name, detail });
   }
-  const baseline: Baseline = { format: 1, id, taken_at: instant(host.clock), facts: [...facts] };
+  const contact = (await contactNow(host)).answered !== null;
+  const baseline: Baseline = { format: 1, id, taken_at: instant(host.clock), facts: [...facts], contact };
   await host.files.writeAtomic(BASELINE_PATH, writeDocument(baseline), 0o600);
 }
 
-/** The facts from before this update; null when they were taken for another one, or cannot be read: nothing is compared then. */
-export async function factsBefore({ files, log }: Host, id: string): Promise<readonly string[] | null> {
+/** Null when it was taken for another update, or cannot be read: nothing is compared then. */
+export async function baselineOf({ files, log }: Host, id: string): Promise<Baseline | null> {
   try {
     const bytes = await files.read(BASELINE_PATH, MAX_BYTES);
     const baseline = bytes === null ? null : readBaseline(bytes);
-    return baseline?.id === id ? baseline.facts : null;
+    return baseline?.id === id ? baseline : null;
   } catch (error) {
     if (!isCode(error, 'STATE_INVALID') && !isCode(error, 'STATE_TOO_NEW')) throw error;
     log.warn('baseline_unreadable', { id, code: error.code, detail: error.message });

@@ -2,7 +2,7 @@ import { markFailed, markGood, type Slot } from '../core/boot.ts';
 import type { ProbeResult } from '../core/health.ts';
 import { type Refusal, refusal } from '../core/plan.ts';
 import type { Journal } from '../format/journal.ts';
-import { factsBefore } from './baseline.ts';
+import { baselineOf } from './baseline.ts';
 import { changeBoot, currentBoot } from './bootenv.ts';
 import { failureOfSelf } from './failed-self.ts';
 import { type Host, PATHS, type Watch } from './host.ts';
@@ -43,7 +43,8 @@ export async function confirm(host: Host, watch: Watch = {}): Promise<Confirmati
 }
 
 async function decide(host: Host, journal: Journal, watch: Watch): Promise<Confirmation> {
-  const health = await healthGate(host, await factsBefore(host, journal.id), watch.signal);
+  const before = await baselineOf(host, journal.id);
+  const health = await healthGate(host, before?.facts ?? null, watch.signal);
   if (health.verdict === 'unhealthy') return giveUp(host, journal, health.failed);
   // Then what answers so well is the agent from before.
   const failure = await failureOfSelf(host, journal);

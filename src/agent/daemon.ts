@@ -1,6 +1,7 @@
 import { isOpen, nextOpeningMs } from '../core/window.ts';
 import { asQxError } from '../errors.ts';
 import type { Agent } from './agent.ts';
+import { contactWatch } from './contact-watch.ts';
 import { loadHold } from './hold.ts';
 import { type Host, PATHS } from './host.ts';
 import { reboot } from './reboot.ts';
@@ -32,6 +33,7 @@ export async function runAgent(host: Host, agent: Agent, signal: AbortSignal): P
   const startedMs = monotonicMs() + STARTED_AFTER_MS;
   // Not before the start is reported: a check may begin an update, whose new agent would inherit an uncounted start.
   let nextCheckMs = startedMs + host.random.unit() * Math.min(FIRST_CHECK_WITHIN_MS, host.config.checkIntervalMs);
+  const watchContact = contactWatch(host);
   let isReported = false;
   while (!signal.aborted) {
     if (!isReported && monotonicMs() >= startedMs) {
@@ -41,6 +43,7 @@ export async function runAgent(host: Host, agent: Agent, signal: AbortSignal): P
       const pauseMs = await quietly(host, 'check', () => look(host, agent, signal));
       nextCheckMs = monotonicMs() + (pauseMs ?? intervalMs(host));
     }
+    await quietly(host, 'contact', watchContact);
     await quietly(host, 'reboot', () => rebootWhenAllowed(host));
     await host.clock.sleep(Math.min(TICK_MS, Math.max(1000, nextCheckMs - monotonicMs())), signal).catch(() => {});
   }

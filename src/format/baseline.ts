@@ -12,6 +12,8 @@ export const Baseline = Type.Object({
   taken_at: Type.String(),
   /** In words that stay the same over a reboot: `service sshd`, `bridge br0`, `default route (IPv4)`, `10-vms: web1`. */
   facts: Type.Array(Type.String()),
+  /** Somebody out there answered. */
+  contact: Type.Boolean(),
 });
 export type Baseline = Static<typeof Baseline>;
 

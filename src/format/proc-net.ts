@@ -4,9 +4,35 @@ const UP = 0x1;
 const REJECT = 0x200;
 
 /** /proc/net/route: interface, destination, gateway, flags, three counters, mask; in hexadecimal. */
-export const hasDefaultRoute4 = (text: string): boolean =>
-  rowsOf(text).some(([, destination, , flags = '', , , , mask]) => {
+const defaultRoutes4 = (text: string): readonly (readonly string[])[] =>
+  rowsOf(text).filter(([, destination, , flags = '', , , , mask]) => {
     return destination === '00000000' && mask === '00000000' && leadsOut(flags);
+  });
+
+export const hasDefaultRoute4 = (text: string): boolean => defaultRoutes4(text).length > 0;
+
+export interface Gateway {
+  /** Of the interface that leads to it. */
+  readonly name: string;
+  readonly address: string;
+}
+
+/** Without those of lines that need none, such as a modem's. */
+export const defaultGateways4 = (text: string): readonly Gateway[] =>
+  defaultRoutes4(text).flatMap(([name = '', , gateway = '']) => {
+    const isOne = /^[0-9A-F]{8}$/.test(gateway) && gateway !== '00000000';
+    return isOne ? [{ name, address: dotted(gateway) }] : [];
+  });
+
+/** The kernel prints the bytes of an address as one number of this machine: backwards. */
+const dotted = (hexadecimal: string): string => [...Uint8Array.fromHex(hexadecimal)].reverse().join('.');
+
+const COMPLETE = 0x2;
+
+/** /proc/net/arp: address, hardware type, flags, hardware address, mask, device. Whoever does not answer any more loses the flag. */
+export const answersArp = (text: string, { name, address }: Gateway): boolean =>
+  rowsOf(text).some(([ip, , flags = '', , , device]) => {
+    return ip === address && device === name && (Number.parseInt(flags, 16) & COMPLETE) !== 0;
   });
 
 /** /proc/net/ipv6_route: destination, prefix length, source, prefix length, gateway, three counters, flags, interface. */

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { hasDefaultRoute4, hasDefaultRoute6 } from '../../src/format/proc-net.ts';
+import { answersArp, defaultGateways4, hasDefaultRoute4, hasDefaultRoute6 } from '../../src/format/proc-net.ts';
 
 const HEAD = 'Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n';
 
@@ -27,4 +27,22 @@ test.each([
   ['nothing', '', false],
 ])('IPv6, %s', (_what, rows, expected) => {
   expect(hasDefaultRoute6(rows)).toBe(expected);
+});
+
+test('the gateway is the one that the route names, in the order in which people write it', () => {
+  const rows =
+    'br0\t00000000\t0102A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\nppp0\t00000000\t00000000\t0001\t0\t0\t0\t00000000\t0\t0\t0\n';
+  expect(defaultGateways4(HEAD + rows)).toEqual([{ name: 'br0', address: '192.168.2.1' }]);
+});
+
+test.each([
+  ['answers', '192.168.2.1      0x1         0x2         52:55:0a:00:02:02     *        br0', true],
+  ['is written down by hand', '192.168.2.1      0x1         0x6         52:55:0a:00:02:02     *        br0', true],
+  ['does not answer', '192.168.2.1      0x1         0x0         00:00:00:00:00:00     *        br0', false],
+  ['is on another line', '192.168.2.1      0x1         0x2         52:55:0a:00:02:02     *        eth1', false],
+  ['is another one', '192.168.2.11     0x1         0x2         52:55:0a:00:02:02     *        br0', false],
+  ['was never asked', '', false],
+])('a gateway that %s', (_what, row, expected) => {
+  const table = `IP address       HW type     Flags       HW address            Mask     Device\n${row}\n`;
+  expect(answersArp(table, { name: 'br0', address: '192.168.2.1' })).toBe(expected);
 });

@@ -78,6 +78,7 @@ const before: Baseline = {
   id: 'update0000000001',
   taken_at: '2026-11-10T12:00:00Z',
   facts: ['service sshd', 'bridge br0', '10-vms: web1'],
+  contact: true,
 };
 
 const baseline: Target = {

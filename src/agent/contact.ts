@@ -1,0 +1,52 @@
+import type { Contact } from '../core/contact.ts';
+import { BUNDLE_URL } from '../delivery/offline.ts';
+import { discard, sourceOf } from '../delivery/source.ts';
+import { isCode } from '../errors.ts';
+import { answersArp, defaultGateways4 } from '../format/proc-net.ts';
+import type { Host } from './host.ts';
+
+/** Whether anybody out there answers this host. */
+
+const LIMITS = {
+  maxBytes: 64 << 10,
+  connectTimeoutMs: 5_000,
+  headersTimeoutMs: 5_000,
+  minBytesPerWindow: 1,
+  windowMs: 5_000,
+};
+const MAX_TABLE_BYTES = 4 << 20;
+
+export async function contactNow(host: Host): Promise<Contact> {
+  // In this order: what is sent to a server makes the kernel ask for the gateway.
+  if (await serverAnswers(host)) return { answered: 'server', hasCarrier: true };
+  const gateways = defaultGateways4(await tableOf(host, 'route'));
+  const arp = await tableOf(host, 'arp');
+  if (gateways.some((gateway) => answersArp(arp, gateway))) return { answered: 'gateway', hasCarrier: true };
+  const carriers = await Promise.all(gateways.map(({ name }) => hasCarrier(host, name)));
+  return { answered: null, hasCarrier: gateways.length === 0 || carriers.includes(true) };
+}
+
+/** Any answer is one: a server that is not well is reached all the same. */
+async function serverAnswers({ http, config }: Host): Promise<boolean> {
+  // The bundle that stands in for the server is on this host.
+  if (config.serverUrl === BUNDLE_URL) return false;
+  for (const base of sourceOf(config).bases) {
+    try {
+      await discard(await http.get(`${base}/health`, { limits: LIMITS }));
+      return true;
+    } catch (error) {
+      if (!isCode(error, 'SERVER_UNREACHABLE')) throw error;
+    }
+  }
+  return false;
+}
+
+async function tableOf({ files }: Host, name: string): Promise<string> {
+  return new TextDecoder().decode((await files.read(`/proc/net/${name}`, MAX_TABLE_BYTES)) ?? new Uint8Array());
+}
+
+async function hasCarrier({ files }: Host, name: string): Promise<boolean> {
+  // An interface that is down refuses to say.
+  const bytes = await files.read(`/sys/class/net/${name}/carrier`, 16).catch(() => null);
+  return bytes === null || new TextDecoder().decode(bytes).trim() !== '0';
+}
