@@ -1,4 +1,4 @@
-import { lstat, mkdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import { lstat, mkdir, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { readAudit } from '../../src/agent/audit.ts';
@@ -100,7 +100,9 @@ requires({ commands: IMAGE_COMMANDS })('on one machine', () => {
       ['quantix/limiquantix/history.json', 'file', null],
       ['data/versions/qx-console.version', 'file', null],
       ['data/bin/qx-console', 'file', 'PATH_NOT_ALLOWED'],
-      ['data/backups/qx-console', 'folder', null],
+      ['data/updates/backup', 'folder', 'IO'],
+      ['data/updates/backup/qx-console', 'folder', 'IO'],
+      ['data/updates/backup/qx-console/.unfinished', 'folder', null],
       ['run/quantix/update.lock', 'file', 'IO'],
     ])('T32 at %s (a %s)', async (path, kind, code) => {
       const host = await bench.host([await consoleOnly()]);
@@ -109,12 +111,14 @@ requires({ commands: IMAGE_COMMANDS })('on one machine', () => {
       await writeFile(join(victim, 'precious'), 'precious');
       const at = join(host.root, path);
       await mkdir(dirname(at), { recursive: true });
-      if (path.startsWith('data/updates')) await mkdir(join(host.root, 'data/updates'), { recursive: true });
       await rm(at, { force: true });
       await symlink(kind === 'folder' ? victim : join(victim, 'precious'), at);
       const outcome = await codeOf(() => install(host, {}, {}));
       const { events, verdict } = await readAudit(host.files);
       expect([outcome, await readFile(join(victim, 'precious'), 'utf8')]).toEqual([code, 'precious']);
+      expect(await readdir(victim)).toEqual(['precious']);
+      const installed = path === 'data/bin/qx-console' ? 'torn' : '1.0.0';
+      expect((await installedBytes(host.root))['qx-console']).toBe(code === null ? '2.0.0' : installed);
       expect(verdict.ok).toBe(true);
       expect(events.filter((event) => event.code !== undefined).map((event) => event.code)).toEqual(
         code === null ? [] : [code],

@@ -89,6 +89,8 @@ async function backUpFile(entry: ComponentEntry, { files, clock, paths }: Compon
   const folder = paths.backupsOf(entry.name);
   const unfinished = `${folder}/.unfinished`;
   const file = posix.basename(path);
+  // Each by itself: a symlink above the last folder would be followed, and leave the backup with whoever planted it.
+  for (const each of [posix.dirname(folder), folder]) await files.makeDirectory(each);
   await files.remove(unfinished);
   await files.makeDirectory(unfinished, 0o700);
   await files.duplicate(path, `${unfinished}/${file}`);
