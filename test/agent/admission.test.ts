@@ -1,8 +1,13 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { createAdmission } from '../../src/agent/admission.ts';
+import { auditRefusals } from '../../src/agent/audit-access.ts';
+import { QxError } from '../../src/errors.ts';
 import type { Who } from '../../src/format/route.ts';
+import type { AuditRecord } from '../../src/ports/audit.ts';
 import type { Caller } from '../../src/ports/serving.ts';
-import { recordedLog } from '../support/fakes.ts';
+import { fakeClock, recordedLog } from '../support/fakes.ts';
 
 const TOKEN = 'a-token-that-is-long-enough-for-the-agent';
 const ADMIN = { fingerprint256: 'AA:BB', subject: 'CN=admin' };
@@ -65,6 +70,32 @@ test('T37 of a hundred guesses that are sent at once, no more are looked at than
   expect(guesses.filter((code) => code === 'TOKEN_REFUSED')).toHaveLength(6);
   expect(guesses.filter((code) => code === 'TOO_MANY_ATTEMPTS')).toHaveLength(94);
   expect(log.lines).toHaveLength(6);
+});
+
+test('T37 of ten thousand refusals in a minute sixty are kept one by one, and then how many more there were', () => {
+  const time = { nowMs: 0 };
+  const kept: AuditRecord[] = [];
+  const clock = { ...fakeClock(), monotonicMs: () => time.nowMs };
+  const note = auditRefusals({ record: async (event) => void kept.push(event) }, clock);
+  const refused = {
+    error: new QxError('TOKEN_REFUSED', "this is not the host's API token"),
+    caller: { via: 'tcp', address: '192.0.2.1' },
+    route: 'apply',
+    isAnswer: false,
+  } as const;
+  for (let i = 0; i < 10_000; i++) note(refused);
+  expect(kept).toHaveLength(60);
+  expect(kept[0]).toMatchObject({ event: 'request_refused', code: 'TOKEN_REFUSED', actor: '192.0.2.1' });
+  time.nowMs = 60_000;
+  note(refused);
+  expect(kept.slice(60)).toMatchObject([{ fields: { dropped: 9940 } }, { code: 'TOKEN_REFUSED' }]);
+});
+
+test.each(['agent', 'server'])('T37 the %s compares hashes of tokens, in constant time', async (program) => {
+  const source = await readFile(join(import.meta.dirname, '../../src', program, 'admission.ts'), 'utf8');
+  expect(source).toMatch(/const digest = \(.*\): Buffer => createHash\('sha256'\)/);
+  expect(source.match(/timingSafeEqual\(digest\(/g)).toHaveLength(1);
+  expect(source).not.toMatch(/[=!]==? (?:right|token)\b/);
 });
 
 test('who has to wait does not make the agent read the token', async () => {

@@ -2,7 +2,11 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { connect } from 'node:tls';
 import { expect, test } from 'vitest';
+import { readAudit } from '../../src/agent/audit.ts';
+import { rotateToken } from '../../src/agent/token.ts';
+import { hostFiles } from '../../src/system/files.ts';
 import { hostFolder, startAgent } from '../support/agent.ts';
+import { snapshot } from '../support/agent-machine.ts';
 import { curl } from '../support/update-server.ts';
 
 /** A page in the administrator's browser can make it send requests here, under any name that leads to this host. */
@@ -15,6 +19,57 @@ async function open() {
   const statusOf = async (...args: readonly string[]) => (await curl('-k', ...args)).status;
   return { host, agent, token, base, statusOf, api: `${base}/api/v1/updates` };
 }
+
+const EVIL = ['-H', 'Origin: https://evil.example'];
+const apply = (...args: readonly string[]) => ['-X', 'POST', ...args, '/apply'];
+const preflight = ['-X', 'OPTIONS', ...EVIL, '-H', 'Access-Control-Request-Method: POST', '/apply'];
+const absolute = ['--request-target', 'https://evil.example/api/v1/updates/apply'];
+
+/** What is asked, with the token of this host or the one before it; each is an order that must come to nothing. */
+const CASES: readonly [string, number, string, (shows: { right: string[]; old: string[] }) => readonly string[]][] = [
+  ['no credential', 401, 'TOKEN_REQUIRED', () => apply()],
+  ['a wrong one', 401, 'TOKEN_REFUSED', () => apply('-H', 'Authorization: Bearer wrong')],
+  ['one that was replaced', 401, 'TOKEN_REFUSED', ({ old }) => apply(...old)],
+  ['the token in the address', 401, 'TOKEN_REFUSED', () => ['-X', 'POST', '/apply?token=TOKEN']],
+  ['GET for an order', 405, 'METHOD_NOT_ALLOWED', ({ right }) => [...right, '/apply']],
+  ['a preflight of a foreign page', 405, 'METHOD_NOT_ALLOWED', () => preflight],
+  ['a form of a foreign page', 403, 'FORBIDDEN', ({ right }) => apply(...right, ...EVIL, '-d', 'a=b')],
+  ['a form without an origin', 401, 'TOKEN_REQUIRED', () => apply('-d', 'a=b')],
+  [
+    'a form in plain text, with the token',
+    415,
+    'MEDIA_TYPE_UNSUPPORTED',
+    ({ right }) => apply(...right, '-H', 'Content-Type: text/plain', '-d', '{}'),
+  ],
+  ['a foreign origin', 403, 'FORBIDDEN', ({ right }) => apply(...right, ...EVIL)],
+  ['an origin of nowhere', 403, 'FORBIDDEN', ({ right }) => apply(...right, '-H', 'Origin: null')],
+  ['a foreign Host', 403, 'FORBIDDEN', ({ right }) => apply(...right, '-H', 'Host: evil.example')],
+  ['a Host that leads here', 403, 'FORBIDDEN', ({ right }) => apply(...right, '-H', 'Host: 127.0.0.1.nip.io')],
+  ['two Hosts', 403, 'FORBIDDEN', ({ right }) => apply(...right, '-H', 'X: y\r\nHost: evil.example')],
+  ['a target of another host', 403, 'FORBIDDEN', ({ right }) => apply(...right, ...absolute)],
+];
+
+test('T35 each order of a stranger has its code and one event, and changes nothing', async () => {
+  const { host, token, api } = await open();
+  const bearer = (secret: string): string[] => ['-H', `Authorization: Bearer ${secret}`];
+  const shows = { old: bearer(token), right: bearer(await rotateToken(hostFiles(host.path))) };
+  const before = await snapshot(host.path);
+  const refusals = async () => (await readAudit(hostFiles(host.path))).events.filter(({ code }) => code !== undefined);
+  const expected: string[] = [];
+  for (const [what, status, code, order] of CASES) {
+    const args = [...order(shows)];
+    const path = (args.pop() ?? '').replace('TOKEN', shows.right[1]?.split(' ').at(-1) ?? '');
+    const answer = await curl('-k', ...args, `${api}${path}`);
+    expect([what, answer.status, JSON.parse(answer.text).code]).toEqual([what, status, code]);
+    expect(Object.keys(answer.headers).filter((name) => name.startsWith('access-control'))).toEqual([]);
+    expected.push(code);
+    await expect.poll(async () => (await refusals()).length).toBe(expected.length);
+  }
+  expect((await refusals()).map(({ event, code, actor }) => [event, code, actor])).toEqual(
+    expected.map((code) => ['request_refused', code, '127.0.0.1']),
+  );
+  expect(await snapshot(host.path)).toEqual(before);
+});
 
 test('defect 1: requests under foreign names and from foreign pages are refused', async () => {
   const { base, api, token, statusOf } = await open();

@@ -1,5 +1,6 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import { check } from '../../src/agent/check.ts';
+import type { TrustedKey } from '../../src/format/keyring.ts';
 import { agentBench } from '../support/agent-bench.ts';
 import { memoryOf } from '../support/agent-machine.ts';
 import type { Release } from '../support/agent-releases.ts';
@@ -68,9 +69,15 @@ requires({ commands: IMAGE_COMMANDS })('an envelope', () => {
       ['constructor', 'KEY_UNKNOWN'],
     ])('T03 key_id %j', async (key_id, code) => attacked({ key_id }, code));
 
-    test("T03 another product's key", async () => {
+    test.each<[string, Partial<TrustedKey>]>([
+      ["T03 another product's key", { products: ['quantix-vdc'] }],
+      [
+        "T11 another channel's key: a signature counts for what its key was given, and for nothing else",
+        { channels: ['stable'] },
+      ],
+    ])('%s', async (_name, rights) => {
       const host = await bench.host([release()]);
-      const keyring = keyringOf([trusted(await testKey('release'), { products: ['quantix-vdc'] })]);
+      const keyring = keyringOf([trusted(await testKey('release'), rights)]);
       await expectUntrusted({ ...host, keyring }, 'KEY_NOT_ALLOWED');
     });
 

@@ -1,13 +1,16 @@
+import { readFile } from 'node:fs/promises';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { check } from '../../src/agent/check.ts';
 import { hostKeyring } from '../../src/agent/keyring.ts';
+import type { Manifest } from '../../src/format/manifest.ts';
 import { agentBench } from '../support/agent-bench.ts';
 import type { TestHost } from '../support/agent-host.ts';
+import { memoryOf } from '../support/agent-machine.ts';
 import type { Release } from '../support/agent-releases.ts';
 import { codeOf, enveloped, expectUntrusted } from '../support/attacks.ts';
 import { bytesOf, refusal, textOf } from '../support/documents.ts';
 import { IMAGE_COMMANDS } from '../support/images.ts';
-import { keyringOf, testKey, trusted } from '../support/keys.ts';
+import { artifactOf, keyringOf, testKey, trusted } from '../support/keys.ts';
 import { requires } from '../support/requires.ts';
 
 /** What stands inside of `manifest`, and what stands around it, changed after it was signed. */
@@ -21,6 +24,8 @@ const SMALL_ORDER = [
   ['the identity, not canonical', `ee${'ff'.repeat(30)}7f`],
 ] as const;
 
+const X86 = { settings: ['compatible: [x86-64]'] };
+
 const ORDER = 2n ** 252n + 27742317777372353535851937790883648493n;
 
 requires({ commands: IMAGE_COMMANDS })('a manifest', () => {
@@ -28,9 +33,21 @@ requires({ commands: IMAGE_COMMANDS })('a manifest', () => {
   const made = {} as { release: Release; host: TestHost };
   beforeAll(async () => {
     const fields = {
-      'qx-console': { dependencies: [{ name: 'host-ui', min_version: '1.0.0' }], permissions: '0755' },
+      'qx-console': {
+        dependencies: [{ name: 'host-ui', min_version: '1.0.0' }],
+        permissions: '0755',
+        backup_before_update: true,
+        unpacked_size_bytes: 1 << 20,
+      },
     };
-    const manifest = {
+    const image = bench.image('2.0.0');
+    const manifest: Partial<Manifest> = {
+      full_image: {
+        ...artifactOf('system.squashfs', await readFile(image.path)),
+        requires_reboot: true,
+        target_slot: 'auto',
+        chunks: artifactOf('chunks.bin', bytesOf('chunks')),
+      },
       sequence: 7,
       expires_at: '2027-01-01T00:00:00Z',
       min_version: '0.9.0',
@@ -38,11 +55,12 @@ requires({ commands: IMAGE_COMMANDS })('a manifest', () => {
       release_notes: 'notes',
       requires_db_migration: false,
       critical: ['sequence'],
+      compatible: ['x86-64'],
     };
-    const options = { components: { 'qx-console': '2.0.0' }, fields, image: bench.image('2.0.0'), manifest };
+    const options = { components: { 'qx-console': '2.0.0' }, fields, image, manifest };
     made.release = await bench.release('2.0.0', options);
     // One host for all of them: it stays what it was.
-    made.host = await bench.host();
+    made.host = await bench.host([], X86);
   });
   const withText = (edit: (manifest: string) => string): Release => {
     const { manifest, ...rest } = JSON.parse(textOf(made.release.envelope)) as { manifest: object };
@@ -52,6 +70,7 @@ requires({ commands: IMAGE_COMMANDS })('a manifest', () => {
   const attacked = async (release: Release, code: string) => {
     made.host.site.publish(release);
     await expectUntrusted(made.host, code);
+    expect(await memoryOf(made.host.root)).toBeNull();
   };
 
   describe('T06 keys of small order', () => {
@@ -82,12 +101,14 @@ requires({ commands: IMAGE_COMMANDS })('a manifest', () => {
   describe('T07 one flipped bit', () => {
     const LEAVES = [
       ...['product', 'version', 'channel', 'release_date', 'update_type', 'min_version', 'release_notes', 'sequence'],
-      ...['expires_at', 'min_rollback_version', 'requires_db_migration', 'critical/0'],
+      ...['expires_at', 'min_rollback_version', 'requires_db_migration', 'critical/0', 'compatible/0'],
       ...['name', 'version', 'artifact', 'sha256', 'size_bytes', 'install_path', 'restart_service', 'kind'].map(
         (field) => `components/0/${field}`,
       ),
       ...['permissions', 'dependencies/0/name', 'dependencies/0/min_version'].map((field) => `components/0/${field}`),
-      ...['artifact', 'sha256', 'size_bytes', 'requires_reboot'].map((field) => `full_image/${field}`),
+      ...['backup_before_update', 'unpacked_size_bytes'].map((field) => `components/0/${field}`),
+      ...['artifact', 'sha256', 'size_bytes', 'requires_reboot', 'target_slot'].map((field) => `full_image/${field}`),
+      ...['artifact', 'sha256', 'size_bytes'].map((field) => `full_image/chunks/${field}`),
     ];
 
     test('T07 the release has no other leaf', () => {
@@ -114,7 +135,7 @@ requires({ commands: IMAGE_COMMANDS })('a manifest', () => {
       ],
       ['escapes', (text) => text.replaceAll('q', '\\u0071')],
     ])('T08 %s: the same canonical form, hence the same release', async (_name, edit) => {
-      const host = await bench.host([withText(edit)]);
+      const host = await bench.host([withText(edit)], X86);
       expect(await codeOf(() => check(host, {}, { known: null }))).toBeNull();
     });
 
@@ -150,7 +171,7 @@ requires({ commands: IMAGE_COMMANDS })('a manifest', () => {
     test.each(['1970-01-01T00:00:00Z', '2099-12-31T23:59:59Z'])(
       'T09 signed_at moved to %s changes no decision: neither what is taken nor what has expired',
       async (signed_at) => {
-        const host = await bench.host([enveloped(made.release, { signed_at })]);
+        const host = await bench.host([enveloped(made.release, { signed_at })], X86);
         expect(await codeOf(() => check(host, {}, { known: null }))).toBeNull();
         host.clock.advance(365 * 86_400_000);
         expect(await codeOf(() => check(host, {}, { known: null }))).toBe('EXPIRED');

@@ -2,11 +2,13 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { check } from '../../src/agent/check.ts';
+import { confirm } from '../../src/agent/confirm.ts';
 import { install } from '../../src/agent/install.ts';
+import { rollback } from '../../src/agent/rollback.ts';
 import type { Manifest } from '../../src/format/manifest.ts';
 import { agentBench } from '../support/agent-bench.ts';
 import { openHost, steppedClock, type TestHost } from '../support/agent-host.ts';
-import { installedBytes, memoryOf } from '../support/agent-machine.ts';
+import { installedBytes, memoryOf, rebootInto, snapshot } from '../support/agent-machine.ts';
 import { memorySite, type Release } from '../support/agent-releases.ts';
 import { agentSocket } from '../support/agent-socket.ts';
 import { codeOf, expectGivenUp, expectRefusal, expectUntrusted, resigned } from '../support/attacks.ts';
@@ -23,13 +25,15 @@ requires({ commands: IMAGE_COMMANDS })('a release that somebody did sign', () =>
   const release = (version: string, manifest: Partial<Manifest> = {}) =>
     bench.release(version, { components: componentsOf(version), manifest });
 
-  test.each<[string, Partial<Manifest>, string]>([
+  test.each<[string, Partial<Manifest>, string, string?]>([
     ['of product quantix-vdc at the address of quantix-os', { product: 'quantix-vdc' }, 'WRONG_PRODUCT'],
     ['of channel beta served for dev', { channel: 'beta' }, 'WRONG_CHANNEL'],
     ['of channel stable served for dev', { channel: 'stable' }, 'WRONG_CHANNEL'],
+    ['of channel beta served for stable', { channel: 'beta' }, 'WRONG_CHANNEL', 'channel: stable'],
     ['for other hardware', { compatible: ['another-board'] }, 'NOT_COMPATIBLE'],
-  ])('T10 %s', async (_name, manifest, code) =>
-    expectUntrusted(await bench.host([await release('2.0.0', manifest)]), code),
+    ['for another architecture', { compatible: ['arm64'] }, 'NOT_COMPATIBLE', 'compatible: [x86-64]'],
+  ])('T10 %s', async (_name, manifest, code, setting = 'channel: dev') =>
+    expectUntrusted(await bench.host([await release('2.0.0', manifest)], { settings: [setting] }), code),
   );
 
   test('T10 for nodes of another rollout group: the fleet does not grant it', async () => {
@@ -64,6 +68,19 @@ requires({ commands: IMAGE_COMMANDS })('a release that somebody did sign', () =>
       await expectRefusal(host, 'DOWNGRADE', () => install(host, { version: '2.3.0' }, {}));
       expect(await installedBytes(host.root)).toEqual(componentsOf('2.4.0'));
     };
+
+    test('T12 after a reboot into the system that it brought', async () => {
+      const whole = { components: componentsOf('2.0.0'), image: bench.image('2.0.0'), manifest: { sequence: 24 } };
+      const host = await bench.host([await bench.release('2.0.0', whole)]);
+      expect(await codeOf(() => install(host, {}, {}))).toBeNull();
+      await rebootInto(host.root, bench.known());
+      expect(await confirm(host)).toMatchObject({ kind: 'confirmed' });
+      const older = memorySite(await release('1.9.0', { sequence: 23 }));
+      const after = await openHost({ root: host.root, site: older });
+      await expectRefusal(after, 'SEQUENCE_REPLAYED', () => check(after, {}, { known: null }));
+      await expectRefusal(after, 'SEQUENCE_REPLAYED', () => install(after, {}, {}));
+      await expectRefusal(after, 'DOWNGRADE', () => install(after, { version: '1.9.0' }, {}));
+    });
 
     test('T12 after the agent was started again', async () => expectReplay(await again(await upTo24())));
 
@@ -132,13 +149,32 @@ requires({ commands: IMAGE_COMMANDS })('a release that somebody did sign', () =>
       await expectRefusal(host, 'BELOW_FLOOR', applied);
     });
 
-    test('T13 to the version before the one before, and to one that was never here', async () => {
+    const upTo20 = async (): Promise<TestHost> => {
       const host = await bench.host([await release('1.5.0')]);
       await install(host, {}, {});
       host.site.publish(await release('2.0.0'));
       await install(host, {}, {});
+      return host;
+    };
+
+    test('T13 one release back is taken, and the one before that is nothing to go back to, over REST as by the program', async () => {
+      const host = await upTo20();
+      const { ask } = await agentSocket(host);
+      expect(await ask('POST', 'rollback', {})).toMatchObject({ status: 200 });
+      expect(await installedBytes(host.root)).toEqual(componentsOf('1.5.0'));
+      const before = await snapshot(host.root);
+      const again = await ask('POST', 'rollback', {});
+      expect([again.status, again.json.code]).toEqual([409, 'NOTHING_TO_ROLL_BACK']);
+      expect(await rollback(host, 'once more')).toMatchObject({ kind: 'refusal', code: 'NOTHING_TO_ROLL_BACK' });
+      expect(await snapshot(host.root)).toEqual(before);
+    });
+
+    test('T13 to the version before the one before, and to one that was never here', async () => {
+      const host = await upTo20();
       await expectRefusal(host, 'DOWNGRADE', () => install(host, { version: '1.5.0' }, {}));
+      const before = await snapshot(host.root);
       expect(await codeOf(() => install(host, { version: '0.7.0', allowDowngrade: true }, {}))).toBe('NO_RELEASE');
+      expect(await snapshot(host.root)).toEqual(before);
       const user = { ...host, isRoot: false };
       const lower = () => install(user, { version: '1.5.0', allowDowngrade: true }, {});
       await expectRefusal(host, 'DOWNGRADE_NEEDS_ROOT', lower);

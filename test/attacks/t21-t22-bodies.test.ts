@@ -8,7 +8,7 @@ import { download } from '../../src/agent/download.ts';
 import { install } from '../../src/agent/install.ts';
 import { agentBench } from '../support/agent-bench.ts';
 import type { Release } from '../support/agent-releases.ts';
-import { codeOf, expectGivenUp, expectRefusal, expectUntrusted } from '../support/attacks.ts';
+import { codeOf, expectGivenUp, expectRefusal, expectUntrusted, memoryGrowth } from '../support/attacks.ts';
 import { type Answer, drip, endless, rangeStart, serve, silence } from '../support/bad-server.ts';
 import { type Attacked, attackedHost, largeArchive, releaseOf } from '../support/hostile-site.ts';
 import { IMAGE_COMMANDS } from '../support/images.ts';
@@ -68,7 +68,7 @@ requires({ commands: IMAGE_COMMANDS })('a body', () => {
       ],
     ])('T21 %s', async (_name, answer, code) => {
       const attacked = await attackedHost(bench, made.release, { envelope: answer() });
-      await expectUntrusted(attacked.host, code);
+      expect(await memoryGrowth(() => expectUntrusted(attacked.host, code))).toBeLessThan(128 << 20);
       // Three journeys with four attempts each, and sockets buffer some.
       expect(attacked.server.sentBytes()).toBeLessThan(64 << 20);
       if (code === 'RESPONSE_TOO_LARGE') await expectClosed(attacked);
@@ -97,7 +97,7 @@ requires({ commands: IMAGE_COMMANDS })('a body', () => {
       ],
     ])('T21 %s', async (_name, answer, code) => {
       const attacked = await attackedHost(bench, made.release, { artifact: [answer()] });
-      await expectGivenUp(attacked.host, code);
+      expect(await memoryGrowth(() => expectGivenUp(attacked.host, code))).toBeLessThan(128 << 20);
       expect(await partBytes(attacked)).toBeLessThanOrEqual(made.archive.length);
       if (code === 'RESPONSE_TOO_LARGE') await expectClosed(attacked);
       // Fetched ahead of time nothing is begun, and it is refused all the same.

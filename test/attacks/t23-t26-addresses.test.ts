@@ -2,7 +2,6 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { readAudit } from '../../src/agent/audit.ts';
 import { install } from '../../src/agent/install.ts';
 import { agentBench } from '../support/agent-bench.ts';
-import { installedBytes } from '../support/agent-machine.ts';
 import type { Release } from '../support/agent-releases.ts';
 import { codeOf, expectGivenUp, expectUntrusted, resigned } from '../support/attacks.ts';
 import { type Answer, badServer, cutAfter, rawServer, serve, serveWhole, status } from '../support/bad-server.ts';
@@ -68,17 +67,14 @@ requires({ commands: IMAGE_COMMANDS })('a server', () => {
       await expectInstalled(attacked);
     });
 
-    test.each<[string, () => Answer]>([
-      ['poisoned ranges', () => range(100_000, () => made.other.subarray(100_000))],
-      ['nothing but 500', () => status(500)],
-      ['nothing but cut lines', () => cutAfter(made.archive, 100, '"new"')],
-    ])('T23 %s for ever come to an end', async (_name, answer) => {
+    test.each<[string, () => Answer, string]>([
+      ['poisoned ranges', () => range(100_000, () => made.other.subarray(100_000)), 'SERVER_ERROR'],
+      ['nothing but 500', () => status(500), 'SERVER_ERROR'],
+      ['nothing but cut lines', () => cutAfter(made.archive, 100, '"new"'), 'SERVER_UNREACHABLE'],
+    ])('T23 %s for ever come to an end', async (_name, answer, code) => {
       const { host, server } = await lying(cut(), answer());
-      const code = await codeOf(() => install(host, {}, {}));
-      expect(['HASH_MISMATCH', 'SERVER_ERROR', 'SERVER_UNREACHABLE']).toContain(code);
-      expect(await refusals({ host, server })).toEqual([code]);
+      await expectGivenUp(host, code);
       expect(server.requests.length).toBeLessThanOrEqual(16);
-      expect((await installedBytes(host.root))['qx-console']).toBe('1.0.0');
     });
   });
 
@@ -94,6 +90,7 @@ requires({ commands: IMAGE_COMMANDS })('a server', () => {
       ['of 63 characters', (sha256) => sha256.slice(1)],
       ['missing', () => undefined],
       ['an md5', () => 'd41d8cd98f00b204e9800998ecf8427e'],
+      ['a sha1', () => 'da39a3ee5e6b4b0d3255bfef95601890afd80709'],
     ])('T24 a signed hash that is %s', async (_name, spoil) => {
       const [component] = made.release.manifest.components;
       const { sha256, ...rest } = { sha256: '', ...component };
@@ -141,17 +138,16 @@ requires({ commands: IMAGE_COMMANDS })('a server', () => {
     });
 
     test.each([
-      ['a bare CR', 'http://127.0.0.1:1/\rX-Evil: 1'],
-      ['a second line', 'http://127.0.0.1:1/\r\n X-Evil: 1'],
-    ])('T25 with %s in Location', async (_name, location) => {
+      ['a bare CR', 'http://127.0.0.1:1/\rX-Evil: 1', 'SERVER_UNREACHABLE'],
+      ['a second line', 'http://127.0.0.1:1/\r\n X-Evil: 1', 'SERVER_UNREACHABLE'],
+      ['a header behind it', 'http://127.0.0.1:1/\r\nX-Evil: 1', 'REDIRECT_REFUSED'],
+    ])('T25 with %s in Location', async (_name, location, code) => {
       const tried = connections();
       const server = await rawServer((socket) => {
         socket.end(`HTTP/1.1 302 Found\r\nLocation: ${location}\r\nContent-Length: 0\r\n\r\n`);
       });
       const host = await bench.host([], { settings: [`server_url: ${server.url}`] });
-      const code = await codeOf(() => install({ ...host, http: realHttp() }, {}, {}));
-      expect(['REDIRECT_REFUSED', 'SERVER_UNREACHABLE']).toContain(code);
-      expect((await readAudit(host.files)).events.map((event) => event.code)).toEqual([code]);
+      await expectUntrusted({ ...host, http: realHttp() }, code);
       expect(new Set(tried)).toEqual(new Set([new URL(server.url).host]));
     });
   });

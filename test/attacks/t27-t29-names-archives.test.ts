@@ -7,18 +7,22 @@ import type { TestHost } from '../support/agent-host.ts';
 import { memorySite, type Release } from '../support/agent-releases.ts';
 import { agentSocket } from '../support/agent-socket.ts';
 import { zst } from '../support/archive-yard.ts';
-import { codeOf, expectGivenUp, expectRefusal, expectUntrusted, resigned } from '../support/attacks.ts';
+import {
+  codeOf,
+  EVIL_NAMES,
+  enveloped,
+  expectGivenUp,
+  expectRefusal,
+  expectUntrusted,
+  memoryGrowth,
+  resigned,
+} from '../support/attacks.ts';
 import { releaseOf } from '../support/hostile-site.ts';
 import { IMAGE_COMMANDS } from '../support/images.ts';
 import { requires } from '../support/requires.ts';
 import { END, type Lie, member, pax, tar } from '../support/tar-maker.ts';
 
 /** Names and archives that somebody signed, and that no host may follow to where they lead. */
-
-const NAMES = [
-  ...['..', 'a/../b', '/abs', 'a%2f..%2f', 'a\0b', 'CON', '-rf', '.hidden', 'a\nb', ''],
-  ...['a\u202eb', 'a\u200bb', '\u0430bc', 'a'.repeat(256)],
-];
 
 requires({ commands: IMAGE_COMMANDS })('a host that is given', () => {
   const bench = agentBench();
@@ -29,11 +33,13 @@ requires({ commands: IMAGE_COMMANDS })('a host that is given', () => {
   });
 
   describe('T27 names', () => {
-    test.each(NAMES)('T27 %j in a manifest', async (name) => {
+    test.each(EVIL_NAMES)('T27 %j in a manifest', async (name) => {
       const [component] = made.release.manifest.components;
       const fields = [
         { components: [{ ...component, artifact: name }] },
-        ...(name === 'CON' ? [] : [{ version: name }, { components: [{ ...component, name }] }]),
+        { version: name },
+        // Of these no file is named: a component may be called CON, and a product is only compared.
+        ...(name === 'CON' ? [] : [{ product: name }, { components: [{ ...component, name }] }]),
       ];
       for (const changed of fields) {
         made.host.site.publish(await resigned(made.release, changed));
@@ -41,21 +47,32 @@ requires({ commands: IMAGE_COMMANDS })('a host that is given', () => {
       }
     });
 
-    test.each(NAMES.filter((name) => name !== 'CON'))('T27 %j in an order over the REST interface', async (name) => {
-      const { ask } = await agentSocket(made.host);
-      for (const body of [{ version: name }, { components: [name] }]) {
-        const asked = async () => ({ kind: 'refusal', code: (await ask('POST', 'apply', body)).json.code });
-        const event = await expectRefusal(made.host, 'BAD_REQUEST', asked);
-        expect(event).toMatchObject({ event: 'request_refused', actor: 'root on the socket' });
-      }
-    });
+    test.each(EVIL_NAMES.filter((name) => name !== 'CON'))(
+      'T27 %j in an order over the REST interface',
+      async (name) => {
+        const { ask } = await agentSocket(made.host);
+        for (const body of [{ version: name }, { components: [name] }]) {
+          const asked = async () => ({ kind: 'refusal', code: (await ask('POST', 'apply', body)).json.code });
+          const event = await expectRefusal(made.host, 'BAD_REQUEST', asked);
+          expect(event).toMatchObject({ event: 'request_refused', actor: 'root on the socket' });
+        }
+      },
+    );
 
-    test('T43 a name with line feeds and terminal codes stays in one line of the log, and is harmless there', async () => {
-      const name = 'x\n{"seq":9}\u001b[31m\u202e';
-      made.host.site.publish(await resigned(made.release, { product: name }));
-      const event = await expectRefusal(made.host, 'MANIFEST_INVALID', () => install(made.host, {}, {}));
-      expect(JSON.stringify(event)).not.toMatch(/\\n|\\u001b|\u202e/);
-    });
+    const evil = 'x\n{"seq":9}\u001b[31m\u202e';
+    test.each<[string, () => Promise<Release>, string]>([
+      ['product', () => resigned(made.release, { product: evil }), 'MANIFEST_INVALID'],
+      ['version', () => resigned(made.release, { version: evil }), 'MANIFEST_INVALID'],
+      ['key_id', async () => enveloped(made.release, { key_id: evil }), 'ENVELOPE_MALFORMED'],
+      ['field that nobody knows', async () => enveloped(made.release, { [evil]: 1 }), 'ENVELOPE_MALFORMED'],
+    ])(
+      'T43 a %s with line feeds and terminal codes stays in one line of the log, and is harmless there',
+      async (_what, release, code) => {
+        made.host.site.publish(await release());
+        const event = await expectRefusal(made.host, code, () => install(made.host, {}, {}));
+        expect(JSON.stringify(event)).not.toMatch(/\\n|\\u001b|\u202e/);
+      },
+    );
   });
 
   const good: Lie = { name: 'qx-console', body: 'good', mode: 0o755 };
@@ -102,12 +119,9 @@ requires({ commands: IMAGE_COMMANDS })('a host that is given', () => {
 
     test.each(cases)('T28 %s', async (_name, code, parts) => attacked(zst(tar(...parts)), code));
 
-    test('T28 more entries than are allowed', async () => {
-      const many = tar(...Array.from({ length: 1001 }, (_, i) => ({ name: `f${i}` })));
-      made.host.site.publish(await releaseOf(bench, zst(many)));
-      const extract: TestHost['archive']['extract'] = (archive, directory, limits, signal) =>
-        made.host.archive.extract(archive, directory, { ...limits, maxEntries: 1000 }, signal);
-      await expectGivenUp(made.host, 'ARCHIVE_TOO_LARGE', { ports: { archive: { extract } } });
+    test('T28 10^6 entries', { timeout: 240_000 }, async () => {
+      const frames = Array.from({ length: 20 }, (_, i) => zst(numbered(50_000 * i, 50_000)));
+      await attacked(Buffer.concat([...frames, zst(END)]), 'ARCHIVE_TOO_LARGE');
     });
 
     test('T28 setuid, in the archive and in the manifest, does not come out', async () => {
@@ -127,13 +141,8 @@ requires({ commands: IMAGE_COMMANDS })('a host that is given', () => {
       const head = member({ name: 'bomb', size: 512 << 20 }).subarray(0, 512);
       const bomb = zst(Buffer.concat([head, Buffer.alloc(512 << 20)]));
       expect(bomb.length).toBeLessThan(20_000);
-      const before = process.memoryUsage().rss;
-      const peak = { bytes: before };
-      const timer = setInterval(() => {
-        peak.bytes = Math.max(peak.bytes, process.memoryUsage().rss);
-      }, 2);
-      await attacked(bomb, 'ARCHIVE_TOO_LARGE', { unpacked_size_bytes: 64 << 20 }).finally(() => clearInterval(timer));
-      expect(peak.bytes - before).toBeLessThan(256 << 20);
+      const unpack = () => attacked(bomb, 'ARCHIVE_TOO_LARGE', { unpacked_size_bytes: 64 << 20 });
+      expect(await memoryGrowth(unpack)).toBeLessThan(256 << 20);
     });
 
     test.each<[string, Uint8Array, string]>([
@@ -153,6 +162,20 @@ requires({ commands: IMAGE_COMMANDS })('a host that is given', () => {
     });
   });
 });
+
+/** So many empty files, which are called f0000042 and so on. */
+function numbered(first: number, count: number): Buffer {
+  const [one, zeros] = [member({ name: 'f0000000' }), Buffer.from('0000000')];
+  const sumOf = (bytes: Buffer): number => bytes.reduce((total, byte) => total + byte, 0);
+  const sum = Number.parseInt(one.toString('latin1', 148, 154), 8) - sumOf(zeros);
+  const entries = Buffer.alloc(count * one.length, one);
+  for (let i = 0; i < count; i++) {
+    const digits = Buffer.from(String(first + i).padStart(zeros.length, '0'));
+    digits.copy(entries, i * one.length + 1);
+    entries.write((sum + sumOf(digits)).toString(8).padStart(6, '0'), i * one.length + 148, 'latin1');
+  }
+  return entries;
+}
 
 /** One raw block in a frame whose header asks for a window of 2^31 bytes. */
 function hugeWindow(content: Buffer): Uint8Array {

@@ -1,11 +1,13 @@
 import { mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { execa } from 'execa';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { readKeyring } from '../../src/format/keyring.ts';
 import { keyringOf, signedManifest, testKey, trusted } from '../support/keys.ts';
 import { document, release } from '../support/release-tools.ts';
 
+const BUILD = join(import.meta.dirname, '../../scripts/build.ts');
 const place = { dir: '' };
 const at = (name: string): string => join(place.dir, name);
 
@@ -151,8 +153,16 @@ describe('trust', () => {
     await writeFile(at('manifest.signed.json'), envelope);
     const unsafe = trusted(await testKey('test-key'), { public_key: key });
     await writeFile(at('keyring.json'), JSON.stringify(keyringOf([unsafe])));
+    await writeFile(at('package.json'), '{"version":"1.0.0"}');
     const verified = await release(['verify', at('manifest.signed.json'), '--keyring', at('keyring.json'), '--json']);
     expect(document(verified)).toMatchObject({ code: 'KEY_UNSAFE', exit_code: 7 });
+    // Nor does a build bake it: no executable is made that would trust it.
+    const built = await execa(process.execPath, [BUILD, '--keyring', at('keyring.json')], {
+      cwd: place.dir,
+      reject: false,
+    });
+    expect([built.exitCode, built.stderr]).toEqual([7, expect.stringContaining('[KEY_UNSAFE]')]);
+    expect((await readdir(place.dir)).sort()).toEqual(['keyring.json', 'manifest.signed.json', 'package.json']);
   });
 });
 

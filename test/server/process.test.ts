@@ -110,6 +110,7 @@ describe('start and stop', () => {
   test.each([
     ['T36: no token', {}, 2, 'INSECURE_TOKEN'],
     ['T36: the token that everybody knows', { PUBLISH_TOKEN: 'dev-token' }, 2, 'INSECURE_TOKEN'],
+    ['T36: a token of 31 bytes', { PUBLISH_TOKEN: TOKEN.slice(0, 31) }, 2, 'INSECURE_TOKEN'],
     ['T36: whatever NODE_ENV says', { PUBLISH_TOKEN: 'changeme', NODE_ENV: 'development' }, 2, 'INSECURE_TOKEN'],
     ['a keyring that is not there', { PUBLISH_TOKEN: TOKEN, KEYRING: '/nonexistent/keyring' }, 2, 'CONFIG_INVALID'],
     ['an address of another machine', { PUBLISH_TOKEN: TOKEN, LISTEN_ADDR: '192.0.2.1:9' }, 2, 'CONFIG_INVALID'],

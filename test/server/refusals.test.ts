@@ -2,7 +2,9 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { signedBy, snapshot } from '../support/publishing.ts';
+import { signedAnyway } from '../support/attacks.ts';
+import { manifestOf } from '../support/keys.ts';
+import { FULL_CONTENT, signedBy, snapshot } from '../support/publishing.ts';
 import { curl, TOKEN } from '../support/update-server.ts';
 import { AUTHORIZED, openSite, type Site } from '../support/update-site.ts';
 
@@ -56,6 +58,20 @@ test('T27, defect 31: no name in a request leaves the folder of the releases', a
     expect([path, removed.status]).toEqual([path, expect.toBeOneOf([400, 404, 405])]);
   }
   expect(await snapshot(site.folder)).toEqual(before);
+});
+
+test.each<[object, string]>([
+  [{ version: '..' }, 'MANIFEST_INVALID'],
+  [{ product: '../quantix-os' }, 'MANIFEST_INVALID'],
+  [{ product: 'e\u0301' }, 'ENVELOPE_MALFORMED'],
+])('T27 %j in a signed manifest is answered with 400, and the store is as before', async (fields, code) => {
+  await site.writeRelease();
+  const envelope = await signedAnyway({ ...manifestOf(FULL_CONTENT), ...fields }, 'os-key');
+  await writeFile(join(site.folder, 'manifest.json'), envelope);
+  const before = await snapshot(join(site.folder, 'releases'));
+  const answer = await site.publish(...site.allFields());
+  expect([answer.status, JSON.parse(answer.text).code]).toEqual([400, code]);
+  expect(await snapshot(join(site.folder, 'releases'))).toEqual({ ...before, '.incoming': 'folder' });
 });
 
 describe('T37, T38: the token', () => {

@@ -21,6 +21,12 @@ import { testKey } from './keys.ts';
  * event with that code in an unbroken audit log, and the host as it was.
  */
 
+/** Names that lead somewhere else, hide something, or look like another. */
+export const EVIL_NAMES: readonly string[] = [
+  ...['..', 'a/../b', '/abs', 'a%2f..%2f', 'a\0b', 'CON', '-rf', '.hidden', 'a\nb', ''],
+  ...['a\u202eb', 'a\u200bb', '\u0430bc', 'a'.repeat(256)],
+];
+
 /** The code that a journey was refused or failed with; null when it went through. */
 export async function codeOf(act: () => Promise<unknown>): Promise<string | null> {
   try {
@@ -83,6 +89,17 @@ export async function expectGivenUp(
   expect(await installedBytes(host.root)).toEqual(had);
   expect((await bootState(host.root)).state).toMatchObject({ order: ['A', 'B'], A: { ok: true }, trial: '' });
   return event;
+}
+
+/** How much more memory this process has at most while it acts. */
+export async function memoryGrowth(act: () => Promise<unknown>): Promise<number> {
+  const before = process.memoryUsage().rss;
+  const peak = { bytes: before };
+  const timer = setInterval(() => {
+    peak.bytes = Math.max(peak.bytes, process.memoryUsage().rss);
+  }, 2);
+  await act().finally(() => clearInterval(timer));
+  return peak.bytes - before;
 }
 
 /** A good signature over whatever this is, also over what `qx-release` would refuse to sign. */
