@@ -1,7 +1,8 @@
 import { other, previous, type Slot } from '../core/boot.ts';
 import { type Refusal, refusal } from '../core/plan.ts';
 import { isSettled } from '../core/update.ts';
-import type { Journal, Memory, Phase } from '../format/journal.ts';
+import { spoiltBackup } from '../delivery/components/restore.ts';
+import type { ComponentEntry, Journal, Memory, Phase } from '../format/journal.ts';
 import { isNewer } from '../format/version.ts';
 import { currentBoot } from './bootenv.ts';
 import { type Host, PATHS } from './host.ts';
@@ -47,11 +48,25 @@ async function withLock(host: Host, reason: string): Promise<RollbackResult> {
   // What is not confirmed yet has closed no way back.
   const blocked = journal.phase === 'complete' ? await blockedByFloor(host, journal) : null;
   if (blocked !== null) return blocked;
+  // An undo that nobody asked for puts back what it can; one that was asked for is all or nothing.
+  const spoilt = await anySpoilt(host, journal);
+  if (spoilt !== null) return spoilt;
   const error = { code: 'ROLLED_BACK', detail: reason };
   await finishRollBack(host, await advance(host, journal, 'rollBack', { pending: false, error }));
   const kind = (await runsImageOf(host, journal)) ? 'reboot_required' : 'rolled_back';
   return { kind, from: journal.target_version, to: journal.previous_version };
 }
+
+async function anySpoilt({ files }: Host, { components, previous_version }: Journal): Promise<Refusal | null> {
+  for (const entry of components) {
+    const spoilt = NOT_RESTORED.has(entry.state) ? null : await spoiltBackup(entry, files);
+    if (spoilt === null) continue;
+    return refusal(spoilt.code, spoilt.message, `qx-update apply --version ${previous_version} --allow-downgrade`);
+  }
+  return null;
+}
+
+const NOT_RESTORED: ReadonlySet<ComponentEntry['state']> = new Set(['pending', 'undone', 'final']);
 
 const WAYS_BACK: ReadonlySet<Phase> = new Set(['armed', 'trial', 'complete']);
 

@@ -43,6 +43,8 @@ export const ComponentEntry = Type.Object({
   unpacked_size_bytes: nullable(Type.Integer()),
   /** Where the replaced file, or the tree that install_path pointed at, is kept; null when there was none. */
   backup: nullable(Type.String()),
+  /** What it was when it was made, as one hash: this journal and the backups lie on different partitions. */
+  backup_sha256: Type.Optional(Type.String({ pattern: SHA256_PATTERN })),
   /** False when the backup goes once the update is settled. */
   keep_backup: Type.Optional(Type.Boolean()),
   /** The unpacked tree of a directory, which install_path points at once it is swapped. */

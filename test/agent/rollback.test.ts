@@ -1,3 +1,5 @@
+import { readdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { changeBoot } from '../../src/agent/bootenv.ts';
 import { confirm } from '../../src/agent/confirm.ts';
@@ -17,6 +19,8 @@ import {
   rebootInto,
 } from '../support/agent-machine.ts';
 import { componentsOf, fullRelease } from '../support/agent-powercut.ts';
+import { agentSocket } from '../support/agent-socket.ts';
+import { expectRefusal } from '../support/attacks.ts';
 import { IMAGE_COMMANDS } from '../support/images.ts';
 import { requires } from '../support/requires.ts';
 
@@ -146,6 +150,22 @@ requires({ commands: IMAGE_COMMANDS })('the operator takes back', () => {
       await confirm(host);
       expect(await refused(host)).toBe('BELOW_FLOOR');
       expect((await bootState(host.root)).state?.order).toEqual(['B', 'A']);
+    });
+
+    test.each([
+      ['a program', 'data/updates/backup/qx-console'],
+      ['a folder', 'data/share/.host-ui.trees'],
+    ])('T44 when the backup of %s is not what was replaced any more', async (_what, folder) => {
+      const host = await withComponents();
+      const [name = ''] = (await readdir(join(host.root, folder))).sort();
+      const [file = ''] = await readdir(join(host.root, folder, name));
+      await writeFile(join(host.root, folder, name, file), 'evil');
+      expect(await refused(host)).toBe('HASH_MISMATCH');
+      const { ask } = await agentSocket(host);
+      const asked = async () => ({ kind: 'refusal', code: (await ask('POST', 'rollback', {})).json.code });
+      const event = await expectRefusal(host, 'HASH_MISMATCH', asked);
+      expect(event).toMatchObject({ event: 'request_refused', fields: { route: 'rollback' } });
+      expect(await installedBytes(host.root)).toEqual(componentsOf('1.1.0'));
     });
 
     test('when the other slot holds nothing that may boot', async () => {

@@ -181,6 +181,14 @@ describe('defect 11: a failure undoes every component of the update, and says so
     await expect(undoComponents(done, host.context())).rejects.toMatchObject({ code: 'NOT_FOUND' });
     expect(await data()).toEqual({ ...OLD, 'bin/qx-console': 'console 2', 'versions/qx-console.version': '2.0.0\n' });
   });
+
+  test('T44 a backup that was changed is told, and the new file, which was signed, stays', async () => {
+    const done = await applyComponents(ENTRIES, host.context());
+    const { backup } = done.find(({ name }) => name === 'qx-console') ?? {};
+    await writeFile(join(root, backup ?? ''), 'evil');
+    await expect(undoComponents(done, host.context())).rejects.toMatchObject({ code: 'HASH_MISMATCH' });
+    expect(await data()).toEqual({ ...OLD, 'bin/qx-console': 'console 2', 'versions/qx-console.version': '2.0.0\n' });
+  });
 });
 
 describe('bad bytes are found before anything is touched', () => {

@@ -77,9 +77,17 @@ async function swapFile(entry: ComponentEntry, entries: Entries, context: Compon
   const { files } = context;
   const { path, fresh } = placesOf(entry);
   const backup = await backUpFile(entry, context);
-  await entries.change(entry.name, { state: 'swapping', backup });
+  await entries.change(entry.name, { state: 'swapping', backup, ...(await hashOf(backup, context)) });
   await files.rename(await unpackedAt(entry, files), path);
   await files.remove(fresh);
+}
+
+async function hashOf(
+  replaced: string | null,
+  { files, signal }: ComponentContext,
+): Promise<Pick<ComponentEntry, 'backup_sha256'>> {
+  const backup_sha256 = replaced === null ? null : await hashContents(files, replaced, signal);
+  return backup_sha256 === null ? {} : { backup_sha256 };
 }
 
 /** Complete and on disk before it has its name: node-run takes any folder of that form for a backup. */
@@ -109,7 +117,8 @@ async function swapTree(entry: ComponentEntry, entries: Entries, context: Compon
   const moved = there?.kind === 'directory' ? stampedName(names, clock.nowMs(), entry.previous_version) : null;
   const backup = moved === null ? await treeAt(files, path) : `${trees}/${moved}`;
   const tree = `${trees}/${stampedName(moved === null ? names : [...names, moved], clock.nowMs(), entry.version)}`;
-  await entries.change(entry.name, { state: 'swapping', backup, tree });
+  const hash = await hashOf(moved === null ? backup : path, context);
+  await entries.change(entry.name, { state: 'swapping', backup, ...hash, tree });
   await files.rename(fresh, tree);
   // From here until the symlink has its name there is neither: undone by the journal, which names the folder already.
   if (moved !== null) await files.rename(path, `${trees}/${moved}`);
