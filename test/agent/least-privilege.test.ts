@@ -8,7 +8,7 @@ import { requires } from '../support/requires.ts';
 
 /** With the umask of whoever runs the tests, and not the 077 of the agent's service: modes are the agent's own doing. */
 
-const NEEDS = { root: true, commands: ['setpriv', 'find'] };
+const NEEDS = { root: true, commands: ['setpriv', 'find', 'grep'] };
 
 /** What below these folders a user without rights finds with the given test of find(1). */
 async function foundByOthers({ path }: HostFolder, ...tests: readonly string[]): Promise<readonly string[]> {
@@ -49,5 +49,11 @@ requires(NEEDS)('T44 after an update, a user without rights', () => {
 
     const token = (await readFile(join(host.path, 'quantix/limiquantix/api-token'), 'utf8')).trim();
     expect(agent.output()).not.toContain(token);
+    // Nor is either secret in a backup, or in anything else that an update leaves behind.
+    const key = (await readFile(join(host.path, 'quantix/limiquantix/tls.key'), 'utf8')).split('\n')[1] ?? '';
+    const holders = await execa('grep', ['-rlF', '-e', token, '-e', key, 'data', 'quantix'], { cwd: host.path });
+    expect(holders.stdout.split('\n').sort()).toEqual(
+      ['api-token', 'tls.key'].map((name) => `quantix/limiquantix/${name}`),
+    );
   });
 });
