@@ -1,5 +1,3 @@
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { createAdmission } from '../../src/agent/admission.ts';
 import { auditRefusals } from '../../src/agent/audit-access.ts';
@@ -89,13 +87,6 @@ test('T37 of ten thousand refusals in a minute sixty are kept one by one, and th
   time.nowMs = 60_000;
   note(refused);
   expect(kept.slice(60)).toMatchObject([{ fields: { dropped: 9940 } }, { code: 'TOKEN_REFUSED' }]);
-});
-
-test.each(['agent', 'server'])('T37 the %s compares hashes of tokens, in constant time', async (program) => {
-  const source = await readFile(join(import.meta.dirname, '../../src', program, 'admission.ts'), 'utf8');
-  expect(source).toMatch(/const digest = \(.*\): Buffer => createHash\('sha256'\)/);
-  expect(source.match(/timingSafeEqual\(digest\(/g)).toHaveLength(1);
-  expect(source).not.toMatch(/[=!]==? (?:right|token)\b/);
 });
 
 test('who has to wait does not make the agent read the token', async () => {

@@ -38,8 +38,13 @@ export async function codeOf(act: () => Promise<unknown>): Promise<string | null
   }
 }
 
-/** What a begun update writes besides the host itself: its journal, its history, and downloads that may be gone on with. */
-const BEGUN = ['quantix/ab-update-state.json', 'quantix/limiquantix/history.json', 'data/updates'];
+/** What a begun update writes besides the host itself: its own records, and downloads that may be gone on with. */
+const BEGUN = [
+  'quantix/ab-update-state.json',
+  'quantix/limiquantix/history.json',
+  'quantix/limiquantix/baseline.json',
+  'data/updates',
+];
 
 const treeOf = async (host: TestHost, except: readonly string[]): Promise<Readonly<Record<string, string>>> =>
   Object.fromEntries(
