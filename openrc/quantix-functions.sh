@@ -139,7 +139,7 @@ qx_usable() (
   [ -f "$1" ] && [ -x "$1" ] && [ -s "$1" ] || exit 1
   case $(head -c 4 "$1" | tr -d '\000') in
     '#!'*) exit 0 ;;
-    "$(printf '\177ELF')") [ "$(wc -c <"$1")" -ge 4096 ] && [ "$(qx_machine "$1")" = "$(qx_machine /proc/self/exe)" ] ;;
+    "$(printf '\177ELF')") [ "$(head -c 4096 "$1" | wc -c)" -eq 4096 ] && [ "$(qx_machine "$1")" = "$(qx_machine /proc/self/exe)" ] ;;
     *) exit 1 ;;
   esac
 )

@@ -1,4 +1,4 @@
-import { mkdir, rm, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import fc from 'fast-check';
@@ -44,6 +44,19 @@ requires(hostRequirements)('05-overlay-mounts.start', () => {
       const { stdout } = await root.run('compare', cases);
       expect(stdout.split('\n')).toEqual(newer.map(([a, b]) => `${a} ${b}`));
     });
+
+    test('a large executable does not hold up the boot: it is judged by its first bytes', async () => {
+      await using root = await hostRoot(shell);
+      const program = join(root.path, 'large');
+      await writeFile(program, await readFile(process.execPath).then((bytes) => bytes.subarray(0, 64)), {
+        mode: 0o755,
+      });
+      await root.write('judge', `. ${functions}\nqx_usable "$1"\n`);
+      expect(await root.run('judge', [program])).toMatchObject({ exitCode: 1 });
+      // With holes. Reading it takes a minute even so.
+      await truncate(program, 64 * 2 ** 30);
+      expect(await root.run('judge', [program])).toMatchObject({ exitCode: 0 });
+    }, 10_000);
 
     test('judges and orders random versions as the agent does', async () => {
       const word = fc.oneof(
