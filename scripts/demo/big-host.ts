@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { decodeBlock } from '../../src/format/grubenv.ts';
 import { makeHostImage } from '../support/host-image.ts';
-import { copyOut, makeMachine, type Running } from '../support/machine.ts';
+import { makeMachine, type Running } from '../support/machine.ts';
+import { copyOut } from '../support/machine-disk.ts';
 import type { Booted, DemoHost } from './host.ts';
 import { command, sha256Of } from './show.ts';
 

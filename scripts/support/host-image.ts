@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto';
-import { chmod, cp, mkdir, rm, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, cp, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
-import { makeOpenrcTree } from './openrc-tree.ts';
+import { type Init, makeOpenrcTree } from './openrc-tree.ts';
 
-/** A small but whole Quantix-OS image: BusyBox, OpenRC, what install-host.sh puts there, and a stand-in for the kernel. */
+/** A small but whole Quantix-OS image: BusyBox, OpenRC, what install-host.sh puts there, and a kernel or a stand-in for it. */
 export interface HostImageOptions {
   /** An existing folder to work in. */
   readonly folder: string;
@@ -18,6 +18,10 @@ export interface HostImageOptions {
   readonly ballast?: string;
   /** Changes the root folder before it becomes an image. */
   readonly change?: (tree: string) => Promise<void>;
+  /** Files of a kernel that can be started; two stand-ins without it. */
+  readonly kernel?: { readonly vmlinuz: string; readonly initramfs: string };
+  /** Process 1; BusyBox's without it. */
+  readonly init?: Init;
   /** Compress only what GRUB reads: seconds instead of half a minute. */
   readonly isQuick?: boolean;
 }
@@ -36,20 +40,17 @@ export const IMAGE_COMMANDS = [...TOOLS, 'mksquashfs'] as const;
 export const INSTALLER = 'scripts/install-host.sh';
 
 export async function makeHostImage(options: HostImageOptions): Promise<HostImage> {
-  const { folder, version, executable, rt, settings, ballast, change, isQuick } = options;
+  const { folder, version, executable, rt, settings, ballast, change, kernel, init, isQuick } = options;
   const tree = join(folder, `tree-${version}`);
   const bootFolder = join(folder, `boot-${version}`);
   await mkdir(tree);
-  await makeOpenrcTree(tree, TOOLS);
+  await makeOpenrcTree(tree, TOOLS, init);
   const paths = ['--root', tree, '--boot-dir', join(bootFolder, 'grub'), '--executable', executable, '--rt', rt];
   await execa(INSTALLER, [...paths, '--version', version]);
   await mkdir(join(tree, 'etc/limiquantix/node.d'));
   await writeFile(join(tree, 'etc/limiquantix/node.d/10-server.yaml'), settings);
   await writeFile(join(tree, 'etc/hosts'), '127.0.0.1 localhost\n');
-  await mkdir(join(tree, 'boot'), { recursive: true });
-  // GRUB reads both to their last byte, and this machine starts neither.
-  await writeFile(join(tree, 'boot/vmlinuz'), randomBytes(2_000_000));
-  await writeFile(join(tree, 'boot/initramfs'), randomBytes(1_000_000));
+  await putKernel(join(tree, 'boot'), kernel);
   if (ballast !== undefined) await cp(ballast, join(tree, 'usr/share/ballast'), { recursive: true });
   await change?.(tree);
   await chmod(tree, 0o755);
@@ -58,4 +59,17 @@ export async function makeHostImage(options: HostImageOptions): Promise<HostImag
   await execa('mksquashfs', [tree, image, '-comp', 'xz', '-noappend', '-quiet', '-no-progress', '-all-root', ...quick]);
   await rm(tree, { recursive: true });
   return { image, bootFolder };
+}
+
+async function putKernel(folder: string, kernel: HostImageOptions['kernel']): Promise<void> {
+  await mkdir(folder, { recursive: true });
+  const at = { vmlinuz: join(folder, 'vmlinuz'), initramfs: join(folder, 'initramfs') };
+  if (kernel !== undefined) {
+    await copyFile(kernel.vmlinuz, at.vmlinuz);
+    await copyFile(kernel.initramfs, at.initramfs);
+    return;
+  }
+  // GRUB reads both to their last byte, and a machine without a kernel starts neither.
+  await writeFile(at.vmlinuz, randomBytes(2_000_000));
+  await writeFile(at.initramfs, randomBytes(1_000_000));
 }

@@ -1,8 +1,9 @@
-import { mkdir, truncate, writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
 import { GRUB_COMMANDS, type GrubRun, grubMachine } from './grub-emu.ts';
+import { DISK_COMMANDS, type MachineDisk, type MachineOptions, MIB, makeDisk, type Partition } from './machine-disk.ts';
 import { BOOTED_MARK, TREE_COMMANDS } from './openrc-tree.ts';
 
 /**
@@ -13,38 +14,14 @@ import { BOOTED_MARK, TREE_COMMANDS } from './openrc-tree.ts';
 export const MACHINE_COMMANDS = [
   ...TREE_COMMANDS,
   ...GRUB_COMMANDS,
-  'sfdisk',
+  ...DISK_COMMANDS,
   'losetup',
   'unshare',
   'nsenter',
   'pgrep',
-  'dd',
 ] as const;
 
-const MIB = 1 << 20;
-
-export interface Partition {
-  readonly label: string;
-  readonly startMib: number;
-  readonly sizeMib: number;
-}
-
-export interface MachineOptions {
-  /** An existing folder for the disk and all that belongs to it. */
-  readonly folder: string;
-  /** Written to slot A as the installer of the system would: a squashfs, or the ext4 of an older layout. */
-  readonly image: string;
-  /** What the boot partition holds: the folder `grub` that install-host.sh made. */
-  readonly bootFolder: string;
-  /** What /quantix holds at first; nothing without it. */
-  readonly configFolder?: string;
-  readonly slotMib: number;
-  readonly dataMib: number;
-}
-
-export interface Machine {
-  readonly disk: string;
-  readonly partitions: Readonly<Record<'boot' | 'A' | 'B' | 'config' | 'data', Partition>>;
+export interface Machine extends MachineDisk {
   /** Power on, up to where GRUB hands over to a kernel: it reads and counts on the disk. */
   grub(): Promise<GrubRun>;
   /** Power on, all the way: GRUB, then the system of the slot that it chose. Going down before it is up is an error unless it may. */
@@ -58,6 +35,8 @@ export interface Running extends AsyncDisposable {
   run(command: string, ...args: string[]): Promise<{ exitCode: number; output: string }>;
   /** Runs a command on the host whose output goes straight to ours. */
   show(command: string, ...args: string[]): Promise<number>;
+  /** Nothing on the host moves any more: what its memory holds reaches the disk no more. */
+  freeze(): Promise<void>;
   /** Settles when the host went down by itself. */
   readonly ended: Promise<void>;
   /** Power off at once. */
@@ -65,18 +44,7 @@ export interface Running extends AsyncDisposable {
 }
 
 export async function makeMachine(options: MachineOptions): Promise<Machine> {
-  const disk = join(options.folder, 'disk.img');
-  const partitions = layOut(options);
-  await writeFile(disk, '');
-  await truncate(disk, endOf(partitions.data) * MIB + MIB);
-  await execa('sfdisk', ['--quiet', disk], { input: partitionTable(Object.values(partitions)) });
-  await makeFileSystem(disk, partitions.boot, options.bootFolder);
-  const empty = join(options.folder, 'empty');
-  await mkdir(empty);
-  await makeFileSystem(disk, partitions.config, options.configFolder ?? empty);
-  await makeFileSystem(disk, partitions.data, empty);
-  const seek = `seek=${partitions.A.startMib}`;
-  await execa('dd', [`if=${options.image}`, `of=${disk}`, 'bs=1M', seek, 'conv=notrunc,sparse', 'status=none']);
+  const { disk, partitions } = await makeDisk(options);
   const grubFolder = join(options.folder, 'grub-emu');
   await mkdir(grubFolder);
   const runGrub = await grubMachine(grubFolder);
@@ -88,26 +56,6 @@ export async function makeMachine(options: MachineOptions): Promise<Machine> {
   return { disk, partitions, grub, boot };
 }
 
-const endOf = ({ startMib, sizeMib }: Partition): number => startMib + sizeMib;
-
-function layOut({ slotMib, dataMib }: MachineOptions): Machine['partitions'] {
-  const boot = { label: 'QUANTIX-BOOT', startMib: 1, sizeMib: 32 };
-  const A = { label: 'QUANTIX-A', startMib: endOf(boot), sizeMib: slotMib };
-  const B = { label: 'QUANTIX-B', startMib: endOf(A), sizeMib: slotMib };
-  const config = { label: 'QUANTIX-CFG', startMib: endOf(B), sizeMib: 16 };
-  return { boot, A, B, config, data: { label: 'QUANTIX-DATA', startMib: endOf(config), sizeMib: dataMib } };
-}
-
-const partitionTable = (partitions: readonly Partition[]): string =>
-  ['label: gpt', ...partitions.map((p) => `start=${p.startMib}MiB, size=${p.sizeMib}MiB, name=${p.label}`), ''].join(
-    '\n',
-  );
-
-async function makeFileSystem(disk: string, { label, startMib, sizeMib }: Partition, folder: string): Promise<void> {
-  const options = ['-q', '-F', '-t', 'ext4', '-b', '4096', '-m', '0', '-L', label, '-d', folder];
-  await execa('mke2fs', [...options, '-E', `offset=${startMib * MIB}`, disk, `${sizeMib}M`]);
-}
-
 /** Loop devices over the partitions: this kernel scans no partition tables. Attached for one boot, so that nothing is cached over GRUB's writes. */
 async function attach(disk: string, { startMib, sizeMib }: Partition): Promise<string> {
   const range = ['--offset', String(startMib * MIB), '--sizelimit', String(sizeMib * MIB)];
@@ -115,7 +63,7 @@ async function attach(disk: string, { startMib, sizeMib }: Partition): Promise<s
   return stdout.trim();
 }
 
-interface Place extends Pick<Machine, 'disk' | 'partitions'> {
+interface Place extends MachineDisk {
   readonly folder: string;
 }
 
@@ -146,7 +94,8 @@ async function powerOn(
     await leave();
     for (const loop of loops) await detach(disk, loop);
   };
-  const running = { slot, cmdline: kernel.cmdline, ended, ...inside, [Symbol.asyncDispose]: powerOff };
+  const freeze = async (): Promise<void> => void (await inside.run('kill', '-STOP', '-1'));
+  const running = { slot, cmdline: kernel.cmdline, ended, freeze, ...inside, [Symbol.asyncDispose]: powerOff };
   const diedFirst = host.then((result) => Promise.reject(new Error(`it ended while starting:\n${result.all}`)));
   try {
     await Promise.race([untilBooted(running), mayEnd ? ended : diedFirst]);
@@ -261,11 +210,4 @@ async function untilBooted(running: Pick<Running, 'run'>): Promise<void> {
     if (performance.now() > endMs) throw new Error(`the host did not come up in ${BOOT_TIMEOUT_MS} ms`);
     await sleep(100);
   }
-}
-
-/** The bytes of a partition from its start, as the disk has them. */
-export async function copyOut(machine: Machine, partition: Partition, sizeBytes: number, to: string): Promise<void> {
-  const skip = `skip=${partition.startMib * MIB}`;
-  const flags = ['iflag=skip_bytes,count_bytes', `count=${sizeBytes}`, 'bs=1M', 'status=none'];
-  await execa('dd', [`if=${machine.disk}`, `of=${to}`, skip, ...flags]);
 }

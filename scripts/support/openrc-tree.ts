@@ -1,11 +1,13 @@
-import { chmod, cp, mkdir, stat, symlink, writeFile } from 'node:fs/promises';
+import { chmod, cp, mkdir, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { execa } from 'execa';
 
 /**
- * The root folder of a small host: BusyBox, the machine's own OpenRC, and the libraries that they need. BusyBox init starts
- * it the way Alpine is started.
+ * The root folder of a small host: BusyBox, the machine's own OpenRC, and the libraries that they need.
  */
+
+/** Who is process 1: BusyBox init starts it the way Alpine is started, OpenRC's own init the way of Artix and of Gentoo. */
+export type Init = 'busybox' | 'openrc';
 
 /** Appears in the root when every runlevel has been started. */
 export const BOOTED_MARK = 'run/booted';
@@ -20,10 +22,14 @@ const folders =
 const programs = ['openrc', 'openrc-run', 'rc-service', 'rc-update', 'rc-status', 'supervise-daemon', 'busybox'];
 
 /** `more` are further programs of this machine that go into it with their libraries. */
-export async function makeOpenrcTree(path: string, more: readonly string[] = []): Promise<void> {
+export async function makeOpenrcTree(
+  path: string,
+  more: readonly string[] = [],
+  init: Init = 'busybox',
+): Promise<void> {
   for (const folder of folders) await mkdir(join(path, folder), { recursive: true });
   for (const name of ['bin', 'sbin', 'lib', 'lib64']) await symlink(`usr/${name}`, join(path, name));
-  const binaries = await Promise.all([...programs, ...more].map(locate));
+  const binaries = await Promise.all([...programs, ...(init === 'openrc' ? openrcInit : []), ...more].map(locate));
   for (const binary of binaries) await copyTo(path, binary, `/usr/bin/${binary.slice(binary.lastIndexOf('/') + 1)}`);
   await cp('/lib/rc', join(path, 'usr/lib/rc'), { recursive: true });
   const helpers = ['/lib/rc/bin/checkpath', '/lib/rc/sbin/mark_service_started'];
@@ -33,6 +39,23 @@ export async function makeOpenrcTree(path: string, more: readonly string[] = [])
   for (const name of ['openrc', 'openrc-run']) await symlink(`../bin/${name}`, join(path, 'usr/sbin', name));
   for (const [file, text] of Object.entries(files)) await writeFile(join(path, file), text);
   await chmod(join(path, 'etc/init.d/local'), 0o755);
+  // What a kernel starts.
+  await symlink(init === 'busybox' ? '../bin/busybox' : '../bin/openrc-init', join(path, 'usr/sbin/init'));
+  if (init === 'openrc') await bootWithoutInittab(path);
+}
+
+const openrcInit = ['openrc-init', 'openrc-shutdown'];
+
+/** OpenRC's init reads no inittab; and BusyBox's reboot, which is found later, would only send it a signal that it does not know. */
+async function bootWithoutInittab(path: string): Promise<void> {
+  await rm(join(path, 'etc/inittab'));
+  const scripts = {
+    'usr/sbin/reboot': 'exec openrc-shutdown --reboot now',
+    'etc/local.d/zz-booted.start': `touch /${BOOTED_MARK}`,
+  };
+  for (const [file, line] of Object.entries(scripts)) {
+    await writeFile(join(path, file), `#!/bin/sh\n${line}\n`, { mode: 0o755 });
+  }
 }
 
 const files = {

@@ -1,49 +1,19 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import {
-  JOURNEY,
-  JOURNEY_TIMEOUT_MS,
-  type Journey,
-  type JourneyOptions,
-  journeyImages,
-  setOut,
-} from '../support/journey.ts';
-import { both, bothOf, publishBoth, untilPhase } from '../support/journey-good.ts';
+import { JOURNEY, JOURNEY_TIMEOUT_MS, type Journey, type JourneyOptions, journeyImages } from '../support/journey.ts';
+import { armedJourney, expectFallenBack, ONLY_A } from '../support/journey-fallback.ts';
+import { both, bothOf, untilPhase } from '../support/journey-good.ts';
 import { requires } from '../support/requires.ts';
 
 const options = { timeout: JOURNEY_TIMEOUT_MS };
-const ONLY_A = { order: ['A', 'B'], A: { ok: true, tries: 0 }, B: { ok: false, tries: 0 }, trial: '' } as const;
 const BOTH = { A: { ok: true, tries: 0 }, B: { ok: true, tries: 0 }, trial: '', failed: '' } as const;
 
 requires(JOURNEY)('the way back', () => {
   const imageOf = journeyImages();
 
-  /** A host with components 1.0.1, and release 1.1.0 installed and armed: the same components and an image. */
-  async function armed(image: string, options: Omit<JourneyOptions, 'first'> = {}): Promise<Journey> {
-    const journey = await setOut({ first: await imageOf('1.0.0'), ...options });
-    const { host } = journey;
-    await publishBoth(journey, '1.0.1');
-    await host.boot();
-    expect(await host.update('apply')).toMatchObject({ exitCode: 0 });
-    await publishBoth(journey, '1.1.0', image);
-    expect(await host.update('apply')).toMatchObject({ exitCode: 4 });
-    expect(await bothOf(journey)).toEqual(both('1.1.0'));
-    return journey;
-  }
-
-  /** Slot A runs, what came with the image is gone, and the release is not taken again by itself. */
-  async function expectFallenBack(journey: Journey): Promise<void> {
-    const { host } = journey;
-    expect((await host.boot()).slot).toBe('A');
-    await untilPhase(journey, 'rolledBack');
-    expect(await bothOf(journey)).toEqual(both('1.0.1'));
-    expect(await host.environment()).toMatchObject(ONLY_A);
-    expect(await host.memory()).toMatchObject({ committed: { version: '1.0.1' }, bad: [{ version: '1.1.0' }] });
-    expect(await host.ask('status')).toMatchObject({ status: 'error', currentVersion: '1.0.1' });
-    expect(await host.update('check')).toMatchObject({ exitCode: 5 });
-    expect(await host.update('apply')).toMatchObject({ exitCode: 5 });
-  }
+  const armed = async (image: string, options: Omit<JourneyOptions, 'first'> = {}): Promise<Journey> =>
+    armedJourney({ first: await imageOf('1.0.0'), ...options }, image);
 
   test('three panics: the fourth boot is the old slot; the release comes back when asked for', options, async () => {
     const journey = await armed((await imageOf('1.1.0')).image);

@@ -1,78 +1,10 @@
-import { join } from 'node:path';
-import { execa } from 'execa';
-import { expect, test } from 'vitest';
-import { JOURNEY, JOURNEY_TIMEOUT_MS, journeyImages, setOut } from '../support/journey.ts';
-import { sha256Of } from '../support/journey-host.ts';
-import { TOKEN } from '../support/journey-server.ts';
+import { test } from 'vitest';
+import { JOURNEY, JOURNEY_TIMEOUT_MS, journeyImages } from '../support/journey.ts';
+import { expectGoodRelease } from '../support/journey-release.ts';
 import { requires } from '../support/requires.ts';
 
 requires(JOURNEY)('a whole release, from the script of the engineer to a confirmed slot', () => {
   const imageOf = journeyImages();
 
-  test('a good one is confirmed', { timeout: JOURNEY_TIMEOUT_MS }, async () => {
-    const first = await imageOf('1.0.0');
-    const { image } = await imageOf('1.1.0');
-    const { folder, desk, server, host } = await setOut({ first });
-    const args = ['--version', '1.1.0', '--image', image, '--executable', 'dist/host/bin/qx-node'];
-    const trust = ['--key', desk.privateKey, '--keyring', desk.keyring, '--server', server.url];
-    await execa(join('scripts', 'publish-update.sh'), [...args, ...trust, '--out', join(folder, 'release')], {
-      env: { QX_TOKEN: TOKEN },
-      stdin: 'ignore',
-    });
-
-    await host.boot();
-    expect(await host.update('check')).toMatchObject({
-      exitCode: 0,
-      output: expect.stringContaining('1.0.0 -> 1.1.0'),
-    });
-    expect(await host.update('plan')).toMatchObject({ exitCode: 0, output: expect.stringContaining('then a reboot') });
-    const applied = await host.update('apply');
-    expect(applied, applied.output).toMatchObject({ exitCode: 4 });
-
-    const installed = {
-      '/data/bin/qx-node': 'dist/host/bin/qx-node',
-      '/data/bin/qx-console': 'openrc/qx-console',
-      '/data/share/quantix-host-ui/index.html': 'src/ui/host/index.html',
-    };
-    for (const [path, source] of Object.entries(installed)) {
-      expect([path, await host.sha256(path)]).toEqual([path, await sha256Of(source)]);
-    }
-    for (const name of ['qx-node', 'qx-console', 'host-ui']) {
-      expect(await host.text(`/data/versions/${name}.version`)).toBe('1.1.0');
-    }
-    expect(await host.slotSha256('B', image)).toBe(await sha256Of(image));
-    const armed = await host.journal();
-    expect(armed).toMatchObject({ phase: 'armed', pending: true, previous_slot: 'A', target_slot: 'B' });
-    const trial = armed?.id ?? '';
-    expect(await host.environment()).toEqual({
-      order: ['B', 'A'],
-      A: { ok: true, tries: 0 },
-      B: { ok: false, tries: 3 },
-      trial,
-      failed: '',
-    });
-
-    await host.powerOff();
-    const { slot, cmdline } = await host.boot();
-    expect([slot, cmdline]).toEqual(['B', expect.stringContaining(`quantix.trial=${trial}`)]);
-    expect(await host.text('/run/quantix/confirmed')).toBe(trial);
-    expect(await host.environment()).toEqual({
-      order: ['B', 'A'],
-      A: { ok: true, tries: 0 },
-      B: { ok: true, tries: 0 },
-      trial: '',
-      failed: '',
-    });
-    expect(await host.journal()).toMatchObject({ phase: 'complete', pending: false, error: null, boot_attempts: 1 });
-    expect(await host.memory()).toMatchObject({ committed: { version: '1.1.0' }, bad: [] });
-    expect(await host.ask('status')).toMatchObject({ status: 'complete', currentVersion: '1.1.0' });
-    expect(await host.ask('slots')).toMatchObject({
-      slots: [
-        { slot: 'A', running: false, next: false, ok: true },
-        { slot: 'B', running: true, next: true, ok: true, version: '1.1.0', onTrial: false },
-      ],
-    });
-    expect(await host.update('apply')).toMatchObject({ exitCode: 3 });
-    expect(await host.update('check')).toMatchObject({ exitCode: 3 });
-  });
+  test('a good one is confirmed', { timeout: JOURNEY_TIMEOUT_MS }, () => expectGoodRelease(imageOf));
 });

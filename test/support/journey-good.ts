@@ -24,4 +24,4 @@ export const both = (version: string | null): readonly (string | null)[] => [ver
 
 /** Waits for what the agent does by itself after a start. */
 export const untilPhase = ({ host }: Journey, phase: string): Promise<void> =>
-  until(`the journal says ${phase}`, async () => (await host.journal())?.phase === phase);
+  until(`the journal says ${phase}`, async () => (await host.journal())?.phase === phase, host.patienceMs);

@@ -4,17 +4,22 @@ import { rename, stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
 import { onTestFinished } from 'vitest';
-import { copyOut, type Machine, type Running } from '../../scripts/support/machine.ts';
+import type { Machine, Running } from '../../scripts/support/machine.ts';
+import { copyOut } from '../../scripts/support/machine-disk.ts';
 import { type BootState, decodeBoot } from '../../src/format/grubenv.ts';
 import { type Journal, type Memory, readJournal, readMemory } from '../../src/format/journal.ts';
 
 /** What a test does with the machine, and what it looks at: only from outside, or with what an administrator has on it. */
 export interface JourneyHost {
   readonly machine: Machine;
+  /** How long a test waits for what the host does by itself. */
+  readonly patienceMs: number;
   /** Power on, all the way. */
   boot(): Promise<Running>;
   /** Power on, until it goes down by itself. */
   bootUntilItEnds(): Promise<'A' | 'B'>;
+  /** An operator's `qx-update reboot`, until the host is down. */
+  goDown(): Promise<void>;
   /** GRUB, and then a kernel that never gets anywhere. */
   panic(): Promise<'A' | 'B' | null>;
   /** In good order. */
@@ -45,7 +50,7 @@ export interface Ran {
   readonly output: string;
 }
 
-export function journeyHost(machine: Machine): JourneyHost {
+export function journeyHost(machine: Machine, patienceMs: number): JourneyHost {
   const state: { running: Running | null } = { running: null };
   const off = async (): Promise<void> => {
     const { running } = state;
@@ -63,7 +68,7 @@ export function journeyHost(machine: Machine): JourneyHost {
     return exitCode === 0 ? output : null;
   };
   const untilAgentAnswers = (): Promise<void> =>
-    until('the agent answers', async () => (await run('qx-update', 'status')).exitCode === 0);
+    until('the agent answers', async () => (await run('qx-update', 'status')).exitCode === 0, patienceMs);
   const update: JourneyHost['update'] = async (...args) => {
     await untilAgentAnswers();
     return run('qx-update', ...args);
@@ -72,6 +77,7 @@ export function journeyHost(machine: Machine): JourneyHost {
 
   return {
     machine,
+    patienceMs,
     run,
     text,
     update,
@@ -82,6 +88,12 @@ export function journeyHost(machine: Machine): JourneyHost {
       return state.running;
     },
     bootUntilItEnds: () => bootUntilItEnds(machine),
+    goDown: async () => {
+      const { ended } = on();
+      const { output } = await update('reboot');
+      await untilDown(ended, output);
+      await off();
+    },
     panic: async () => slotIn((await machine.grub()).kernel?.cmdline),
     powerOff: async () => {
       await run('sync');
@@ -89,8 +101,7 @@ export function journeyHost(machine: Machine): JourneyHost {
     },
     cutPower: async () => {
       const copy = `${machine.disk}.cut`;
-      // Stopped, so that nothing is flushed any more: what is in the memory of the host must not reach the disk.
-      await run('kill', '-STOP', '-1');
+      await on().freeze();
       await execa('cp', ['--sparse=always', machine.disk, copy]);
       await off();
       await rename(copy, machine.disk);
@@ -122,12 +133,16 @@ export function journeyHost(machine: Machine): JourneyHost {
 async function bootUntilItEnds(machine: Machine): Promise<'A' | 'B'> {
   const running = await machine.boot({ mayEnd: true });
   try {
-    const late = sleep(ENDS_WITHIN_MS, 'late', { ref: false });
-    if ((await Promise.race([running.ended, late])) === 'late') throw new Error('the host stays up');
+    await untilDown(running.ended);
     return running.slot;
   } finally {
     await running[Symbol.asyncDispose]();
   }
+}
+
+async function untilDown(ended: Promise<void>, why = ''): Promise<void> {
+  const late = sleep(ENDS_WITHIN_MS, 'late', { ref: false });
+  if ((await Promise.race([ended, late])) === 'late') throw new Error(`the host stays up: ${why}`);
 }
 
 const ENDS_WITHIN_MS = 90_000;

@@ -2,14 +2,20 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, onTestFinished } from 'vitest';
-import { type HostImage, IMAGE_COMMANDS, makeHostImage } from '../../scripts/support/host-image.ts';
-import { MACHINE_COMMANDS, makeMachine } from '../../scripts/support/machine.ts';
+import {
+  type HostImage,
+  type HostImageOptions,
+  IMAGE_COMMANDS,
+  makeHostImage,
+} from '../../scripts/support/host-image.ts';
+import { MACHINE_COMMANDS, type Machine, makeMachine } from '../../scripts/support/machine.ts';
+import type { MachineOptions } from '../../scripts/support/machine-disk.ts';
 import { type JourneyHost, journeyHost } from './journey-host.ts';
 import { type Desk, releaseDesk } from './journey-releases.ts';
 import { type JourneyServer, journeyServer } from './journey-server.ts';
 import { type SlowLine, slowLine } from './slow-line.ts';
 
-/** Whole journeys of releases: what `npm run build` made, a real server, a machine whose only missing part is the kernel. */
+/** Whole journeys of releases: what `npm run build` made, a real server, and a machine to run it on. */
 
 export const JOURNEY = {
   root: true,
@@ -25,20 +31,28 @@ const DATA_MIB = 1536;
 
 type ChangeTree = (tree: string) => Promise<void>;
 
+export type ImageOf = (version: string, change?: ChangeTree) => Promise<HostImage>;
+
+/** What all images of a file have besides; `change` comes before the one of a single image. */
+type Common = Pick<HostImageOptions, 'kernel' | 'init' | 'change'>;
+
 /** Images that the tests of one file share, each made when it is first asked for; they only read them. */
-export function journeyImages(): (version: string, change?: ChangeTree) => Promise<HostImage> {
+export function journeyImages(makeCommon: (folder: string) => Promise<Common> = async () => ({})): ImageOf {
   const made = new Map<string, Promise<HostImage>>();
   const folder = mkdtemp(join(tmpdir(), 'quantix-journey-images-'));
+  const common = folder.then(makeCommon);
+  common.catch(() => undefined);
   afterAll(async () => rm(await folder, { recursive: true, force: true }));
   return async (version, change) => {
-    const image = made.get(version) ?? makeImage(await folder, version, change);
+    const image = made.get(version) ?? makeImage(await folder, version, await common, change);
     made.set(version, image);
     return image;
   };
 }
 
-const makeImage = (folder: string, version: string, change?: ChangeTree): Promise<HostImage> =>
+const makeImage = (folder: string, version: string, common: Common, change?: ChangeTree): Promise<HostImage> =>
   makeHostImage({
+    ...common,
     folder,
     version,
     executable: 'dist/host/bin/qx-node',
@@ -46,7 +60,10 @@ const makeImage = (folder: string, version: string, change?: ChangeTree): Promis
     // What differs between machines is in /quantix: one image serves all of them.
     settings: `updates:\n  listen: "off"\n  keyring: ${KEYRING}\n`,
     isQuick: true,
-    ...(change === undefined ? {} : { change }),
+    change: async (tree) => {
+      await common.change?.(tree);
+      await change?.(tree);
+    },
   });
 
 const KEYRING = '/quantix/limiquantix/keyring.json';
@@ -67,10 +84,22 @@ export interface JourneyOptions {
   readonly settings?: Readonly<Record<string, string>>;
   /** Lines of /quantix/limiquantix/quantix-boot. */
   readonly boot?: Readonly<Record<string, number>>;
+  readonly stage?: Stage;
 }
 
+/** The kind of machine that a journey is made on. */
+export interface Stage {
+  make(options: MachineOptions): Promise<Machine>;
+  /** The address at which the host finds what listens on this machine's 127.0.0.1. */
+  readonly outside: string;
+  readonly patienceMs: number;
+}
+
+/** A machine whose only missing part is the kernel. */
+const NAMESPACES: Stage = { make: makeMachine, outside: '127.0.0.1', patienceMs: 60_000 };
+
 /** A release engineer, a server and a host that runs `first`; all of it is gone when the test is over. */
-export async function setOut({ first, settings, boot }: JourneyOptions): Promise<Journey> {
+export async function setOut({ first, settings, boot, stage = NAMESPACES }: JourneyOptions): Promise<Journey> {
   const folder = await mkdtemp(join(tmpdir(), 'quantix-journey-'));
   onTestFinished(() => rm(folder, { recursive: true, force: true }));
   const desk = await releaseDesk(folder);
@@ -80,7 +109,7 @@ export async function setOut({ first, settings, boot }: JourneyOptions): Promise
   await mkdir(join(configFolder, 'limiquantix'), { recursive: true });
   const at = (name: string): string => join(configFolder, 'limiquantix', name);
   const updates = {
-    server_url: `"${line.url}"`,
+    server_url: `"${line.url.replace('127.0.0.1', stage.outside)}"`,
     auto_check: 'false',
     health_timeout: '30s',
     ...settings,
@@ -88,7 +117,7 @@ export async function setOut({ first, settings, boot }: JourneyOptions): Promise
   await writeFile(at('node.yaml'), `updates:\n${lines(updates, ': ', '  ')}`);
   await writeFile(at('quantix-boot'), lines(boot ?? {}, '=', ''));
   await writeFile(at('keyring.json'), await readFile(desk.keyring));
-  const machine = await makeMachine({
+  const machine = await stage.make({
     folder,
     image: first.image,
     bootFolder: first.bootFolder,
@@ -96,7 +125,7 @@ export async function setOut({ first, settings, boot }: JourneyOptions): Promise
     slotMib: SLOT_MIB,
     dataMib: DATA_MIB,
   });
-  return { folder, desk, server, line, host: journeyHost(machine) };
+  return { folder, desk, server, line, host: journeyHost(machine, stage.patienceMs) };
 }
 
 const lines = (values: Readonly<Record<string, unknown>>, between: string, before: string): string =>
