@@ -25,7 +25,7 @@ esac
 
 # shellcheck source=scripts/packages.sh
 . scripts/packages.sh
-install_packages
+install_packages "$debian_packages"
 install_node_modules
 # The tools for file systems are not on everybody's PATH.
 PATH=$PWD/node_modules/.bin:$PATH:/usr/sbin:/sbin exec node scripts/demo.ts

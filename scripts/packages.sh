@@ -1,19 +1,27 @@
 # shellcheck shell=sh
-# What a Debian 12 machine needs besides npm. Sourced from the top of the repository by test.sh and demo.sh.
+# What a Debian 12 machine needs besides npm. Sourced from the top of the repository by test.sh, demo.sh and
+# vm-packages.sh.
+# shellcheck disable=SC2034
 
 debian_packages='binutils busybox-static ca-certificates curl e2fsprogs fdisk fish git grub-common grub-emu mount openrc openssl
 patchelf procps shellcheck squashfs-tools util-linux xz-utils zsh zstd'
 
+# What the virtual machine of test/vm needs besides; vm-packages.sh installs it.
+vm_packages='cpio grub-pc-bin kmod qemu-system-x86'
+
+# missing_packages PACKAGE...
 missing_packages() {
-  for package in $debian_packages; do
+  for package in "$@"; do
     [ "$(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null)" = 'ii ' ] || printf '%s ' "$package"
   done
 }
 
+# install_packages LIST: those of the list that are missing.
 # Without root, or on another system, nothing is installed: the tests that need more then skip and say why.
 install_packages() {
   command -v dpkg-query >/dev/null || return 0
-  missing=$(missing_packages)
+  # shellcheck disable=SC2086
+  missing=$(missing_packages $1)
   [ -n "$missing" ] || return 0
   if [ "$(id -u)" -ne 0 ]; then
     echo "not installed, and this is not root: $missing" >&2

@@ -20,7 +20,7 @@ give_up() {
   exit 1
 }
 
-install_packages || give_up 'the Debian packages could not be installed'
+install_packages "$debian_packages" || give_up 'the Debian packages could not be installed'
 install_node_modules || give_up 'npm ci failed'
 PATH=$PWD/node_modules/.bin:$PATH
 export PATH
