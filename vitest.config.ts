@@ -3,6 +3,8 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
+    // Minutes each: vitest.vm.config.ts runs them.
+    exclude: ['test/vm/**'],
     // Forks, because tests change directory, umask and signal handlers, which threads of one process share.
     pool: 'forks',
     maxWorkers: 2,

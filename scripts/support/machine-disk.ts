@@ -33,7 +33,7 @@ export interface MachineOptions {
 }
 
 /** Where GRUB's core image goes on a machine with a BIOS: between the partition table and the first whole mebibyte. */
-const GRUB_PARTITION = { startSector: 40, sizeSectors: 2008 } as const;
+export const GRUB_PARTITION = { startSector: 40, sizeSectors: 2008 } as const;
 const GRUB_TYPE = '21686148-6449-6E6F-744E-656564454649';
 
 export async function makeDisk(options: MachineOptions): Promise<MachineDisk> {

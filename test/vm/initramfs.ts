@@ -1,0 +1,30 @@
+import { chmod, copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { execa } from 'execa';
+import type { Kernel } from './kernel.ts';
+
+/** BusyBox, the modules and `guest/init` in an archive that the kernel unpacks. */
+
+export const INITRAMFS_COMMANDS = ['busybox', 'cpio'] as const;
+
+const BUSYBOX = '/bin/busybox';
+const INIT = join(import.meta.dirname, 'guest/init');
+
+/** Makes `folder`/initramfs and answers its path. Not compressed: GRUB reads it faster than a guest without KVM unpacks it. */
+export async function makeInitramfs(folder: string, { modules }: Kernel): Promise<string> {
+  const tree = join(folder, 'initramfs-tree');
+  await mkdir(join(tree, 'bin'), { recursive: true });
+  await copyFile(BUSYBOX, join(tree, 'bin/busybox'));
+  await execa('ln', ['-s', 'busybox', join(tree, 'bin/sh')]);
+  await copyFile(INIT, join(tree, 'init'));
+  await chmod(join(tree, 'init'), 0o755);
+  for (const module of modules) await copyFile(module, join(tree, basename(module)));
+  await writeFile(join(tree, 'modules'), modules.map((module) => `${basename(module)}\n`).join(''));
+  // The kernel opens it for process 1 before anything is mounted.
+  await mkdir(join(tree, 'dev'));
+  await execa('mknod', [join(tree, 'dev/console'), 'c', '5', '1']);
+  const path = join(folder, 'initramfs');
+  await execa('sh', ['-euc', 'cd "$1" && find . | cpio -o -H newc --quiet >"$2"', 'sh', tree, path]);
+  await rm(tree, { recursive: true });
+  return path;
+}

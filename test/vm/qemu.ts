@@ -1,0 +1,131 @@
+import { createWriteStream } from 'node:fs';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { connect, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { execa } from 'execa';
+import { type Qmp, qmpOn } from './qmp.ts';
+
+/** One start of a virtual machine. A guest that restarts ends it: the next start is a new process, which is faster and knows nothing. */
+
+export const QEMU = 'qemu-system-x86_64';
+
+export interface QemuOptions {
+  readonly disk: string;
+  /** `unsafe` throws no flush at the host's disk; what the guest wrote outlives QEMU all the same, killed or not. */
+  readonly cache?: 'unsafe' | 'writeback' | 'none';
+  readonly memoryMib?: number;
+  /** One without it: two take turns on a busy machine, and are slower than one. */
+  readonly processors?: number;
+  /** Everything that comes out of the first serial port: GRUB, the kernel, OpenRC. */
+  readonly logFile: string;
+  /** More arguments. */
+  readonly more?: readonly string[];
+}
+
+export interface Qemu {
+  readonly pid: number;
+  readonly qmp: Qmp;
+  /** The second serial port. */
+  readonly port: Socket;
+  /** What came out of the first serial port so far, without terminal control sequences. */
+  console(): string;
+  /** The first match on the console; null when QEMU ended without one. @throws Error after timeoutMs */
+  untilConsole(pattern: RegExp, timeoutMs: number): Promise<RegExpExecArray | null>;
+  /** Settles when QEMU is gone, whatever the reason. */
+  readonly ended: Promise<void>;
+  /** At once, and waits for it. */
+  kill(): Promise<void>;
+}
+
+export async function startQemu(options: QemuOptions): Promise<Qemu> {
+  // A path of its own, for sockets may not have long ones.
+  const folder = await mkdtemp(join(tmpdir(), 'qx-vm-'));
+  const path = (name: string): string => join(folder, name);
+  const args = [...machine(options), ...PORTS.flatMap((name) => portArguments(name, path(name)))];
+  const process = execa(QEMU, [...args, ...(options.more ?? [])], { stdin: 'ignore', reject: false, all: true });
+  const ended = process.then(() => rm(folder, { recursive: true, force: true }));
+  const diedFirst = process.then(({ all, message }) => Promise.reject(new Error(`QEMU ended: ${all || message}`)));
+  diedFirst.catch(() => undefined);
+  const kill = async (): Promise<void> => {
+    process.kill('SIGKILL');
+    await ended;
+  };
+  try {
+    const open = (name: string): Promise<Socket> => Promise.race([connected(path(name)), diedFirst]);
+    const log = await keepLog(await open('console'), options.logFile);
+    const port = await open('shell');
+    const qmp = await Promise.race([qmpOn(await open('qmp')), diedFirst]);
+    await qmp.execute('cont');
+    const untilConsole: Qemu['untilConsole'] = (pattern, timeoutMs) => waitFor(log, pattern, ended, timeoutMs);
+    return { pid: process.pid ?? 0, qmp, port, console: log, untilConsole, ended, kill };
+  } catch (error) {
+    await kill();
+    throw error;
+  }
+}
+
+const PORTS = ['console', 'shell', 'qmp'] as const;
+
+const portArguments = (name: (typeof PORTS)[number], path: string): string[] => [
+  '-chardev',
+  `socket,id=${name},path=${path},server=on,wait=off`,
+  ...(name === 'qmp' ? ['-mon', 'chardev=qmp,mode=control'] : ['-serial', `chardev:${name}`]),
+];
+
+// Stopped at first (-S): nothing comes out of a port that nobody has connected to.
+const machine = ({ disk, cache = 'unsafe', memoryMib = 768, processors = 1 }: QemuOptions): string[] => [
+  ...['-S', '-no-reboot', '-nodefaults', '-no-user-config', '-display', 'none', '-vga', 'std'],
+  ...['-machine', 'pc', '-accel', 'tcg,thread=multi', '-cpu', 'max', '-smp', `${processors}`, '-m', `${memoryMib}`],
+  ...['-rtc', 'base=utc', '-drive', `file=${disk},format=raw,if=none,id=disk,cache=${cache}`],
+  ...['-device', 'virtio-blk-pci,drive=disk'],
+  ...['-netdev', 'user,id=net', '-device', 'virtio-net-pci,netdev=net,romfile='],
+];
+
+async function connected(path: string): Promise<Socket> {
+  for (;;) {
+    const socket = connect(path);
+    const outcome = await new Promise<'open' | 'refused'>((resolve) => {
+      socket.once('connect', () => resolve('open'));
+      socket.once('error', () => resolve('refused'));
+    });
+    // Later errors are those of a machine that went down.
+    socket.on('error', () => undefined);
+    if (outcome === 'open') return socket;
+    await sleep(20);
+  }
+}
+
+async function keepLog(socket: Socket, logFile: string): Promise<() => string> {
+  await mkdir(join(logFile, '..'), { recursive: true });
+  const file = createWriteStream(logFile);
+  const seen = { text: '' };
+  socket.on('data', (data) => {
+    file.write(data);
+    seen.text += data.toString('latin1');
+  });
+  socket.on('close', () => file.end());
+  return () => plain(seen.text);
+}
+
+async function waitFor(
+  log: () => string,
+  pattern: RegExp,
+  ended: Promise<void>,
+  timeoutMs: number,
+): Promise<RegExpExecArray | null> {
+  const state = { isOver: false };
+  ended.then(() => Object.assign(state, { isOver: true }));
+  const endMs = performance.now() + timeoutMs;
+  for (;;) {
+    const { isOver } = state;
+    const found = pattern.exec(log());
+    if (found !== null || isOver) return found;
+    if (performance.now() > endMs) throw new Error(`not on the console in ${timeoutMs} ms: ${pattern}`);
+    await sleep(50);
+  }
+}
+
+// biome-ignore lint/suspicious/noControlCharactersInRegex: terminal control sequences are what is removed
+const plain = (text: string): string => text.replace(/\u001b(\[[0-9;?]*[a-zA-Z]|[()][A-Z0-9])|\r/g, '');
