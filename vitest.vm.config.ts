@@ -8,6 +8,7 @@ export default defineConfig({
     // Each machine keeps one processor busy, and a second one slows both down past what they wait for.
     maxWorkers: 1,
     fileParallelism: false,
+    retry: process.env.CI === 'true' ? 1 : 0,
     testTimeout: 15 * 60_000,
     hookTimeout: 60_000,
   },

@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { countTests, type Report } from './summary/count.ts';
+import { type Counts, countTests, type Report } from './summary/count.ts';
 
 /** What vitest left behind; a run that died before it could write is one failure. */
 async function readReport(path: string): Promise<Report> {
@@ -10,6 +10,8 @@ async function readReport(path: string): Promise<Report> {
   }
 }
 
-const { passed, failed, skipped } = countTests(await readReport(process.argv[2] ?? ''));
+const counts = await Promise.all(process.argv.slice(2).map(async (path) => countTests(await readReport(path))));
+const sum = (which: keyof Counts): number => counts.reduce((total, each) => total + each[which], 0);
+const [passed, failed, skipped] = [sum('passed'), sum('failed'), sum('skipped')];
 process.stdout.write(`${passed} passed, ${failed} failed, ${skipped} skipped\n`);
 if (failed > 0) process.exitCode = 1;
