@@ -10,15 +10,21 @@ export interface Vitals {
 }
 
 const SERVICE = 'service ';
-const STARTED = '/run/openrc/started';
+/** The gate itself runs in a service that is still starting, after all others. */
+const RUNNING = ['/run/openrc/started', '/run/openrc/starting'];
 const INTERFACES = '/sys/class/net';
 const MAX_TABLE_BYTES = 4 << 20;
 
 export async function vitals(host: Host, signal?: AbortSignal): Promise<Vitals> {
   const hooks = await runHooks(host, signal);
-  const services = (await host.files.list(STARTED)).map((name) => SERVICE + name);
+  const services = (await Promise.all(RUNNING.map((folder) => host.files.list(folder)))).flat();
   return {
-    facts: [...services, ...(await bridges(host)), ...(await routes(host)), ...hooks.flatMap(factsOf)],
+    facts: [
+      ...services.map((name) => SERVICE + name),
+      ...(await bridges(host)),
+      ...(await routes(host)),
+      ...hooks.flatMap(factsOf),
+    ],
     hooks: hooks.map(({ probe }) => probe),
   };
 }

@@ -138,6 +138,13 @@ requires({ commands: IMAGE_COMMANDS })('after a reboot the host is held against 
       });
     });
 
+    test('the service that asks, and is started when it has been answered', async () => {
+      await put('run/openrc/started/local', '');
+      await put('etc/init.d/local', '');
+      const result = await confirmed(() => put('run/openrc/starting/local', ''));
+      expect(result).toMatchObject({ kind: 'confirmed', warnings: [] });
+    });
+
     test('a service that the new image does not bring any more', async () => {
       const gone = () => Promise.all([rm(at('run/openrc/started/libvirtd')), rm(at('etc/init.d/libvirtd'))]);
       expect(await confirmed(gone)).toMatchObject({ kind: 'confirmed', warnings: [] });
