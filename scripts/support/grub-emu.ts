@@ -28,6 +28,8 @@ export interface GrubOptions {
   readonly entry?: string;
   /** On `root`; /grub/grub.cfg where not given. */
   readonly configPath?: string;
+  /** Devices, as `(hd0,gpt2)`, whose kernel and initramfs need not be read to their last byte: they were before. */
+  readonly known?: readonly string[];
 }
 
 const BLOCK_BYTES = 4096;
@@ -98,12 +100,15 @@ async function grubEmu(folder: string): Promise<string> {
   return output;
 }
 
-const stub = (options: GrubOptions, recordDisk: string): string => `
+const stub = (options: GrubOptions, recordDisk: string, whole = wholeFiles(options)): string => `
+function read_whole {
+  if [ ${whole.map((path) => `"$1" = "${path}"`).join(' -o ') || '-n ""'} ]; then test -f "$1"; else sha256sum "$1"; fi
+}
 function linux {
-  if sha256sum "$1"; then set qxrec_linux="$*"; true; else false; fi
+  if read_whole "$1"; then set qxrec_linux="$*"; true; else false; fi
 }
 function initrd {
-  if sha256sum "$1"; then
+  if read_whole "$1"; then
     set qxrec_initrd="$*"
     save_env --file (${recordDisk})/record qxrec_linux qxrec_initrd
     exit
@@ -115,6 +120,9 @@ source (${options.root})${options.configPath ?? '/grub/grub.cfg'}
 ${options.entry === undefined ? '' : `set default=${options.entry}`}
 set timeout=0
 `;
+
+const wholeFiles = ({ known = [] }: GrubOptions): readonly string[] =>
+  known.flatMap((device) => ['vmlinuz', 'initramfs'].map((name) => `${device}/boot/${name}`));
 
 function recorded(block: Uint8Array): GrubRun['kernel'] {
   const lines = new TextDecoder().decode(block).split('\n');

@@ -7,9 +7,9 @@ import { requires } from '../support/requires.ts';
 const project = join(import.meta.dirname, '../..');
 const isShell = (file: string): boolean =>
   /^#( shellcheck shell=sh|!\/bin\/sh|!\/sbin\/openrc-run)/.test(readFileSync(file, 'utf8'));
-const scripts = globSync(['openrc/*', 'local.d/*', 'scripts/*.sh', 'test/vm/guest/*'], { cwd: project }).filter(
-  (file) => file.endsWith('.sh') || isShell(join(project, file)),
-);
+const scripts = globSync(['openrc/*', 'local.d/*', 'scripts/*.sh', 'scripts/support/vm/guest/*'], {
+  cwd: project,
+}).filter((file) => file.endsWith('.sh') || isShell(join(project, file)));
 
 requires({ commands: ['shellcheck', 'busybox', 'dash'] })('shell scripts', () => {
   test('there are the ones that a host needs', () => {

@@ -12,7 +12,8 @@ export async function armedJourney(options: JourneyOptions, image: string): Prom
   const { host } = journey;
   await publishBoth(journey, '1.0.1');
   await host.boot();
-  expect(await host.update('apply')).toMatchObject({ exitCode: 0 });
+  const firstApply = await host.update('apply');
+  expect(firstApply, firstApply.output).toMatchObject({ exitCode: 0 });
   await publishBoth(journey, '1.1.0', image);
   expect(await host.update('apply')).toMatchObject({ exitCode: 4 });
   expect(await bothOf(journey)).toEqual(both('1.1.0'));

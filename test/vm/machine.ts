@@ -1,16 +1,18 @@
-import { appendFile, cp, writeFile } from 'node:fs/promises';
+import { appendFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { execa } from 'execa';
 import { IMAGE_COMMANDS } from '../../scripts/support/host-image.ts';
 import type { Machine, Running } from '../../scripts/support/machine.ts';
-import { DISK_COMMANDS, type MachineDisk, type MachineOptions, makeDisk } from '../../scripts/support/machine-disk.ts';
+import { DISK_COMMANDS, type MachineDisk, type MachineOptions } from '../../scripts/support/machine-disk.ts';
 import { BOOTED_MARK, TREE_COMMANDS } from '../../scripts/support/openrc-tree.ts';
+import { makeBootableDisk } from '../../scripts/support/vm/disk.ts';
+import { GRUB_FILES } from '../../scripts/support/vm/grub.ts';
+import { INITRAMFS_COMMANDS } from '../../scripts/support/vm/initramfs.ts';
+import { KERNEL_FILES } from '../../scripts/support/vm/kernel.ts';
+import { QEMU, type Qemu, startQemu } from '../../scripts/support/vm/qemu.ts';
+import { type Shell, shellOn } from '../../scripts/support/vm/shell.ts';
 import { JOURNEY, type Stage } from '../support/journey.ts';
-import { embedGrub, GRUB_FILES } from './grub.ts';
-import { INITRAMFS_COMMANDS } from './initramfs.ts';
-import { KERNEL_FILES } from './kernel.ts';
 import { logFolder } from './logs.ts';
-import { QEMU, type Qemu, startQemu } from './qemu.ts';
-import { type Shell, shellOn } from './shell.ts';
 
 /** The machine with nothing missing: a BIOS, GRUB in the disk, Debian's kernel, in QEMU without KVM. */
 
@@ -23,18 +25,30 @@ export const VM = {
 } as const;
 
 /** QEMU's user network takes the guest's 10.0.2.2 to our 127.0.0.1. */
-export const IN_QEMU: Stage = { make: makeVm, outside: '10.0.2.2', patienceMs: 240_000 };
+export const IN_QEMU: Stage = { make: (options) => makeVm(options), outside: '10.0.2.2', patienceMs: 240_000 };
+
+/** What a machine did to its disk since it was new: the logs of its starts, one after the other. */
+export interface Recording {
+  readonly base: string;
+  readonly logs: string[];
+}
+
+/** The same, with everything recorded that reaches the disk. */
+export const recordedIn = (recording: Recording): Stage => ({
+  ...IN_QEMU,
+  make: async (options) => {
+    const machine = await makeVm(options, recording);
+    await execa('cp', ['--sparse=always', machine.disk, recording.base]);
+    return machine;
+  },
+});
 
 /** A processor made of software needs longer to become healthy; settings of `updates:`. */
 export const SLOW = { health_timeout: '180s' } as const;
 
-async function makeVm(options: MachineOptions): Promise<Machine> {
-  const bootFolder = join(options.folder, 'vm-boot');
-  await cp(options.bootFolder, bootFolder, { recursive: true });
-  await writeFile(join(bootFolder, 'grub/quantix-layout.cfg'), LAYOUT);
-  const machine = await makeDisk({ ...options, bootFolder });
-  await embedGrub(machine, options.folder);
-  const place = { machine, logs: await logFolder(), count: 0 };
+async function makeVm(options: MachineOptions, recording?: Recording): Promise<Machine> {
+  const machine = await makeBootableDisk(options, 0);
+  const place = { machine, logs: await logFolder(), recording, count: 0 };
   return {
     ...machine,
     grub: () => untilKernel(place),
@@ -42,12 +56,10 @@ async function makeVm(options: MachineOptions): Promise<Machine> {
   };
 }
 
-// The settings of an operator who watches the host over a serial line.
-const LAYOUT = 'set qx_serial=1\nset qx_timeout=0\nset qx_extra="console=ttyS0,115200"\n';
-
 interface Place {
   readonly machine: MachineDisk;
   readonly logs: string;
+  readonly recording: Recording | undefined;
   count: number;
 }
 
@@ -68,7 +80,8 @@ async function start(place: Place): Promise<Started> {
   place.count += 1;
   const name = `boot-${place.count}`;
   const startMs = performance.now();
-  const qemu = await startQemu({ disk: place.machine.disk, logFile: join(place.logs, `${name}.log`) });
+  const written = await writeLog(place, name);
+  const qemu = await startQemu({ disk: place.machine.disk, logFile: join(place.logs, `${name}.log`), ...written });
   const note = (what: string): Promise<void> => {
     const afterS = ((performance.now() - startMs) / 1000).toFixed(1);
     return appendFile(join(place.logs, 'times.txt'), `${name} ${afterS} s: ${what}\n`);
@@ -85,6 +98,14 @@ async function start(place: Place): Promise<Started> {
     await qemu.kill();
     throw explained(error, qemu);
   }
+}
+
+async function writeLog({ recording }: Place, name: string): Promise<{ writeLog?: string }> {
+  if (recording === undefined) return {};
+  const path = `${recording.base}.${name}.writes`;
+  await writeFile(path, '');
+  recording.logs.push(path);
+  return { writeLog: path };
 }
 
 async function untilKernel(place: Place): ReturnType<Machine['grub']> {

@@ -13,6 +13,8 @@ export const QEMU = 'qemu-system-x86_64';
 
 export interface QemuOptions {
   readonly disk: string;
+  /** Writes down every write and flush here; for `powercut/block-log.ts`. */
+  readonly writeLog?: string;
   /** `unsafe` throws no flush at the host's disk; what the guest wrote outlives QEMU all the same, killed or not. */
   readonly cache?: 'unsafe' | 'writeback' | 'none';
   readonly memoryMib?: number;
@@ -43,7 +45,8 @@ export async function startQemu(options: QemuOptions): Promise<Qemu> {
   // A path of its own, for sockets may not have long ones.
   const folder = await mkdtemp(join(tmpdir(), 'qx-vm-'));
   const path = (name: string): string => join(folder, name);
-  const args = [...machine(options), ...PORTS.flatMap((name) => portArguments(name, path(name)))];
+  // Stopped at first (-S): nothing comes out of a port that nobody has connected to.
+  const args = ['-S', '-no-reboot', ...hardware(options), ...PORTS.flatMap((name) => portArguments(name, path(name)))];
   const process = execa(QEMU, [...args, ...(options.more ?? [])], { stdin: 'ignore', reject: false, all: true });
   const ended = process.then(() => rm(folder, { recursive: true, force: true }));
   const diedFirst = process.then(({ all, message }) => Promise.reject(new Error(`QEMU ended: ${all || message}`)));
@@ -74,14 +77,27 @@ const portArguments = (name: (typeof PORTS)[number], path: string): string[] => 
   ...(name === 'qmp' ? ['-mon', 'chardev=qmp,mode=control'] : ['-serial', `chardev:${name}`]),
 ];
 
-// Stopped at first (-S): nothing comes out of a port that nobody has connected to.
-const machine = ({ disk, cache = 'unsafe', memoryMib = 768, processors = 1 }: QemuOptions): string[] => [
-  ...['-S', '-no-reboot', '-nodefaults', '-no-user-config', '-display', 'none', '-vga', 'std'],
+type Hardware = Pick<QemuOptions, 'disk' | 'cache' | 'writeLog' | 'memoryMib' | 'processors'> & {
+  /** Ports of this machine's loopback that lead to ports of the guest. */
+  readonly forwards?: Readonly<Record<number, number>>;
+};
+
+export const hardware = ({ memoryMib = 768, processors = 1, forwards = {}, ...options }: Hardware): string[] => [
+  ...['-nodefaults', '-no-user-config', '-display', 'none', '-vga', 'std'],
   ...['-machine', 'pc', '-accel', 'tcg,thread=multi', '-cpu', 'max', '-smp', `${processors}`, '-m', `${memoryMib}`],
-  ...['-rtc', 'base=utc', '-drive', `file=${disk},format=raw,if=none,id=disk,cache=${cache}`],
+  ...['-rtc', 'base=utc', '-drive', drive(options)],
   ...['-device', 'virtio-blk-pci,drive=disk'],
-  ...['-netdev', 'user,id=net', '-device', 'virtio-net-pci,netdev=net,romfile='],
+  ...['-netdev', ['user,id=net', ...Object.entries(forwards).map(forward)].join(',')],
+  ...['-device', 'virtio-net-pci,netdev=net,romfile='],
 ];
+
+const forward = ([here, there]: [string, number]): string => `hostfwd=tcp:127.0.0.1:${here}-:${there}`;
+
+function drive({ disk, cache = 'unsafe', writeLog }: Hardware): string {
+  if (writeLog === undefined) return `file=${disk},format=raw,if=none,id=disk,cache=${cache}`;
+  const files = `file.driver=file,file.filename=${disk},log.driver=file,log.filename=${writeLog}`;
+  return `driver=blklogwrites,if=none,id=disk,${files},log-sector-size=512`;
+}
 
 async function connected(path: string): Promise<Socket> {
   for (;;) {

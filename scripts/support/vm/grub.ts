@@ -1,7 +1,7 @@
 import { open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
-import { GRUB_PARTITION, type MachineDisk } from '../../scripts/support/machine-disk.ts';
+import { GRUB_PARTITION, type MachineDisk } from '../machine-disk.ts';
 
 /** Makes a disk bootable by a BIOS as `grub-install` would, without a loop device: the places are known. */
 

@@ -1,0 +1,33 @@
+import type { MachineDisk, Partition } from '../../../scripts/support/machine-disk.ts';
+import type { BlockLog, Entry } from './block-log.ts';
+
+/** An agent that does things in the wrong order: the campaign has to find that out. */
+
+const SECTORS_PER_MIB = 2048;
+
+/**
+ * The slot's head, and what arms it, before the rest of the slot: as if nobody waited for the disk. Both are needed for a
+ * brick: a slot without its head is not read by GRUB whatever the environment says, and one that is not armed is not chosen.
+ */
+export function armedTooEarly({ partitions }: MachineDisk, log: BlockLog): BlockLog {
+  const { B, boot } = partitions;
+  const rest = (entry: Entry): boolean => isIn(entry, B) && !isIn(entry, { ...B, sizeMib: 1 });
+  const first = log.entries.findIndex(rest);
+  const last = log.entries.findLastIndex(rest);
+  if (first < 0) return log;
+  const after = log.entries.slice(last + 1);
+  const early = after.filter((entry) => isIn(entry, B) || isIn(entry, boot));
+  const entries: readonly Entry[] = [
+    ...log.entries.slice(0, first),
+    ...early,
+    { kind: 'flush' },
+    ...log.entries.slice(first, last + 1),
+    ...after.filter((entry) => !early.includes(entry)),
+  ];
+  return { ...log, entries, [Symbol.asyncDispose]: () => log[Symbol.asyncDispose]() };
+}
+
+const isIn = (entry: Entry, { startMib, sizeMib }: Partition): boolean =>
+  entry.kind === 'write' &&
+  entry.sector >= startMib * SECTORS_PER_MIB &&
+  entry.sector < (startMib + sizeMib) * SECTORS_PER_MIB;
