@@ -31,6 +31,7 @@ export const IN_QEMU: Stage = { make: (options) => makeVm(options), outside: '10
 export interface Recording {
   readonly base: string;
   readonly logs: string[];
+  partitions: MachineDisk['partitions'] | null;
 }
 
 /** The same, with everything recorded that reaches the disk. */
@@ -39,6 +40,7 @@ export const recordedIn = (recording: Recording): Stage => ({
   make: async (options) => {
     const machine = await makeVm(options, recording);
     await execa('cp', ['--sparse=always', machine.disk, recording.base]);
+    recording.partitions = machine.partitions;
     return machine;
   },
 });

@@ -72,7 +72,8 @@ export async function runCampaign(options: CampaignOptions): Promise<Campaign> {
   for (const [logIndex, path] of logs.entries()) {
     await using opened = await openBlockLog(path);
     const log = tamper(opened);
-    for (const [epochIndex, epoch] of epochsOf(log.entries).entries()) {
+    const entries = log.entries.filter((entry) => entry.kind === 'flush' || disk.concerns(entry));
+    for (const [epochIndex, epoch] of epochsOf(entries).entries()) {
       let stateIndex = 0;
       for (const state of statesOf(epoch, random, density)) {
         const id = `${logIndex}.${epochIndex}.${stateIndex++}`;

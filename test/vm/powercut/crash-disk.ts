@@ -20,6 +20,8 @@ export interface Reached {
 }
 
 export interface CrashDisk extends AsyncDisposable {
+  /** GRUB looks at what is written there: the rest of the disk is not even kept. */
+  concerns(write: LoggedWrite): boolean;
   /** Whether a slot holds its image, to the last byte. */
   isWhole(slot: 'A' | 'B'): boolean;
   /** For good. */
@@ -39,6 +41,7 @@ export async function openCrashDisk({ disk, boot, slots }: CrashDiskOptions): Pr
   const bootPart = await trackedBoot(file, boot);
   const both = { A: await trackedSlot(file, slots.A), B: await trackedSlot(file, slots.B) };
   const regions = [bootPart, both.A, both.B];
+  const concerns = ({ sector }: LoggedWrite): boolean => regions.some((region) => region.holds(sector));
   const put = async (sector: number, bytes: Buffer): Promise<void> => {
     await file.write(bytes, 0, bytes.length, sector * SECTOR_BYTES);
     for (const region of regions) region.written(sector, bytes);
@@ -47,7 +50,6 @@ export async function openCrashDisk({ disk, boot, slots }: CrashDiskOptions): Pr
   const apply = async (log: BlockLog, reached: readonly Reached[]): Promise<[number, Buffer][]> => {
     const before: [number, Buffer][] = [];
     for (const { write, ranges } of reached) {
-      if (!regions.some((region) => region.holds(write.sector))) continue;
       for (const [from, to] of ranges === 'all' ? [[0, write.sectors] as const] : ranges) {
         before.push([write.sector + from, await read(file, write.sector + from, to - from)]);
         await put(write.sector + from, await log.read(write, from, to));
@@ -56,6 +58,7 @@ export async function openCrashDisk({ disk, boot, slots }: CrashDiskOptions): Pr
     return before;
   };
   return {
+    concerns,
     isWhole: (slot) => both[slot].isWhole(),
     take: async (log, reached) => void (await apply(log, reached)),
     during: async (log, reached, act) => {

@@ -9,8 +9,7 @@ const SECTORS_PER_MIB = 2048;
  * The slot's head, and what arms it, before the rest of the slot: as if nobody waited for the disk. Both are needed for a
  * brick: a slot without its head is not read by GRUB whatever the environment says, and one that is not armed is not chosen.
  */
-export function armedTooEarly({ partitions }: MachineDisk, log: BlockLog): BlockLog {
-  const { B, boot } = partitions;
+export function armedTooEarly({ B, boot }: MachineDisk['partitions'], log: BlockLog): BlockLog {
   const rest = (entry: Entry): boolean => isIn(entry, B) && !isIn(entry, { ...B, sizeMib: 1 });
   const first = log.entries.findIndex(rest);
   const last = log.entries.findLastIndex(rest);
