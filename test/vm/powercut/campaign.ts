@@ -20,6 +20,8 @@ export interface CampaignOptions extends CrashDiskOptions {
   readonly every?: number;
   /** Changes what was recorded, to see whether it would be noticed. */
   readonly tamper?: (log: BlockLog) => BlockLog;
+  /** One is enough. */
+  readonly stopsAtBrick?: boolean;
   readonly onState?: (decided: Decided) => void;
 }
 
@@ -64,9 +66,20 @@ export async function runCampaign(options: CampaignOptions): Promise<Campaign> {
     const whole = (['A', 'B'] as const).filter((slot) => disk.isWhole(slot));
     // Whole bytes need not be read again each time to know that GRUB can read them.
     const known = whole.map((slot) => `(hd0,gpt${slot === 'A' ? 2 : 3})`);
-    const booted = await run({ disks: [options.disk], root: 'hd0,gpt1', known });
+    // A GRUB that does not come to an end boots nothing either.
+    const booted = await run({ disks: [options.disk], root: 'hd0,gpt1', known }).catch((error: Error) => {
+      return { kernel: null, output: error.message };
+    });
     const slot = slotOf(booted) as 'A' | 'B' | null;
     return { id, state, slot, isWhole: slot !== null && whole.includes(slot), output: booted.output };
+  };
+
+  const isEnough = (decided: Decided): boolean => {
+    found.states += 1;
+    if (decided.slot !== null) found.boots[decided.slot] += 1;
+    if (!decided.isWhole) found.bricks.push(decided);
+    onState(decided);
+    return options.stopsAtBrick === true && !decided.isWhole;
   };
 
   for (const [logIndex, path] of logs.entries()) {
@@ -80,10 +93,7 @@ export async function runCampaign(options: CampaignOptions): Promise<Campaign> {
         if (counter.seen++ % every !== 0) continue;
         const reached = state.parts.map(({ write, ranges }): Reached => ({ write: at(epoch, write), ranges }));
         const decided = await disk.during(log, reached, () => decide(id, state));
-        found.states += 1;
-        if (decided.slot !== null) found.boots[decided.slot] += 1;
-        if (!decided.isWhole) found.bricks.push(decided);
-        onState(decided);
+        if (isEnough(decided)) return found;
       }
       await disk.take(
         log,
