@@ -85,8 +85,9 @@ function start([file = '', ...args]: readonly string[]): Fetcher {
     // What it may have left behind could keep them open.
     for (const pipe of [stdin, stdout, stderr, control]) pipe.destroy();
   };
-  // Execa throws away what nobody has begun to read, and the body is read when its head has been looked at.
-  stdout.pause();
+  // The body is read when its head has been looked at, and a file was opened for it. When the process ends before that, Node
+  // resumes what nobody listens to and throws it away; not where somebody waits to be told that there is something.
+  stdout.on('readable', () => undefined);
   // Writing to a process that has ended already is told by its exit.
   for (const pipe of [stdin, stdout, control]) pipe.on('error', () => undefined);
   stderr.on('data', (bytes: Uint8Array) => {

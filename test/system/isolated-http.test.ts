@@ -1,5 +1,6 @@
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
 import { afterEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import type { HttpLimits } from '../../src/ports.ts';
@@ -70,6 +71,19 @@ requires({ root: true, commands: ['setpriv', 'prlimit'] })('what the process tha
     await body[Symbol.asyncIterator]().return?.();
   });
 });
+
+test.each([100, 40_000])(
+  'a body of %i bytes is there when it is read long after its process has ended',
+  async (length) => {
+    const { url } = await badServer(serve(new Uint8Array(length).fill(7)));
+    const { body } = await opened().get(url, { limits: LIMITS });
+    await noneLeftOf(process.pid);
+    await sleep(100);
+    const read: number[] = [];
+    for await (const chunk of body) read.push(chunk.length);
+    expect(read.reduce((sum, bytes) => sum + bytes, 0)).toBe(length);
+  },
+);
 
 describe('a process that somebody took over is refused and ended', () => {
   const hostile = (means: string) =>
