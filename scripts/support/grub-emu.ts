@@ -1,9 +1,10 @@
 import { mkdir, open, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
+import { plain } from './terminal.ts';
 
 /**
- * Runs a grub.cfg in the real GRUB (Debian's grub-emu) on disk images, without a virtual options.
+ * Runs a grub.cfg in the real GRUB (Debian's grub-emu) on disk images, without a virtual machine.
  *
  * grub-emu has no `linux` and `initrd`. Functions of those names read their files, as the commands would, and write down on
  * a disk of their own what would have booted; terminal output is wrapped and cannot be trusted for that. The files are read
@@ -100,9 +101,9 @@ async function grubEmu(folder: string): Promise<string> {
   return output;
 }
 
-const stub = (options: GrubOptions, recordDisk: string, whole = wholeFiles(options)): string => `
+const stub = (options: GrubOptions, recordDisk: string): string => `
 function read_whole {
-  if [ ${whole.map((path) => `"$1" = "${path}"`).join(' -o ') || '-n ""'} ]; then test -f "$1"; else sha256sum "$1"; fi
+  ${readWhole(options)}
 }
 function linux {
   if read_whole "$1"; then set qxrec_linux="$*"; true; else false; fi
@@ -121,8 +122,11 @@ ${options.entry === undefined ? '' : `set default=${options.entry}`}
 set timeout=0
 `;
 
-const wholeFiles = ({ known = [] }: GrubOptions): readonly string[] =>
-  known.flatMap((device) => ['vmlinuz', 'initramfs'].map((name) => `${device}/boot/${name}`));
+function readWhole({ known = [] }: GrubOptions): string {
+  const whole = known.flatMap((device) => ['vmlinuz', 'initramfs'].map((name) => `"$1" = "${device}/boot/${name}"`));
+  if (whole.length === 0) return 'sha256sum "$1"';
+  return `if [ ${whole.join(' -o ')} ]; then test -f "$1"; else sha256sum "$1"; fi`;
+}
 
 function recorded(block: Uint8Array): GrubRun['kernel'] {
   const lines = new TextDecoder().decode(block).split('\n');
@@ -143,6 +147,3 @@ async function withImage<T>(image: string, use: (file: Awaited<ReturnType<typeof
 }
 
 const emptyBlock = (): Uint8Array => new TextEncoder().encode('# GRUB Environment Block\n'.padEnd(BLOCK_BYTES, '#'));
-
-// biome-ignore lint/suspicious/noControlCharactersInRegex: terminal control sequences are what is removed
-const plain = (text: string): string => text.replace(/\u001b(\[[0-9;?]*[a-zA-Z]|[()][A-Z0-9])|\r/g, '');

@@ -3,7 +3,7 @@ import { BUNDLE_URL } from '../delivery/offline.ts';
 import { discard, sourceOf } from '../delivery/source.ts';
 import { isCode } from '../errors.ts';
 import { answersArp, defaultGateways4 } from '../format/proc-net.ts';
-import type { Host } from './host.ts';
+import { type Host, kernelTable } from './host.ts';
 
 /** Whether anybody out there answers this host. */
 
@@ -14,13 +14,12 @@ const LIMITS = {
   minBytesPerWindow: 1,
   windowMs: 5_000,
 };
-const MAX_TABLE_BYTES = 4 << 20;
 
 export async function contactNow(host: Host): Promise<Contact> {
   // In this order: what is sent to a server makes the kernel ask for the gateway.
   if (await serverAnswers(host)) return { answered: 'server', hasCarrier: true };
-  const gateways = defaultGateways4(await tableOf(host, 'route'));
-  const arp = await tableOf(host, 'arp');
+  const gateways = defaultGateways4(await kernelTable(host, 'route'));
+  const arp = await kernelTable(host, 'arp');
   if (gateways.some((gateway) => answersArp(arp, gateway))) return { answered: 'gateway', hasCarrier: true };
   const carriers = await Promise.all(gateways.map(({ name }) => hasCarrier(host, name)));
   return { answered: null, hasCarrier: gateways.length === 0 || carriers.includes(true) };
@@ -39,10 +38,6 @@ async function serverAnswers({ http, config }: Host): Promise<boolean> {
     }
   }
   return false;
-}
-
-async function tableOf({ files }: Host, name: string): Promise<string> {
-  return new TextDecoder().decode((await files.read(`/proc/net/${name}`, MAX_TABLE_BYTES)) ?? new Uint8Array());
 }
 
 async function hasCarrier({ files }: Host, name: string): Promise<boolean> {

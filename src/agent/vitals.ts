@@ -1,7 +1,7 @@
 import type { ProbeResult } from '../core/health.ts';
 import { hasDefaultRoute4, hasDefaultRoute6 } from '../format/proc-net.ts';
 import { type HookResult, runHooks } from './health-hooks.ts';
-import type { Host } from './host.ts';
+import { type Host, kernelTable } from './host.ts';
 
 /** What holds on this host now, as facts that can be compared over a reboot. */
 export interface Vitals {
@@ -13,7 +13,6 @@ const SERVICE = 'service ';
 /** The gate itself runs in a service that is still starting, after all others. */
 const RUNNING = ['/run/openrc/started', '/run/openrc/starting'];
 const INTERFACES = '/sys/class/net';
-const MAX_TABLE_BYTES = 4 << 20;
 
 export async function vitals(host: Host, signal?: AbortSignal): Promise<Vitals> {
   const hooks = await runHooks(host, signal);
@@ -40,12 +39,10 @@ async function bridges({ files }: Host): Promise<readonly string[]> {
   return facts;
 }
 
-async function routes({ files }: Host): Promise<readonly string[]> {
-  const table = async (name: string): Promise<string> =>
-    new TextDecoder().decode((await files.read(`/proc/net/${name}`, MAX_TABLE_BYTES)) ?? new Uint8Array());
+async function routes(host: Host): Promise<readonly string[]> {
   return [
-    ...(hasDefaultRoute4(await table('route')) ? ['default route (IPv4)'] : []),
-    ...(hasDefaultRoute6(await table('ipv6_route')) ? ['default route (IPv6)'] : []),
+    ...(hasDefaultRoute4(await kernelTable(host, 'route')) ? ['default route (IPv4)'] : []),
+    ...(hasDefaultRoute6(await kernelTable(host, 'ipv6_route')) ? ['default route (IPv6)'] : []),
   ];
 }
 

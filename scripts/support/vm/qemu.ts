@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
+import { plain } from '../terminal.ts';
 import { type Qmp, qmpOn } from './qmp.ts';
 
 /** One start of a virtual machine. A guest that restarts ends it: the next start is a new process, which is faster and knows nothing. */
@@ -142,6 +143,3 @@ async function waitFor(
     await sleep(50);
   }
 }
-
-// biome-ignore lint/suspicious/noControlCharactersInRegex: terminal control sequences are what is removed
-const plain = (text: string): string => text.replace(/\u001b(\[[0-9;?]*[a-zA-Z]|[()][A-Z0-9])|\r/g, '');
