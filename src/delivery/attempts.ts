@@ -1,6 +1,6 @@
 import { type RetryPolicy, retryDelayMs } from '../core/retry.ts';
 import { QxError } from '../errors.ts';
-import type { Clock, Random } from '../ports.ts';
+import type { Clock, Log, Random } from '../ports.ts';
 
 /**
  * The same question to one server after another, until one answers. A server that failed may do better later; one that gave
@@ -29,6 +29,7 @@ export const later = (error: QxError, retryAfterMs: number | null = null): Attem
 export interface AttemptPorts {
   readonly clock: Clock;
   readonly random: Random;
+  readonly log: Log;
 }
 
 export interface AttemptOptions {
@@ -39,7 +40,7 @@ export interface AttemptOptions {
 
 /** @throws QxError the last server's error, when all are used up */
 export async function askEach<T>(
-  { clock, random }: AttemptPorts,
+  { clock, random, log }: AttemptPorts,
   { bases, policy, signal }: AttemptOptions,
   ask: (base: string) => Promise<Attempt<T>>,
 ): Promise<T> {
@@ -59,6 +60,7 @@ export async function askEach<T>(
     failures = attempt.hasGained ? 1 : failures + 1;
     const delayMs = retryDelayMs(policy, failures, random.unit(), attempt.retryAfterMs);
     if (delayMs === null) throw attempt.error;
+    log.info('server_failed', { base, failures, code: attempt.error.code, detail: attempt.error.message });
     // The next server is asked at once; only after all of them failed is there something to wait for.
     if (failures % queue.length === 0) await clock.sleep(delayMs, signal);
   }

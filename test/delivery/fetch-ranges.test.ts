@@ -92,7 +92,10 @@ describe('T23 ranges', () => {
     await bench.fetch([server]);
     expect(server.requests.map((r) => r.headers.range)).toEqual([`bytes=${half.length}-`, undefined]);
     expect(await bench.content(bench.finalPath)).toEqual(bytes);
-    expect(bench.log.lines).toMatchObject([{ event: 'artifact_refused', fields: { code: 'HASH_MISMATCH' } }]);
+    expect(bench.log.lines).toMatchObject([
+      { event: 'artifact_refused', fields: { code: 'HASH_MISMATCH' } },
+      { event: 'server_failed', fields: { code: 'HASH_MISMATCH', base: server.url } },
+    ]);
   });
 
   test('a server that poisons and cuts, for ever, is left after a few attempts', async () => {
