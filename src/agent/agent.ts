@@ -9,6 +9,7 @@ import type { Host, Progress, Watch } from './host.ts';
 import { type InstallResult, install } from './install.ts';
 import { installBundle } from './install-bundle.ts';
 import { shared } from './shared.ts';
+import { bootsNow } from './slots.ts';
 import { loadJournal } from './store.ts';
 
 /** One agent: at most one update at a time, whoever asks for it, and a status that looking at it never changes. */
@@ -97,8 +98,8 @@ export function createAgent(host: Host, events: AgentEvents = {}): Agent {
 
   return {
     status: async () => {
-      const held = await loadHold(host);
-      const status = updateStatus(now.activity, now.last, await loadJournal(host));
+      const [held, journal, boot] = await Promise.all([loadHold(host), loadJournal(host), bootsNow(host)]);
+      const status = updateStatus(now.activity, now.last, journal, boot);
       return held === null ? status : { ...status, held: held.reason };
     },
     activity: () => now.activity,

@@ -39,16 +39,21 @@ export async function newEntries(host: Host, components: readonly Component[]): 
 export async function swapComponents(host: Host, journal: Journal, plan: Plan, watch: Watch): Promise<Journal> {
   const tracked = track(host, journal);
   for (const { name, version } of journal.components) if (name === SELF) await forgetGivenUp(host.files, version);
+  const signed = (name: string): Component => plan.components.find((c) => c.name === name) as Component;
+  const totalBytes = journal.components.reduce((sum, { name }) => sum + signed(name).size_bytes, 0);
+  const told = { doneBytes: 0 };
   await applyComponents(journal.components, {
     ...tracked.context,
     archive: host.archive,
     settleMs: SETTLE_MS,
     artifact: ({ name, artifact }) => {
-      const signed = plan.components.find((c) => c.name === name) as Component;
-      return { path: staged(host, { artifact }), sha256: signed.sha256, sizeBytes: signed.size_bytes };
+      const { sha256, size_bytes: sizeBytes } = signed(name);
+      return { path: staged(host, { artifact }), sha256, sizeBytes };
     },
-    progress: ({ name }, doneCount, totalCount) =>
-      watch.progress?.({ phase: 'applying', name, doneBytes: doneCount, totalBytes: totalCount }),
+    progress: ({ name }) => {
+      watch.progress?.({ phase: 'applying', name, doneBytes: told.doneBytes, totalBytes });
+      told.doneBytes += signed(name).size_bytes;
+    },
     ...(watch.signal === undefined ? {} : { signal: watch.signal }),
   });
   await chooseAgain(host);

@@ -52,7 +52,9 @@ async function withLock(host: Host, reason: string): Promise<RollbackResult> {
   const spoilt = await anySpoilt(host, journal);
   if (spoilt !== null) return spoilt;
   const error = { code: 'ROLLED_BACK', detail: reason };
-  await finishRollBack(host, await advance(host, journal, 'rollBack', { pending: false, error }));
+  // Whoever had dismissed the update has not seen this end of it.
+  const begun = { pending: false, dismissed: false, error };
+  await finishRollBack(host, await advance(host, journal, 'rollBack', begun));
   const kind = (await runsImageOf(host, journal)) ? 'reboot_required' : 'rolled_back';
   return { kind, from: journal.target_version, to: journal.previous_version };
 }

@@ -22,14 +22,18 @@ export interface SlotInfo {
   readonly sizeBytes: number | null;
 }
 
+/** Which slot runs, and which one GRUB takes next; null when nobody knows. */
+export async function bootsNow(host: Pick<Host, 'boot'>) {
+  const [{ slot: running }, state] = await Promise.all([host.boot.booted(), currentBoot(host)]);
+  return { running, state, next: state === null ? null : nextBoot(state) };
+}
+
 export async function slotTable(host: Host): Promise<readonly SlotInfo[]> {
-  const [{ slot: running }, state, memory, journal] = await Promise.all([
-    host.boot.booted(),
-    currentBoot(host),
+  const [{ running, state, next }, memory, journal] = await Promise.all([
+    bootsNow(host),
     loadMemory(host),
     loadJournal(host),
   ]);
-  const next = state === null ? null : nextBoot(state);
   return Promise.all(
     SLOTS.map(async (slot) => {
       const device = await host.disk.device(slot);

@@ -1,4 +1,6 @@
+import { readFile } from 'node:fs/promises';
 import { request as httpRequest, type IncomingMessage } from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type Code, ERRORS, QxError } from '../errors.ts';
 import { type BodyOf, type ParamsOf, pathOf, type QueryOf, type ResponseOf, type Route } from '../format/route.ts';
 import { serverSentEvents } from './server-sent-events.ts';
@@ -22,9 +24,12 @@ const TIMEOUT_MS = 10_000;
 /** A quiet agent still says every ten seconds that it is there. */
 const SILENCE_MS = 60_000;
 
-export const agentClient = (socket: string): AgentClient => ({
+/** With `supervisor`, its file with the pid, an agent that is being started is waited for. */
+export const agentClient = (socket: string, supervisor?: string): AgentClient => ({
   call: async <R extends Route>(route: R, request: AgentRequest<R> = {}) => {
-    const { status, bytes } = await exchange(socket, route, request).catch((error: unknown) => {
+    const ask = () => exchange(socket, route, request);
+    const answered = supervisor === undefined ? ask() : onceStarted(ask, supervisor, request.signal);
+    const { status, bytes } = await answered.catch((error: unknown) => {
       throw asUnanswered(error, socket);
     });
     const answer = parse(bytes);
@@ -33,6 +38,35 @@ export const agentClient = (socket: string): AgentClient => ({
   },
   events: (route, signal) => streamed(socket, route, signal),
 });
+
+/** An agent that replaces itself is back in seconds, and a script that goes on right after `apply` should not have to know. */
+const START_WITHIN_MS = 30_000;
+const START_POLL_MS = 200;
+
+/** Nothing was sent to an agent that does not listen, so asking again is safe whatever is asked. */
+async function onceStarted<T>(ask: () => Promise<T>, supervisor: string, signal?: AbortSignal): Promise<T> {
+  const deadlineMs = performance.now() + START_WITHIN_MS;
+  for (;;) {
+    try {
+      return await ask();
+    } catch (error) {
+      const isAbsent = ABSENT.has((error as { code?: string }).code ?? '');
+      if (!isAbsent || performance.now() > deadlineMs || !(await isSupervised(supervisor))) throw error;
+      await sleep(START_POLL_MS, undefined, signal === undefined ? {} : { signal });
+    }
+  }
+}
+
+const ABSENT: ReadonlySet<string> = new Set(['ENOENT', 'ECONNREFUSED']);
+
+async function isSupervised(pidFile: string): Promise<boolean> {
+  try {
+    const pid = Number((await readFile(pidFile, 'utf8')).trim());
+    return Number.isInteger(pid) && pid > 0 && process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+}
 
 async function exchange<R extends Route>(
   socket: string,

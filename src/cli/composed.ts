@@ -18,3 +18,6 @@ export interface HostRecords {
 }
 
 export const AGENT_SOCKET = '/run/quantix/node.sock';
+
+/** What OpenRC wrote down about the supervisor of the agent; of `openrc/quantix-node`. */
+export const SUPERVISOR_PID = '/run/quantix-node.pid';

@@ -78,6 +78,7 @@ export function progressReporter(stream: Stream, schema: string, options: { json
 }
 
 function bar(progress: Progress, percent: number, columns: number): string {
+  if (progress.total <= 0) return printable(progress.label).slice(0, Math.max(1, columns - 1));
   const amounts = `${formatBytes(progress.done)} of ${formatBytes(progress.total)}`;
   const head = `${printable(progress.label)} `;
   const tail = ` ${String(percent).padStart(3)} %  ${amounts}`;

@@ -1,5 +1,6 @@
 import type { UpdateStatus } from '../format/agent-documents.ts';
 import type { Journal } from '../format/journal.ts';
+import type { Slot } from './boot.ts';
 
 /** What the agent says about itself, from what it is doing, what it did last, and what waits for a reboot. */
 
@@ -21,7 +22,13 @@ export type LastResult =
   | { readonly kind: 'complete'; readonly version: string }
   | { readonly kind: 'error'; readonly message: string };
 
-export function updateStatus(activity: Activity, last: LastResult, journal: Journal | null): UpdateStatus {
+/** `boot`: the slot that runs, and the one that GRUB takes next; null when nobody knows. */
+export function updateStatus(
+  activity: Activity,
+  last: LastResult,
+  journal: Journal | null,
+  boot: { readonly running: Slot | null; readonly next: Slot | null },
+): UpdateStatus {
   if (activity.kind === 'downloading' || activity.kind === 'applying') {
     return {
       status: activity.kind,
@@ -32,6 +39,9 @@ export function updateStatus(activity: Activity, last: LastResult, journal: Jour
   // A check that runs while an image waits for its reboot must not hide that it waits.
   if (journal?.phase === 'armed') {
     return { status: 'reboot_required', message: `Reboot to finish the update to ${journal.target_version}` };
+  }
+  if (journal?.phase === 'rolledBack' && boot.running === journal.target_slot && boot.next === journal.previous_slot) {
+    return { status: 'reboot_required', message: `Reboot to finish going back to ${journal.previous_version}` };
   }
   if (activity.kind === 'checking') return { status: 'checking' };
   return fromLast(last) ?? fromJournal(journal) ?? { status: 'idle' };

@@ -53,10 +53,9 @@ async function swapAndRestart(entries: Entries, context: ComponentContext): Prom
 
 async function swapOne({ name, version }: ComponentEntry, entries: Entries, context: ComponentContext): Promise<void> {
   if (context.signal?.aborted) throw new QxError('CANCELLED', 'the update was cancelled');
-  const index = entries.list.findIndex((entry) => entry.name === name);
-  const entry = entries.list[index];
+  const entry = entries.list.find((candidate) => candidate.name === name);
   if (entry === undefined) return;
-  context.progress?.(entry, index, entries.list.length);
+  context.progress?.(entry);
   context.log.info('component_swap', { name, version });
   await swap(entry, entries, context);
 }

@@ -1,6 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import type { Progress } from '../../src/agent/host.ts';
 import { install } from '../../src/agent/install.ts';
 import { agentBench } from '../support/agent-bench.ts';
 import {
@@ -60,9 +61,19 @@ requires({ commands: IMAGE_COMMANDS })('install', () => {
   test('both at once: the image first, then the components, and the downloads are gone afterwards', async () => {
     const host = await bench.host([await full()]);
     const phases: string[] = [];
-    const progress = ({ phase }: { phase: string }) => void (phases.at(-1) === phase || phases.push(phase));
+    const swaps: Progress[] = [];
+    const progress = (told: Progress) => {
+      if (phases.at(-1) !== told.phase) phases.push(told.phase);
+      if (told.phase === 'applying') swaps.push(told);
+    };
     expect(await install(host, {}, { progress })).toMatchObject({ kind: 'reboot_required', restartsAgent: true });
     expect(phases).toEqual(['checking', 'downloading', 'writing', 'applying']);
+    // Bytes of archives: what was swapped before, and all of them.
+    const [totalBytes = 0, ...others] = [...new Set(swaps.map((told) => told.totalBytes))];
+    expect([totalBytes > swaps.length, others]).toEqual([true, []]);
+    expect(swaps.map(({ doneBytes }) => doneBytes)).toEqual([0, expect.any(Number), expect.any(Number)]);
+    expect(swaps.at(-1)?.doneBytes).toBeGreaterThan(swaps.length);
+    expect(swaps.at(-1)?.doneBytes).toBeLessThan(totalBytes);
     expect(systemOn(host.root, 'B', bench.known())).toBe('2.0.0');
     expect(await installedBytes(host.root)).toEqual(ALL_NEW);
     expect(await readdir(join(host.root, 'data/updates/staging'))).toEqual([]);

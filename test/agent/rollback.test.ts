@@ -1,11 +1,13 @@
 import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { createAgent } from '../../src/agent/agent.ts';
 import { changeBoot } from '../../src/agent/bootenv.ts';
 import { confirm } from '../../src/agent/confirm.ts';
 import { situation } from '../../src/agent/facts.ts';
 import { PATHS } from '../../src/agent/host.ts';
 import { install } from '../../src/agent/install.ts';
+import { reset } from '../../src/agent/reset.ts';
 import { rollback } from '../../src/agent/rollback.ts';
 import { invalidate } from '../../src/core/boot.ts';
 import { agentBench } from '../support/agent-bench.ts';
@@ -75,6 +77,17 @@ requires({ commands: IMAGE_COMMANDS })('the operator takes back', () => {
     await expectRemembered(host, '2.0.0');
     expect(await reboot(host)).toMatchObject({ slot: 'A', how: 'ok' });
     expect(await confirm(host)).toMatchObject({ code: 'NOTHING_TO_CONFIRM' });
+  });
+
+  test('an update that was dismissed: the status says all the same that a reboot is due', async () => {
+    const host = await complete();
+    const status = () => createAgent(host).status();
+    expect(await reset(host, { downloads: false }, 'root')).toBeNull();
+    expect(await status()).toEqual({ status: 'idle' });
+    await rollback(host, 'no network');
+    expect(await status()).toEqual({ status: 'reboot_required', message: 'Reboot to finish going back to 1.0.0' });
+    await reboot(host);
+    expect(await status()).toMatchObject({ status: 'error', message: 'Rolled back from 2.0.0: no network' });
   });
 
   test('an update that waits for its reboot: it will not boot, and does not come back by itself', async () => {

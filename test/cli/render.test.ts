@@ -50,6 +50,12 @@ describe('progress', () => {
     expect(stream.text().endsWith('\n')).toBe(true);
   });
 
+  test('of what nobody knows the size: its name, and no bar that stands still', () => {
+    const stream = recorder({ isTTY: true, columns: 60 });
+    progressReporter(stream, 'x/1').report({ label: 'downloading manifest', done: 0, total: 0 });
+    expect(stream.text()).toBe('\rdownloading manifest');
+  });
+
   test('in a very narrow terminal: no bar, and never a wrapped line', () => {
     const stream = recorder({ isTTY: true, columns: 12 });
     run(stream);

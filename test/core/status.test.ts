@@ -71,7 +71,22 @@ describe('updateStatus', () => {
     ],
     ['an error', idle, { kind: 'error', message: 'no' }, null, { status: 'error', message: 'no' }],
   ] as [string, Activity, LastResult, Journal | null, object][])('%s', (_, activity, last, saved, status) => {
-    expect(updateStatus(activity, last, saved)).toEqual(status);
+    expect(updateStatus(activity, last, saved, { running: 'A', next: 'A' })).toEqual(status);
+  });
+
+  test.each([
+    ['the image that was taken back still runs', 'B', 'A', 'reboot_required'],
+    ['the one before runs', 'A', 'A', 'error'],
+    ['it was marked good again', 'B', 'B', 'error'],
+    ['nobody knows what boots', 'B', null, 'error'],
+  ] as const)('rolled back, and %s', (_, running, next, status) => {
+    const rolledBack: Journal = {
+      ...journal('rolledBack'),
+      previous_slot: 'A',
+      target_slot: 'B',
+      previous_version: '1.0.0',
+    };
+    expect(updateStatus(idle, null, rolledBack, { running, next })).toMatchObject({ status });
   });
 });
 

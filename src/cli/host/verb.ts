@@ -5,7 +5,7 @@ import { isRefusal, type Refusal } from '../../core/plan.ts';
 import { QxError } from '../../errors.ts';
 import type { Log } from '../../ports.ts';
 import { type AgentClient, agentClient } from '../client.ts';
-import { AGENT_SOCKET, type HostRecords } from '../composed.ts';
+import { AGENT_SOCKET, type HostRecords, SUPERVISOR_PID } from '../composed.ts';
 import { printable } from '../render.ts';
 import { examples, type Output, type Program, runs } from '../verb.ts';
 import type { HostTools } from './tools.ts';
@@ -70,6 +70,12 @@ export function groupCommand(group: VerbGroup, program: Program<HostTools>): Com
 
 const topOf = (command: Command): Command => (command.parent === null ? command : topOf(command.parent));
 
+/** Only the pid of a process of this machine says anything. */
+function agentOf(root: string, socket: string | undefined): AgentClient {
+  if (socket !== undefined) return agentClient(resolve(socket));
+  return root === '' ? agentClient(AGENT_SOCKET, SUPERVISOR_PID) : agentClient(`${root}${AGENT_SOCKET}`);
+}
+
 /** How a verb gets at the host: through its agent, or at the host itself. */
 function reachOf(verb: string, options: GlobalOptions, tools: HostTools): Omit<VerbContext, keyof Output | 'commands'> {
   const { root = '' } = options;
@@ -80,7 +86,7 @@ function reachOf(verb: string, options: GlobalOptions, tools: HostTools): Omit<V
     throw new QxError('FORBIDDEN', detail, { next: 'run it as root' });
   };
   return {
-    agent: agentClient(options.socket === undefined ? `${root}${AGENT_SOCKET}` : resolve(options.socket)),
+    agent: agentOf(root, options.socket),
     interrupted: () => tools.interrupted(),
     onHost: async (work) => {
       needRoot();

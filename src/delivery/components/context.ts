@@ -27,7 +27,8 @@ export interface ComponentContext extends UndoContext {
   readonly settleMs: number;
   /** Asks the component itself, once its service has settled. @throws QxError PROBE_FAILED */
   probe?(entry: ComponentEntry): Promise<void>;
-  progress?(entry: ComponentEntry, doneCount: number, totalCount: number): void;
+  /** This one is swapped now. */
+  progress?(entry: ComponentEntry): void;
   readonly signal?: AbortSignal;
 }
 
