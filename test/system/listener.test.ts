@@ -142,6 +142,19 @@ describe('on the Unix socket', () => {
     expect(JSON.parse(answer.text)).toMatchObject({ code });
   });
 
+  test('whoever is still sending a body that is too large hears why, and is not cut off', async () => {
+    const body = JSON.stringify({ version: '1'.repeat(70_000) });
+    const head = ['Host: a', 'Content-Type: application/json', `Content-Length: ${body.length}`];
+    const client = connect(socket);
+    onTestFinished(() => void client.destroy());
+    client.write(`${['POST /apply/all HTTP/1.1', ...head].join('\r\n')}\r\n\r\n`);
+    const [refused] = await once(client, 'data');
+    expect(String(refused)).toMatch(/^HTTP\/1.1 413 /);
+    client.write(`${body}GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n`);
+    const [answered] = await once(client, 'data');
+    expect(String(answered)).toMatch(/^HTTP\/1.1 404 /);
+  });
+
   test('a multipart body is refused where JSON is expected', async () => {
     expect((await local('-F', 'version=1.0.0', 'http://host/apply/all')).status).toBe(415);
     expect((await local('-d', 'version=1.0.0', 'http://host/apply/all')).status).toBe(415);

@@ -86,6 +86,8 @@ function document<T extends RouteTable>(app: FastifyInstance, { title, version, 
 function watch<T extends RouteTable>(app: FastifyInstance, { log, onRefused }: Service<T>, via: Caller['via']): void {
   app.setErrorHandler((error, request, reply) => {
     drain(request);
+    // Of a body that is too large: it would close the connection before a client that is still sending has read why.
+    reply.removeHeader('connection');
     const refused = asRefused(error);
     if (!isUnforeseen(refused)) return sendProblem(reply, { refused });
     log.warn('request_failed', { path: pathOf(request), error: error instanceof Error ? error.stack : String(error) });
