@@ -105,7 +105,14 @@ const stub = (options: GrubOptions, recordDisk: string): string => `
 function read_whole {
   ${readWhole(options)}
 }
+function testspeed {
+  read_whole "$1"
+}
 function linux {
+  if [ -n "$qxrec_linux" ]; then
+    echo "a second kernel: GRUB 2.06 would hang in it"
+    exit
+  fi
   if read_whole "$1"; then set qxrec_linux="$*"; true; else false; fi
 }
 function initrd {

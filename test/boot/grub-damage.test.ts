@@ -158,6 +158,15 @@ requires({ commands: COMMANDS })('the real GRUB with a damaged boot environment'
     expect(observed(started)).toEqual(expected(decision));
   });
 
+  test('a GRUB without the module that reads a file and does nothing with it starts the slot all the same', async () => {
+    const own = await mkdtemp(join(folder, 'bare-'));
+    const real = await readFile(REAL_GRUB_CFG, 'utf8');
+    const bare = await makeBench(own, real.replaceAll('testspeed', 'no_such_command'));
+    const started = await bare.start({ copies: stateOnBoth(armed) });
+    expect(started.output).toContain("can't find command");
+    expect(observed(started)).toEqual(expected(decideBoot(armed)));
+  });
+
   test('corrupted bytes in an xz slot are noticed, and the trial is given up', async () => {
     const image = await corruptedSlot(folder, await slotTree(folder, 'corrupt', 60_000));
     const started = await bench.start({ copies: stateOnBoth(armed), slots: { B: image } });
