@@ -153,6 +153,8 @@ function deaf(port: number, localAddress: string): Promise<Socket> {
       if (!socket.destroyed && socket.write(ask)) setTimeout(askOn, 5);
     };
     socket.on('drain', askOn).on('error', () => undefined);
+    // An agent that is too busy for the handshake hangs up: one reader less, which is its right.
+    socket.on('close', () => resolve(socket));
   });
 }
 
