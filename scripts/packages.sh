@@ -7,7 +7,7 @@ debian_packages='binutils busybox-static ca-certificates curl e2fsprogs fdisk fi
 patchelf procps shellcheck squashfs-tools util-linux xz-utils zsh zstd'
 
 # What the virtual machine of test/vm needs besides; vm-packages.sh installs it.
-vm_packages='cpio grub-pc-bin kmod qemu-system-x86'
+vm_packages='cpio grub-efi-amd64-bin grub-pc-bin kmod mtools ovmf qemu-system-x86'
 
 # missing_packages PACKAGE...
 missing_packages() {

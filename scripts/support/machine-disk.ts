@@ -1,10 +1,12 @@
-import { mkdir, truncate, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
 
 /** The disk of a host: a partition table as the installer of the system makes it, and what the partitions hold at first. */
 
 export const DISK_COMMANDS = ['sfdisk', 'mke2fs', 'dd'] as const;
+/** For a boot partition that a UEFI reads. */
+export const FAT_COMMANDS = ['mformat', 'mcopy'] as const;
 
 export const MIB = 1 << 20;
 
@@ -26,6 +28,8 @@ export interface MachineOptions {
   readonly image: string;
   /** What the boot partition holds: the folder `grub` that install-host.sh made. */
   readonly bootFolder: string;
+  /** FAT is what a UEFI reads; ext4 without it. */
+  readonly bootFormat?: 'ext4' | 'fat';
   /** What /quantix holds at first; nothing without it. */
   readonly configFolder?: string;
   readonly slotMib: number;
@@ -35,14 +39,16 @@ export interface MachineOptions {
 /** Where GRUB's core image goes on a machine with a BIOS: between the partition table and the first whole mebibyte. */
 export const GRUB_PARTITION = { startSector: 40, sizeSectors: 2008 } as const;
 const GRUB_TYPE = '21686148-6449-6E6F-744E-656564454649';
+const EFI_TYPE = 'C12A7328-F81F-11D2-BA4B-00A0C93EC93B';
 
 export async function makeDisk(options: MachineOptions): Promise<MachineDisk> {
   const disk = join(options.folder, 'disk.img');
   const partitions = layOut(options);
   await writeFile(disk, '');
   await truncate(disk, endOf(partitions.data) * MIB + MIB);
-  await execa('sfdisk', ['--quiet', disk], { input: partitionTable(Object.values(partitions)) });
-  await makeFileSystem(disk, partitions.boot, options.bootFolder);
+  const isFat = options.bootFormat === 'fat';
+  await execa('sfdisk', ['--quiet', disk], { input: partitionTable(Object.values(partitions), isFat) });
+  await (isFat ? makeFat : makeFileSystem)(disk, partitions.boot, options.bootFolder);
   const empty = join(options.folder, 'empty');
   await mkdir(empty);
   await makeFileSystem(disk, partitions.config, options.configFolder ?? empty);
@@ -63,11 +69,14 @@ function layOut({ slotMib, dataMib }: MachineOptions): MachineDisk['partitions']
 }
 
 // The one for GRUB comes last, so that the slots are gpt2 and gpt3, where grub.cfg looks by itself.
-const partitionTable = (partitions: readonly Partition[]): string =>
+const partitionTable = (partitions: readonly Partition[], hasEfi: boolean): string =>
   [
     'label: gpt',
     'first-lba: 34',
-    ...partitions.map((p) => `start=${p.startMib}MiB, size=${p.sizeMib}MiB, name=${p.label}`),
+    ...partitions.map(({ label, startMib, sizeMib }) => {
+      const type = hasEfi && label === 'QUANTIX-BOOT' ? `, type=${EFI_TYPE}` : '';
+      return `start=${startMib}MiB, size=${sizeMib}MiB, name=${label}${type}`;
+    }),
     `start=${GRUB_PARTITION.startSector}, size=${GRUB_PARTITION.sizeSectors}, type=${GRUB_TYPE}, name=QUANTIX-GRUB`,
     '',
   ].join('\n');
@@ -76,6 +85,27 @@ async function makeFileSystem(disk: string, { label, startMib, sizeMib }: Partit
   const options = ['-q', '-F', '-t', 'ext4', '-b', '4096', '-m', '0', '-L', label, '-d', folder];
   await execa('mke2fs', [...options, '-E', `offset=${startMib * MIB}`, disk, `${sizeMib}M`]);
 }
+
+async function makeFat(disk: string, { startMib, sizeMib }: Partition, folder: string): Promise<void> {
+  const image = `${disk}@@${startMib}M`;
+  await execa('mformat', [
+    '-i',
+    image,
+    '-T',
+    String(sizeMib * SECTORS_PER_MIB),
+    '-h',
+    '64',
+    '-s',
+    '32',
+    '-v',
+    'QX-BOOT',
+    '::',
+  ]);
+  const names = await readdir(folder);
+  await execa('mcopy', ['-s', '-Q', '-i', image, ...names.map((name) => join(folder, name)), '::']);
+}
+
+const SECTORS_PER_MIB = 2048;
 
 /** The bytes of a partition from its start, as the disk has them. */
 export async function copyOut(

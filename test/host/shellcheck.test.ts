@@ -7,7 +7,7 @@ import { requires } from '../support/requires.ts';
 const project = join(import.meta.dirname, '../..');
 const isShell = (file: string): boolean =>
   /^#( shellcheck shell=sh|!\/bin\/sh|!\/sbin\/openrc-run)/.test(readFileSync(file, 'utf8'));
-const scripts = globSync(['openrc/*', 'local.d/*', 'scripts/*.sh', 'scripts/support/vm/guest/*'], {
+const scripts = globSync(['openrc/*', 'local.d/*', 'scripts/*.sh', 'scripts/support/vm/guest/*', 'test/vm/faults/*'], {
   cwd: project,
 }).filter((file) => file.endsWith('.sh') || isShell(join(project, file)));
 

@@ -29,6 +29,21 @@ export async function expectFallenBack(journey: Journey): Promise<void> {
   expect(await host.environment()).toMatchObject(ONLY_A);
   expect(await host.memory()).toMatchObject({ committed: { version: '1.0.1' }, bad: [{ version: '1.1.0' }] });
   expect(await host.ask('status')).toMatchObject({ status: 'error', currentVersion: '1.0.1' });
+  expect(await host.run('qx-update', 'check')).toMatchObject({ exitCode: 5 });
+  expect(await host.run('qx-update', 'apply')).toMatchObject({ exitCode: 5 });
+}
+
+/** From a confirmed slot B, by an operator: components now, the slot with the next boot; and nothing is left to take back. */
+export async function expectTakenBackByHand(journey: Journey): Promise<void> {
+  const { host } = journey;
+  expect(await host.update('rollback')).toMatchObject({ exitCode: 4 });
+  expect(await bothOf(journey)).toEqual(both('1.0.1'));
+  const good = { ok: true, tries: 0 };
+  expect(await host.environment()).toEqual({ order: ['A', 'B'], A: good, B: good, trial: '', failed: '' });
+  await host.powerOff();
+  expect((await host.boot()).slot).toBe('A');
+  expect(await host.ask('status')).toMatchObject({ currentVersion: '1.0.1' });
+  expect(await host.ask('current')).toMatchObject({ osVersion: '1.0.0', qxConsole: '1.0.1', hostUi: '1.0.1' });
   expect(await host.update('check')).toMatchObject({ exitCode: 5 });
-  expect(await host.update('apply')).toMatchObject({ exitCode: 5 });
+  expect(await host.run('qx-update', 'rollback')).toMatchObject({ exitCode: 3 });
 }

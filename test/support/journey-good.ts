@@ -22,6 +22,10 @@ export async function bothOf({ host }: Journey): Promise<readonly (string | null
 
 export const both = (version: string | null): readonly (string | null)[] => [version, version, version, version];
 
+/** By what qx-update says of it. */
+export const untilHealthy = (host: Journey['host']): Promise<void> =>
+  until('the host is healthy', async () => (await host.run('qx-update', 'health')).exitCode === 0, host.patienceMs);
+
 /** Waits for what the agent does by itself after a start. */
 export const untilPhase = ({ host }: Journey, phase: string): Promise<void> =>
   until(`the journal says ${phase}`, async () => (await host.journal())?.phase === phase, host.patienceMs);

@@ -3,11 +3,11 @@ import { createReadStream } from 'node:fs';
 import { rename, stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
-import { onTestFinished } from 'vitest';
 import type { Machine, Running } from '../../scripts/support/machine.ts';
 import { copyOut } from '../../scripts/support/machine-disk.ts';
 import { type BootState, decodeBoot } from '../../src/format/grubenv.ts';
 import { type Journal, type Memory, readJournal, readMemory } from '../../src/format/journal.ts';
+import { type AtEnd, atTestEnd } from './at-end.ts';
 
 /** What a test does with the machine, and what it looks at: only from outside, or with what an administrator has on it. */
 export interface JourneyHost {
@@ -50,14 +50,14 @@ export interface Ran {
   readonly output: string;
 }
 
-export function journeyHost(machine: Machine, patienceMs: number): JourneyHost {
+export function journeyHost(machine: Machine, patienceMs: number, atEnd: AtEnd = atTestEnd): JourneyHost {
   const state: { running: Running | null } = { running: null };
   const off = async (): Promise<void> => {
     const { running } = state;
     state.running = null;
     await running?.[Symbol.asyncDispose]();
   };
-  onTestFinished(off);
+  atEnd(off);
   const on = (): Running => {
     if (state.running === null) throw new Error('the host is switched off');
     return state.running;

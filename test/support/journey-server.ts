@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
-import { onTestFinished } from 'vitest';
+import { type AtEnd, atTestEnd } from './at-end.ts';
 
 /** The built update server as a process, which can be killed and started again at the same address. */
 
@@ -15,7 +15,7 @@ export interface JourneyServer {
   kill(): Promise<void>;
 }
 
-export async function journeyServer(folder: string, keyring: string): Promise<JourneyServer> {
+export async function journeyServer(folder: string, keyring: string, atEnd: AtEnd = atTestEnd): Promise<JourneyServer> {
   const releases = join(folder, 'releases');
   await mkdir(releases);
   const environment = { RELEASE_DIR: releases, PUBLISH_TOKEN: TOKEN, KEYRING: keyring };
@@ -25,7 +25,7 @@ export async function journeyServer(folder: string, keyring: string): Promise<Jo
     state.server.process.kill('SIGKILL');
     await state.server.process;
   };
-  onTestFinished(kill);
+  atEnd(kill);
   return {
     url: `http://127.0.0.1:${first.port}`,
     port: first.port,

@@ -1,7 +1,7 @@
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, onTestFinished } from 'vitest';
+import { afterAll } from 'vitest';
 import {
   type HostImage,
   type HostImageOptions,
@@ -10,6 +10,7 @@ import {
 } from '../../scripts/support/host-image.ts';
 import { MACHINE_COMMANDS, type Machine, makeMachine } from '../../scripts/support/machine.ts';
 import type { MachineOptions } from '../../scripts/support/machine-disk.ts';
+import { type AtEnd, atTestEnd } from './at-end.ts';
 import { type JourneyHost, journeyHost } from './journey-host.ts';
 import { type Desk, releaseDesk } from './journey-releases.ts';
 import { type JourneyServer, journeyServer } from './journey-server.ts';
@@ -84,7 +85,11 @@ export interface JourneyOptions {
   readonly settings?: Readonly<Record<string, string>>;
   /** Lines of /quantix/limiquantix/quantix-boot. */
   readonly boot?: Readonly<Record<string, number>>;
+  /** Programs that the health gate asks, in /quantix: name -> text. */
+  readonly hooks?: Readonly<Record<string, string>>;
   readonly stage?: Stage;
+  /** When all of it goes; with the test otherwise. */
+  readonly atEnd?: AtEnd;
 }
 
 /** The kind of machine that a journey is made on. */
@@ -98,15 +103,16 @@ export interface Stage {
 /** A machine whose only missing part is the kernel. */
 const NAMESPACES: Stage = { make: makeMachine, outside: '127.0.0.1', patienceMs: 60_000 };
 
-/** A release engineer, a server and a host that runs `first`; all of it is gone when the test is over. */
-export async function setOut({ first, settings, boot, stage = NAMESPACES }: JourneyOptions): Promise<Journey> {
+/** A release engineer, a server and a host that runs `first`. */
+export async function setOut(options: JourneyOptions): Promise<Journey> {
+  const { first, settings, boot, hooks = {}, stage = NAMESPACES, atEnd = atTestEnd } = options;
   const folder = await mkdtemp(join(tmpdir(), 'quantix-journey-'));
-  onTestFinished(() => rm(folder, { recursive: true, force: true }));
+  atEnd(() => rm(folder, { recursive: true, force: true }));
   const desk = await releaseDesk(folder);
-  const server = await journeyServer(folder, desk.keyring);
-  const line = await slowLine(server.url);
+  const server = await journeyServer(folder, desk.keyring, atEnd);
+  const line = await slowLine(server.url, atEnd);
   const configFolder = join(folder, 'config');
-  await mkdir(join(configFolder, 'limiquantix'), { recursive: true });
+  await mkdir(join(configFolder, 'limiquantix/health.d'), { recursive: true });
   const at = (name: string): string => join(configFolder, 'limiquantix', name);
   const updates = {
     server_url: `"${line.url.replace('127.0.0.1', stage.outside)}"`,
@@ -116,6 +122,7 @@ export async function setOut({ first, settings, boot, stage = NAMESPACES }: Jour
   };
   await writeFile(at('node.yaml'), `updates:\n${lines(updates, ': ', '  ')}`);
   await writeFile(at('quantix-boot'), lines(boot ?? {}, '=', ''));
+  for (const [name, text] of Object.entries(hooks)) await writeFile(at(`health.d/${name}`), text, { mode: 0o755 });
   await writeFile(at('keyring.json'), await readFile(desk.keyring));
   const machine = await stage.make({
     folder,
@@ -125,7 +132,7 @@ export async function setOut({ first, settings, boot, stage = NAMESPACES }: Jour
     slotMib: SLOT_MIB,
     dataMib: DATA_MIB,
   });
-  return { folder, desk, server, line, host: journeyHost(machine, stage.patienceMs) };
+  return { folder, desk, server, line, host: journeyHost(machine, stage.patienceMs, atEnd) };
 }
 
 const lines = (values: Readonly<Record<string, unknown>>, between: string, before: string): string =>

@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
-import { onTestFinished } from 'vitest';
+import { type AtEnd, atTestEnd } from './at-end.ts';
 
 /** The line between a host and its server: it can stop in the middle of an answer, be cut, and knows what was asked for. */
 export interface SlowLine {
@@ -15,7 +15,7 @@ export interface SlowLine {
   cut(): void;
 }
 
-export async function slowLine(to: string): Promise<SlowLine> {
+export async function slowLine(to: string, atEnd: AtEnd = atTestEnd): Promise<SlowLine> {
   const { port: target } = new URL(to);
   const asked: string[] = [];
   const open = new Set<Socket>();
@@ -54,7 +54,7 @@ export async function slowLine(to: string): Promise<SlowLine> {
   const cut = (): void => {
     for (const socket of open) socket.destroy();
   };
-  onTestFinished(() => {
+  atEnd(() => {
     cut();
     server.close();
   });

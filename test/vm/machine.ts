@@ -1,15 +1,19 @@
 import { appendFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { execa } from 'execa';
 import { IMAGE_COMMANDS } from '../../scripts/support/host-image.ts';
 import type { Machine, Running } from '../../scripts/support/machine.ts';
-import { DISK_COMMANDS, type MachineDisk, type MachineOptions } from '../../scripts/support/machine-disk.ts';
+import {
+  DISK_COMMANDS,
+  FAT_COMMANDS,
+  type MachineDisk,
+  type MachineOptions,
+} from '../../scripts/support/machine-disk.ts';
 import { BOOTED_MARK, TREE_COMMANDS } from '../../scripts/support/openrc-tree.ts';
 import { makeBootableDisk } from '../../scripts/support/vm/disk.ts';
-import { GRUB_FILES } from '../../scripts/support/vm/grub.ts';
+import { EFI_GRUB_FILES, GRUB_FILES } from '../../scripts/support/vm/grub.ts';
 import { INITRAMFS_COMMANDS } from '../../scripts/support/vm/initramfs.ts';
 import { KERNEL_FILES } from '../../scripts/support/vm/kernel.ts';
-import { QEMU, type Qemu, startQemu } from '../../scripts/support/vm/qemu.ts';
+import { OVMF_FILES, QEMU, type Qemu, startQemu, UEFI } from '../../scripts/support/vm/qemu.ts';
 import { type Shell, shellOn } from '../../scripts/support/vm/shell.ts';
 import { JOURNEY, type Stage } from '../support/journey.ts';
 import { logFolder } from './logs.ts';
@@ -27,30 +31,32 @@ export const VM = {
 /** QEMU's user network takes the guest's 10.0.2.2 to our 127.0.0.1. */
 export const IN_QEMU: Stage = { make: (options) => makeVm(options), outside: '10.0.2.2', patienceMs: 240_000 };
 
-/** What a machine did to its disk since it was new: the logs of its starts, one after the other. */
-export interface Recording {
-  readonly base: string;
-  readonly logs: string[];
-  partitions: MachineDisk['partitions'] | null;
-}
-
-/** The same, with everything recorded that reaches the disk. */
-export const recordedIn = (recording: Recording): Stage => ({
+/** A machine with a UEFI, whose boot partition is FAT. */
+export const IN_QEMU_UEFI: Stage = {
   ...IN_QEMU,
-  make: async (options) => {
-    const machine = await makeVm(options, recording);
-    await execa('cp', ['--sparse=always', machine.disk, recording.base]);
-    recording.partitions = machine.partitions;
-    return machine;
-  },
-});
+  make: async (options) => vmOn(await makeBootableDisk(options, 0, 'uefi'), undefined, UEFI),
+};
+
+export const VM_UEFI = {
+  ...VM,
+  commands: [...VM.commands, ...FAT_COMMANDS],
+  files: { ...VM.files, ...EFI_GRUB_FILES, ...OVMF_FILES },
+} as const;
 
 /** A processor made of software needs longer to become healthy; settings of `updates:`. */
 export const SLOW = { health_timeout: '180s' } as const;
 
-async function makeVm(options: MachineOptions, recording?: Recording): Promise<Machine> {
-  const machine = await makeBootableDisk(options, 0);
-  const place = { machine, logs: await logFolder(), recording, count: 0 };
+/** `writeLog` names the file in which a start, by its name, writes down what it does to the disk. */
+export const makeVm = async (options: MachineOptions, writeLog?: (start: string) => string): Promise<Machine> =>
+  vmOn(await makeBootableDisk(options, 0), writeLog);
+
+/** With a disk that there is already; `more` are further arguments for QEMU. */
+export async function vmOn(
+  machine: MachineDisk,
+  writeLog?: (start: string) => string,
+  more: readonly string[] = [],
+): Promise<Machine> {
+  const place = { machine, logs: await logFolder(), writeLog, more, count: 0 };
   return {
     ...machine,
     grub: () => untilKernel(place),
@@ -61,7 +67,8 @@ async function makeVm(options: MachineOptions, recording?: Recording): Promise<M
 interface Place {
   readonly machine: MachineDisk;
   readonly logs: string;
-  readonly recording: Recording | undefined;
+  readonly writeLog: ((start: string) => string) | undefined;
+  readonly more: readonly string[];
   count: number;
 }
 
@@ -82,8 +89,9 @@ async function start(place: Place): Promise<Started> {
   place.count += 1;
   const name = `boot-${place.count}`;
   const startMs = performance.now();
-  const written = await writeLog(place, name);
-  const qemu = await startQemu({ disk: place.machine.disk, logFile: join(place.logs, `${name}.log`), ...written });
+  const written = await writeLogOf(place, name);
+  const { machine, logs, more } = place;
+  const qemu = await startQemu({ disk: machine.disk, logFile: join(logs, `${name}.log`), more, ...written });
   const note = (what: string): Promise<void> => {
     const afterS = ((performance.now() - startMs) / 1000).toFixed(1);
     return appendFile(join(place.logs, 'times.txt'), `${name} ${afterS} s: ${what}\n`);
@@ -102,11 +110,10 @@ async function start(place: Place): Promise<Started> {
   }
 }
 
-async function writeLog({ recording }: Place, name: string): Promise<{ writeLog?: string }> {
-  if (recording === undefined) return {};
-  const path = `${recording.base}.${name}.writes`;
+async function writeLogOf({ writeLog }: Place, name: string): Promise<{ writeLog?: string }> {
+  if (writeLog === undefined) return {};
+  const path = writeLog(name);
   await writeFile(path, '');
-  recording.logs.push(path);
   return { writeLog: path };
 }
 

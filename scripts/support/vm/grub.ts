@@ -1,9 +1,9 @@
-import { open, readFile } from 'node:fs/promises';
+import { mkdir, open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { GRUB_PARTITION, type MachineDisk } from '../machine-disk.ts';
 
-/** Makes a disk bootable by a BIOS as `grub-install` would, without a loop device: the places are known. */
+/** Makes a disk bootable as `grub-install` would, without a loop device: the places are known. */
 
 const GRUB = '/usr/lib/grub/i386-pc';
 export const GRUB_FILES = { [join(GRUB, 'boot.img')]: 'scripts/vm-packages.sh' } as const;
@@ -12,9 +12,13 @@ const SECTOR_BYTES = 512;
 
 // All that grub.cfg uses, so that the boot partition needs no folder of modules.
 const MODULES =
-  'biosdisk part_gpt ext2 squash4 xzio gzio normal configfile linux loadenv test regexp serial terminal echo sleep reboot search'.split(
+  'part_gpt ext2 squash4 xzio gzio normal configfile linux loadenv test regexp serial terminal echo sleep reboot search testspeed'.split(
     ' ',
   );
+/** The second one can start a watchdog of the machine, from quantix-layout.cfg. */
+const BIOS_MODULES = ['biosdisk', 'iorw'];
+/** Without a drive before the comma: the one that the firmware booted from. */
+const PREFIX = '(,gpt1)/grub';
 
 /** The boot sector's own code ends where the partition table of old begins. */
 const BOOT_CODE_BYTES = 440;
@@ -26,8 +30,7 @@ const REST_AT = SECTOR_BYTES - 12;
 
 export async function embedGrub({ disk }: MachineDisk, folder: string): Promise<void> {
   const coreFile = join(folder, 'core.img');
-  // Without a drive before the comma: the one that the BIOS booted from.
-  await execa('grub-mkimage', ['-O', 'i386-pc', '-p', '(,gpt1)/grub', '-o', coreFile, ...MODULES]);
+  await execa('grub-mkimage', ['-O', 'i386-pc', '-p', PREFIX, '-o', coreFile, ...BIOS_MODULES, ...MODULES]);
   const core = await readFile(coreFile);
   const sectors = Math.ceil(core.length / SECTOR_BYTES);
   if (sectors > GRUB_PARTITION.sizeSectors) throw new Error(`${coreFile} is too large: ${sectors} sectors`);
@@ -46,3 +49,12 @@ export async function embedGrub({ disk }: MachineDisk, folder: string): Promise<
 }
 
 const NOP_NOP = 0x9090;
+
+export const EFI_GRUB_FILES = { '/usr/lib/grub/x86_64-efi/moddep.lst': 'scripts/vm-packages.sh' } as const;
+
+/** Where a UEFI looks that was told nothing. */
+export async function addEfiGrub(bootFolder: string): Promise<void> {
+  const folder = join(bootFolder, 'EFI/BOOT');
+  await mkdir(folder, { recursive: true });
+  await execa('grub-mkimage', ['-O', 'x86_64-efi', '-p', PREFIX, '-o', join(folder, 'BOOTX64.EFI'), 'fat', ...MODULES]);
+}

@@ -8,15 +8,15 @@ import type { Kernel } from './kernel.ts';
 export const INITRAMFS_COMMANDS = ['busybox', 'cpio'] as const;
 
 const BUSYBOX = '/bin/busybox';
-const INIT = join(import.meta.dirname, 'guest/init');
+export const INIT = join(import.meta.dirname, 'guest/init');
 
-/** Makes `folder`/initramfs and answers its path. Not compressed: GRUB reads it faster than a guest without KVM unpacks it. */
-export async function makeInitramfs(folder: string, { modules }: Kernel): Promise<string> {
+/** Makes `folder`/initramfs and answers its path; `init` is its process 1. Not compressed: GRUB reads it faster than a guest without KVM unpacks it. */
+export async function makeInitramfs(folder: string, { modules }: Kernel, init: string = INIT): Promise<string> {
   const tree = join(folder, 'initramfs-tree');
   await mkdir(join(tree, 'bin'), { recursive: true });
   await copyFile(BUSYBOX, join(tree, 'bin/busybox'));
   await execa('ln', ['-s', 'busybox', join(tree, 'bin/sh')]);
-  await copyFile(INIT, join(tree, 'init'));
+  await copyFile(init, join(tree, 'init'));
   await chmod(join(tree, 'init'), 0o755);
   for (const module of modules) await copyFile(module, join(tree, basename(module)));
   await writeFile(join(tree, 'modules'), modules.map((module) => `${basename(module)}\n`).join(''));

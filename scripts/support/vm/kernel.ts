@@ -8,8 +8,18 @@ const FOLDER = 'node_modules/.cache/quantix-vm/kernel';
 /** What `requires` asks for. */
 export const KERNEL_FILES = { [join(FOLDER, 'release')]: 'scripts/vm-packages.sh' } as const;
 
-/** ext4, the serial ports and the clock are built in. */
-const MODULES = ['virtio_pci', 'virtio_blk', 'virtio_net', 'squashfs', 'loop', 'overlay'];
+/** ext4, the serial ports and the clock are built in; FAT needs its two tables of letters. */
+const MODULES = [
+  'virtio_pci',
+  'virtio_blk',
+  'virtio_net',
+  'squashfs',
+  'loop',
+  'overlay',
+  'nls_cp437',
+  'nls_ascii',
+  'vfat',
+];
 
 export interface Kernel {
   readonly vmlinuz: string;
@@ -17,12 +27,13 @@ export interface Kernel {
   readonly modules: readonly string[];
 }
 
-export async function debianKernel(): Promise<Kernel> {
+/** `more` are modules of which a machine has no need. */
+export async function debianKernel(more: readonly string[] = []): Promise<Kernel> {
   const release = (await readFile(join(FOLDER, 'release'), 'utf8')).trim();
   const modulesFolder = join(FOLDER, 'lib/modules', release);
   const needs = parseDependencies(await readFile(join(modulesFolder, 'modules.dep'), 'utf8'));
   const modules = new Set<string>();
-  for (const name of MODULES) {
+  for (const name of [...MODULES, ...more]) {
     const path = [...needs.keys()].find((candidate) => basename(candidate) === `${name}.ko`);
     if (path === undefined) throw new Error(`kernel ${release} has no module ${name}`);
     for (const module of inLoadingOrder(needs, path)) modules.add(join(modulesFolder, module));

@@ -12,6 +12,9 @@ import { type Qmp, qmpOn } from './qmp.ts';
 
 export const QEMU = 'qemu-system-x86_64';
 
+const OVMF = { code: '/usr/share/OVMF/OVMF_CODE_4M.fd', variables: '/usr/share/OVMF/OVMF_VARS_4M.fd' } as const;
+export const OVMF_FILES = { [OVMF.code]: 'scripts/vm-packages.sh' } as const;
+
 export interface QemuOptions {
   readonly disk: string;
   /** Writes down every write and flush here; for `powercut/block-log.ts`. */
@@ -87,10 +90,20 @@ export const hardware = ({ memoryMib = 768, processors = 1, forwards = {}, ...op
   ...['-nodefaults', '-no-user-config', '-display', 'none', '-vga', 'std'],
   ...['-machine', 'pc', '-accel', 'tcg,thread=multi', '-cpu', 'max', '-smp', `${processors}`, '-m', `${memoryMib}`],
   ...['-rtc', 'base=utc', '-drive', drive(options)],
-  ...['-device', 'virtio-blk-pci,drive=disk'],
+  // blklogwrites puts its own head before what it writes, and requests that were merged up to the kernel's limit then fail.
+  ...['-device', 'virtio-blk-pci,drive=disk,request-merging=off'],
   ...['-netdev', ['user,id=net', ...Object.entries(forwards).map(forward)].join(',')],
   ...['-device', 'virtio-net-pci,netdev=net,romfile='],
 ];
+
+/** More arguments, for a machine with a UEFI; what that remembers is gone when QEMU is. */
+export const UEFI = [
+  ...['-drive', `if=pflash,unit=0,format=raw,readonly=on,file=${OVMF.code}`],
+  ...['-drive', `if=pflash,unit=1,format=raw,snapshot=on,file=${OVMF.variables}`],
+];
+
+/** The command line with which a person starts a disk that a test left behind; the console is the terminal. */
+export const howToStart = (disk: string): string => [QEMU, ...hardware({ disk }), '-serial', 'mon:stdio'].join(' ');
 
 const forward = ([here, there]: [string, number]): string => `hostfwd=tcp:127.0.0.1:${here}-:${there}`;
 

@@ -1,32 +1,29 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { execa } from 'execa';
 import { grubMachine } from '../../../scripts/support/grub-emu.ts';
 import { slotOf } from '../../../scripts/support/grub-host.ts';
-import { type BlockLog, openBlockLog } from './block-log.ts';
-import { type CrashDiskOptions, openCrashDisk, type Reached } from './crash-disk.ts';
-import { type CrashState, epochsOf, seededRandom, statesOf } from './crash-states.ts';
+import type { BlockLog, LoggedWrite } from './block-log.ts';
+import { openCrashDisk, type Reached } from './crash-disk.ts';
+import { type CrashState, seededRandom, statesOf } from './crash-states.ts';
+import { type Epoch, openRecording, type Recording } from './recording.ts';
 
 /** Cuts the power at every moment of a recorded update, and asks the real GRUB what it would boot then. */
 
-export interface CampaignOptions extends CrashDiskOptions {
-  /** An existing folder of this campaign's own; `disk` is changed. */
+export interface CampaignOptions {
+  readonly recording: Recording;
+  /** An empty folder of this campaign's own. */
   readonly folder: string;
-  /** Recorded one after the other, from `disk` as it is. */
-  readonly logs: readonly string[];
   readonly seed: number;
-  /** How many states are made by chance, of each kind; 1 without it. */
-  readonly density?: number;
-  /** Only every so many states, evenly; all without it. */
-  readonly every?: number;
-  /** Changes what was recorded, to see whether it would be noticed. */
+  /** So many states, evenly over the recording: how many writes an update makes differs from one time to the next. */
+  readonly states: number;
+  /** So many of them were decided before. */
+  readonly skip?: number;
   readonly tamper?: (log: BlockLog) => BlockLog;
-  /** One is enough. */
-  readonly stopsAtBrick?: boolean;
-  readonly onState?: (decided: Decided) => void;
 }
 
 export interface Decided {
-  /** Names the state for this seed: log, epoch and state. */
+  /** Names the state for this recording, seed and number of states: start, epoch and state. */
   readonly id: string;
   readonly state: CrashState;
   /** What GRUB would start; null when nothing. */
@@ -34,78 +31,74 @@ export interface Decided {
   /** The slot that boots holds its image to the last byte. */
   readonly isWhole: boolean;
   readonly output: string;
+  /** Copies the disk, in which GRUB has counted by then. */
+  keep(path: string): Promise<void>;
 }
 
-export interface Campaign {
-  readonly states: number;
-  /** By the slot that boots. */
-  readonly boots: Readonly<Record<'A' | 'B', number>>;
-  /** Nothing boots, or what boots is not whole. */
-  readonly bricks: readonly Decided[];
-}
+/** Nothing boots, or what boots is not whole. */
+export const isBrick = ({ isWhole }: Decided): boolean => !isWhole;
 
-export async function runCampaign(options: CampaignOptions): Promise<Campaign> {
-  const {
-    folder,
-    logs,
-    seed,
-    density = 1,
-    every = 1,
-    tamper = (log: BlockLog) => log,
-    onState = () => undefined,
-  } = options;
+/** Every state in its turn; the disk stays as it is for one until the next is asked for. */
+export async function* campaign(options: CampaignOptions): AsyncGenerator<Decided> {
+  const { folder, seed, states, skip = 0 } = options;
+  const { base, logs, partitions, images } = options.recording;
+  const disk = join(folder, 'disk.img');
+  await execa('cp', ['--sparse=always', base, disk]);
   const grubFolder = join(folder, 'grub');
   await mkdir(grubFolder);
   const run = await grubMachine(grubFolder);
-  const found = { states: 0, boots: { A: 0, B: 0 }, bricks: [] as Decided[] };
-  const random = seededRandom(seed);
-  const counter = { seen: 0 };
-  await using disk = await openCrashDisk(options);
+  const { boot, A, B } = partitions;
+  const slots = { A: { partition: A, image: images.A }, B: { partition: B, image: images.B } };
+  await using crashDisk = await openCrashDisk({ disk, boot, slots });
 
   const decide = async (id: string, state: CrashState): Promise<Decided> => {
-    const whole = (['A', 'B'] as const).filter((slot) => disk.isWhole(slot));
+    const whole = (['A', 'B'] as const).filter((slot) => crashDisk.isWhole(slot));
     // Whole bytes need not be read again each time to know that GRUB can read them.
     const known = whole.map((slot) => `(hd0,gpt${slot === 'A' ? 2 : 3})`);
     // A GRUB that does not come to an end boots nothing either.
-    const booted = await run({ disks: [options.disk], root: 'hd0,gpt1', known }).catch((error: Error) => {
+    const booted = await run({ disks: [disk], root: 'hd0,gpt1', known }).catch((error: Error) => {
       return { kernel: null, output: error.message };
     });
     const slot = slotOf(booted) as 'A' | 'B' | null;
-    return { id, state, slot, isWhole: slot !== null && whole.includes(slot), output: booted.output };
+    const keep = async (path: string): Promise<void> => void (await execa('cp', ['--sparse=always', disk, path]));
+    return { id, state, slot, isWhole: slot !== null && whole.includes(slot), output: booted.output, keep };
   };
 
-  const isEnough = (decided: Decided): boolean => {
-    found.states += 1;
-    if (decided.slot !== null) found.boots[decided.slot] += 1;
-    if (!decided.isWhole) found.bricks.push(decided);
-    onState(decided);
-    return options.stopsAtBrick === true && !decided.isWhole;
-  };
-
-  for (const [logIndex, path] of logs.entries()) {
-    await using opened = await openBlockLog(path);
-    const log = tamper(opened);
-    const entries = log.entries.filter((entry) => entry.kind === 'flush' || disk.concerns(entry));
-    for (const [epochIndex, epoch] of epochsOf(entries).entries()) {
-      let stateIndex = 0;
-      for (const state of statesOf(epoch, random, density)) {
-        const id = `${logIndex}.${epochIndex}.${stateIndex++}`;
-        if (counter.seen++ % every !== 0) continue;
-        const reached = state.parts.map(({ write, ranges }): Reached => ({ write: at(epoch, write), ranges }));
-        const decided = await disk.during(log, reached, () => decide(id, state));
-        if (isEnough(decided)) return found;
-      }
-      await disk.take(
-        log,
-        epoch.map((write): Reached => ({ write, ranges: 'all' })),
-      );
+  const reading = { concerns: crashDisk.concerns, ...(options.tamper === undefined ? {} : { tamper: options.tamper }) };
+  await using opened = await openRecording(logs, reading);
+  const { density, every } = samplingOf(opened.epochs, states);
+  const random = seededRandom(seed);
+  const counter = { seen: 0, chosen: 0 };
+  for (const { id, log, writes } of opened.epochs) {
+    let index = 0;
+    for (const state of statesOf(writes, random, density)) {
+      const name = `${id}.${index++}`;
+      if (counter.seen++ < counter.chosen * every) continue;
+      if (counter.chosen++ < skip) continue;
+      await using _ = await crashDisk.during(log, reachedIn(writes, state));
+      yield await decide(name, state);
     }
+    await crashDisk.take(log, writes.map(whole));
   }
-  return found;
 }
 
-function at<T>(list: readonly T[], index: number): T {
-  const item = list[index];
-  if (item === undefined) throw new Error(`there is no ${index} of ${list.length}`);
-  return item;
+const whole = (write: LoggedWrite): Reached => ({ write, ranges: 'all' });
+
+export const reachedIn = (writes: readonly LoggedWrite[], { parts }: CrashState): readonly Reached[] =>
+  parts.flatMap(({ write, ranges }) => writes.slice(write, write + 1).map((reached) => ({ write: reached, ranges })));
+
+/** More states by chance where there are too few, and only one of so many where there are too many. */
+function samplingOf(epochs: readonly Epoch[], wanted: number): { readonly density: number; readonly every: number } {
+  for (let density = 1; ; density *= 2) {
+    const count = epochs.reduce((sum, { writes }) => sum + countOf(writes, density), 0);
+    if (count >= wanted || density >= MAX_DENSITY) return { density, every: Math.max(1, count / wanted) };
+  }
+}
+
+const MAX_DENSITY = 1024;
+
+function countOf(writes: readonly LoggedWrite[], density: number): number {
+  let count = 0;
+  for (const _ of statesOf(writes, Math.random, density)) count += 1;
+  return count;
 }

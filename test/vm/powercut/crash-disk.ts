@@ -26,8 +26,8 @@ export interface CrashDisk extends AsyncDisposable {
   isWhole(slot: 'A' | 'B'): boolean;
   /** For good. */
   take(log: BlockLog, reached: readonly Reached[]): Promise<void>;
-  /** Only while `act` runs; it may itself write to the boot partition. */
-  during<T>(log: BlockLog, reached: readonly Reached[], act: () => Promise<T>): Promise<T>;
+  /** Until it is disposed of; GRUB may write to the boot partition meanwhile. */
+  during(log: BlockLog, reached: readonly Reached[]): Promise<AsyncDisposable>;
 }
 
 export interface CrashDiskOptions {
@@ -61,14 +61,14 @@ export async function openCrashDisk({ disk, boot, slots }: CrashDiskOptions): Pr
     concerns,
     isWhole: (slot) => both[slot].isWhole(),
     take: async (log, reached) => void (await apply(log, reached)),
-    during: async (log, reached, act) => {
+    during: async (log, reached) => {
       const before = await apply(log, reached);
-      try {
-        return await act();
-      } finally {
-        await bootPart.restore();
-        for (const [sector, bytes] of before.reverse()) await put(sector, bytes);
-      }
+      return {
+        [Symbol.asyncDispose]: async () => {
+          await bootPart.restore();
+          for (const [sector, bytes] of before.reverse()) await put(sector, bytes);
+        },
+      };
     },
     [Symbol.asyncDispose]: () => file.close(),
   };

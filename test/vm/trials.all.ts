@@ -1,0 +1,105 @@
+import { randomBytes } from 'node:crypto';
+import { expect, test } from 'vitest';
+import { both, bothOf, untilPhase } from '../support/journey-good.ts';
+import { requires } from '../support/requires.ts';
+import { armedHosts } from './armed.ts';
+import { COPIES, type Copy, copies, type Damage, flipped, layout, shortCopies, withoutData } from './damage.ts';
+import { vmImages } from './guest.ts';
+import { expectArmedAgainAndKept, expectKept, expectTrialKept } from './kept.ts';
+import { VM } from './machine.ts';
+
+const IN_1970 = ['-rtc', 'base=1970-01-01T00:00:00'];
+
+/** How a copy of the boot environment may look that is none. */
+const DAMAGE: readonly (readonly [string, (names: readonly Copy[]) => Damage])[] = [
+  ['zeros', (names) => copies(names, (block) => new Uint8Array(block.length))],
+  ['noise', (names) => copies(names, (block) => randomBytes(block.length))],
+  ['too short', (names) => shortCopies(names)],
+  ['of another system', (names) => copies(names, foreign)],
+  [
+    'with one value changed',
+    (names) => copies(names, (block) => replaced(block, 'quantix_b_tries=3', 'quantix_b_tries=9')),
+  ],
+];
+
+const foreign = (block: Uint8Array): Uint8Array =>
+  Buffer.from('# GRUB Environment Block\nactive=A\npending=X\ntries=3\n'.padEnd(block.length, '#'));
+
+const replaced = (block: Uint8Array, from: string, to: string): Uint8Array =>
+  Buffer.from(Buffer.from(block).toString('latin1').replace(from, to), 'latin1');
+
+requires(VM)('a trial on a host that is not as it should be', () => {
+  const imageOf = vmImages();
+  const armed = armedHosts(imageOf);
+
+  test.each(DAMAGE)('the first copy of the boot environment is %s: the other one counts', async (_, damaged) => {
+    const { journey } = await armed({ damage: damaged(['grubenv']) });
+    const { cmdline } = await journey.host.boot();
+    expect(cmdline).toContain('quantix.slot=B quantix.env=grubenv.bak ');
+    await expectKept(journey);
+  });
+
+  test.each(DAMAGE)('both copies are %s: slot A boots, arms the trial again, and it is kept', async (_, damaged) => {
+    const { journey } = await armed({ damage: damaged(COPIES) });
+    await expectArmedAgainAndKept(journey);
+  });
+
+  test('the clock says 1970 and is set right later: the trial is kept', async () => {
+    const { journey, withOther } = await armed({ qemu: IN_1970 });
+    expect((await journey.host.boot()).slot).toBe('B');
+    expect((await journey.host.run('date', '+%Y')).output).toBe('1970');
+    await expectKept(journey);
+    await journey.host.cutPower();
+    const later = await withOther([]);
+    expect((await later.host.boot()).slot).toBe('B');
+    expect(Number((await later.host.run('date', '+%Y')).output)).toBeGreaterThan(2025);
+    expect(await later.host.ask('status')).toMatchObject({ status: 'complete', currentVersion: '1.1.0' });
+    expect(await later.host.update('check')).toMatchObject({ exitCode: 3 });
+  });
+
+  test('/data is full: the trial is kept', async () => {
+    const { journey } = await armed({ fault: 'data-is-full' });
+    await expectTrialKept(journey);
+  });
+
+  test('/data is read-only: the trial is kept', async () => {
+    const { journey } = await armed({ fault: 'data-is-read-only' });
+    await expectTrialKept(journey);
+  });
+
+  test('/data cannot be mounted: the image runs alone, and is kept', async () => {
+    const { journey } = await armed({ damage: withoutData });
+    const { host } = journey;
+    expect((await host.boot()).slot).toBe('B');
+    await untilPhase(journey, 'complete');
+    expect(await bothOf(journey)).toEqual(both(null));
+    expect(await host.environment()).toMatchObject({ order: ['B', 'A'], B: { ok: true } });
+    expect(await host.ask('current')).toMatchObject({ osVersion: '1.1.0' });
+  });
+
+  test('quantix.safe: nothing of /data runs, and the trial is kept', async () => {
+    const { journey } = await armed({ damage: layout('set qx_extra="$qx_extra quantix.safe"\n') });
+    const { host } = journey;
+    await expectTrialKept(journey);
+    expect((await host.run('readlink', '/run/quantix/bin/qx-console')).output).toBe('/usr/lib/quantix/bin/qx-console');
+    expect((await host.run('readlink', '/run/quantix/bin/qx-node')).output).toBe('/usr/lib/quantix/bin/qx-node');
+  });
+
+  test('the slot that was kept is damaged later: the other one boots, and says which version it is', async () => {
+    const { journey } = await armed({});
+    const { host } = journey;
+    await expectTrialKept(journey);
+    await host.powerOff();
+    await flipped(20_000)(host.machine);
+    expect((await host.boot()).slot).toBe('A');
+    await host.untilAgentAnswers();
+    expect(await host.ask('current')).toMatchObject({ osVersion: '1.0.0' });
+    expect(await host.ask('slots')).toMatchObject({
+      slots: [
+        { slot: 'A', running: true },
+        { slot: 'B', running: false },
+      ],
+    });
+    expect(await host.update('verify')).toMatchObject({ exitCode: 7 });
+  });
+});
