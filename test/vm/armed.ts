@@ -52,7 +52,7 @@ async function copyOf(journey: Journey, { fault, qemu = [], damage }: ArmedOptio
   const more = [...(fault === undefined ? [] : told(fault)), ...qemu];
   const withOther = async (more: readonly string[]): Promise<Journey> => ({
     ...journey,
-    host: journeyHost(await vmOn({ disk, partitions }, undefined, more), IN_QEMU.patienceMs),
+    host: journeyHost(await vmOn({ disk, partitions }, { more }), IN_QEMU.patienceMs),
   });
   return { journey: await withOther(more), place: { disk, more, logs: await logFolder() }, withOther };
 }

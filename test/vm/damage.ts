@@ -88,7 +88,7 @@ export const layout =
     changed(machine, 'boot', (image) => rewrite(image, '/grub/quantix-layout.cfg', (text) => text + lines));
 
 export const COPIES = ['grubenv', 'grubenv.bak'] as const;
-export type Copy = (typeof COPIES)[number];
+type Copy = (typeof COPIES)[number];
 
 /** Other bytes in the place of copies of the boot environment. */
 export const copies =

@@ -44,5 +44,7 @@ export async function addFaults(tree: string): Promise<void> {
   await chmod(join(tree, 'usr/sbin/init'), 0o755);
 }
 
-/** In /quantix, so that it is asked before the update as well: a program of health.d that hangs when it is told to. */
-export const HOOK = '#!/bin/sh\n[ "$(cat /sys/class/dmi/id/product_serial)" != hook-hangs ] || exec sleep 1000000\n';
+/** In /quantix, so that it is asked before the update as well: a program of health.d that hangs on slot B when it is told to. */
+export const HOOK = `#!/bin/sh
+case "$(cat /sys/class/dmi/id/product_serial /proc/cmdline)" in hook-hangs*quantix.slot=B*) exec sleep 1000000 ;; esac
+`;

@@ -2,12 +2,7 @@ import { appendFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { IMAGE_COMMANDS } from '../../scripts/support/host-image.ts';
 import type { Machine, Running } from '../../scripts/support/machine.ts';
-import {
-  DISK_COMMANDS,
-  FAT_COMMANDS,
-  type MachineDisk,
-  type MachineOptions,
-} from '../../scripts/support/machine-disk.ts';
+import { DISK_COMMANDS, FAT_COMMANDS, type MachineDisk } from '../../scripts/support/machine-disk.ts';
 import { BOOTED_MARK, TREE_COMMANDS } from '../../scripts/support/openrc-tree.ts';
 import { makeBootableDisk } from '../../scripts/support/vm/disk.ts';
 import { EFI_GRUB_FILES, GRUB_FILES } from '../../scripts/support/vm/grub.ts';
@@ -28,15 +23,25 @@ export const VM = {
   files: { ...JOURNEY.files, ...KERNEL_FILES, ...GRUB_FILES },
 } as const;
 
+/** How QEMU is started, besides with a disk. */
+export interface Setup {
+  readonly firmware?: 'bios' | 'uefi';
+  /** More arguments. */
+  readonly more?: readonly string[];
+  /** The file in which a start, by its name, writes down what it does to the disk. */
+  readonly writeLog?: (start: string) => string;
+}
+
 /** QEMU's user network takes the guest's 10.0.2.2 to our 127.0.0.1. */
-export const IN_QEMU: Stage = { make: (options) => makeVm(options), outside: '10.0.2.2', patienceMs: 240_000 };
+export const inQemu = (setup: Setup = {}): Stage => ({
+  make: async (options) => vmOn(await makeBootableDisk(options, 0, setup.firmware), setup),
+  outside: '10.0.2.2',
+  patienceMs: 240_000,
+});
 
-/** A machine with a UEFI, whose boot partition is FAT. */
-export const IN_QEMU_UEFI: Stage = {
-  ...IN_QEMU,
-  make: async (options) => vmOn(await makeBootableDisk(options, 0, 'uefi'), undefined, UEFI),
-};
+export const IN_QEMU = inQemu();
 
+/** For a machine with a UEFI, whose boot partition is FAT. */
 export const VM_UEFI = {
   ...VM,
   commands: [...VM.commands, ...FAT_COMMANDS],
@@ -46,17 +51,9 @@ export const VM_UEFI = {
 /** A processor made of software needs longer to become healthy; settings of `updates:`. */
 export const SLOW = { health_timeout: '180s' } as const;
 
-/** `writeLog` names the file in which a start, by its name, writes down what it does to the disk. */
-export const makeVm = async (options: MachineOptions, writeLog?: (start: string) => string): Promise<Machine> =>
-  vmOn(await makeBootableDisk(options, 0), writeLog);
-
-/** With a disk that there is already; `more` are further arguments for QEMU. */
-export async function vmOn(
-  machine: MachineDisk,
-  writeLog?: (start: string) => string,
-  more: readonly string[] = [],
-): Promise<Machine> {
-  const place = { machine, logs: await logFolder(), writeLog, more, count: 0 };
+/** With a disk that there is already. */
+export async function vmOn(machine: MachineDisk, setup: Setup = {}): Promise<Machine> {
+  const place = { machine, logs: await logFolder(), setup, count: 0 };
   return {
     ...machine,
     grub: () => untilKernel(place),
@@ -67,8 +64,7 @@ export async function vmOn(
 interface Place {
   readonly machine: MachineDisk;
   readonly logs: string;
-  readonly writeLog: ((start: string) => string) | undefined;
-  readonly more: readonly string[];
+  readonly setup: Setup;
   count: number;
 }
 
@@ -90,7 +86,8 @@ async function start(place: Place): Promise<Started> {
   const name = `boot-${place.count}`;
   const startMs = performance.now();
   const written = await writeLogOf(place, name);
-  const { machine, logs, more } = place;
+  const { machine, logs, setup } = place;
+  const more = [...(setup.firmware === 'uefi' ? UEFI : []), ...(setup.more ?? [])];
   const qemu = await startQemu({ disk: machine.disk, logFile: join(logs, `${name}.log`), more, ...written });
   const note = (what: string): Promise<void> => {
     const afterS = ((performance.now() - startMs) / 1000).toFixed(1);
@@ -110,7 +107,7 @@ async function start(place: Place): Promise<Started> {
   }
 }
 
-async function writeLogOf({ writeLog }: Place, name: string): Promise<{ writeLog?: string }> {
+async function writeLogOf({ setup: { writeLog } }: Place, name: string): Promise<{ writeLog?: string }> {
   if (writeLog === undefined) return {};
   const path = writeLog(name);
   await writeFile(path, '');

@@ -13,7 +13,7 @@ export interface WayBack extends ArmedOptions {
   readonly hangsAfter?: RegExp;
 }
 
-/** Long enough for every deadline, watchdog and panic=10 that could still end it. */
+/** Longer than the ten seconds after which a panic restarts; no deadline is armed where a start hangs. */
 const HANGS_FOR_MS = 30_000;
 
 export async function expectWayBack(armed: ArmedHosts, { boots, hangsAfter, ...options }: WayBack): Promise<void> {

@@ -3,14 +3,15 @@ import { armedJourney } from '../support/journey-fallback.ts';
 import { untilPhase } from '../support/journey-good.ts';
 import { requires } from '../support/requires.ts';
 import { vmImages } from './guest.ts';
-import { IN_QEMU_UEFI, SLOW, VM_UEFI } from './machine.ts';
+import { inQemu, SLOW, VM_UEFI } from './machine.ts';
 
 requires(VM_UEFI)('a host with a UEFI, where GRUB counts on a FAT partition', () => {
   const imageOf = vmImages();
 
   test('a release is installed, tried and confirmed, and what GRUB and the agent wrote is whole', async () => {
     const first = await imageOf('1.0.0');
-    const journey = await armedJourney({ first, stage: IN_QEMU_UEFI, settings: SLOW }, (await imageOf('1.1.0')).image);
+    const options = { first, stage: inQemu({ firmware: 'uefi' }), settings: SLOW };
+    const journey = await armedJourney(options, (await imageOf('1.1.0')).image);
     const { host } = journey;
     expect(await host.run('grep', ' /boot vfat ', '/proc/mounts')).toMatchObject({ exitCode: 0 });
     expect(await host.run('test', '-d', '/sys/firmware/efi')).toMatchObject({ exitCode: 0 });

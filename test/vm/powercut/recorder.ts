@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { execa } from 'execa';
 import type { ImageOf, Stage } from '../../support/journey.ts';
-import { IN_QEMU, makeVm } from '../machine.ts';
+import { IN_QEMU, inQemu } from '../machine.ts';
 import type { Recording } from './recording.ts';
 
 /** A machine whose every write and flush is written down; for a journey from 1.0.0 to 1.1.0. */
@@ -15,11 +15,12 @@ export function recorder(imageOf: ImageOf): Recorder {
   const state = { base: '', logs: [] as string[], partitions: null as Recording['partitions'] | null };
   const make = async (folder: string, options: Parameters<Stage['make']>[0]): ReturnType<Stage['make']> => {
     Object.assign(state, { base: join(folder, 'base.img'), logs: [] });
-    const machine = await makeVm(options, (name) => {
-      const path = join(folder, `${name}.writes`);
+    const writeLog = (start: string): string => {
+      const path = join(folder, `${start}.writes`);
       state.logs.push(path);
       return path;
-    });
+    };
+    const machine = await inQemu({ writeLog }).make(options);
     await execa('cp', ['--sparse=always', machine.disk, state.base]);
     state.partitions = machine.partitions;
     return machine;
