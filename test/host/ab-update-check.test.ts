@@ -146,12 +146,22 @@ requires(hostRequirements)('03-ab-update-check.start', () => {
 
     test('defect 27: a trial that nobody confirms ends in a reboot', async () => {
       await using root = await bootedHost(shell, onTrial, { primary: block(trialB) });
-      await root.write('etc/conf.d/quantix-boot', 'deadline_s=1 # soon\n');
+      await root.write('etc/conf.d/quantix-boot', 'deadline_s=1 # soon\ngrace_s=1\n');
       await root.run(check, [], soon);
       expect(await root.read('run/quantix/trial')).toBe('trial0001\n');
       expect(await root.read('dev/kmsg')).toContain('reboot in 1 s unless it is confirmed');
       await expect.poll(() => root.read('run/quantix/reboot-requested'), { timeout: 10_000 }).toBe('trial0001\n');
       expect(await root.read('dev/kmsg')).toContain('trial trial0001 was not confirmed in 1 s: rebooting');
+    });
+
+    test('a watchdog is fed while the reboot may still be an orderly one, and left alone after that', async () => {
+      await using root = await bootedHost(shell, onTrial);
+      await root.write('etc/conf.d/quantix-boot', 'deadline_s=1\ngrace_s=3\n');
+      await root.write('sys/class/watchdog/watchdog0/nowayout', '0\n');
+      await root.write('dev/watchdog', '');
+      await root.run(check, [], soon);
+      await expect.poll(() => root.read('run/quantix/reboot-requested'), { timeout: 10_000 }).toBe('trial0001\n');
+      await expect.poll(() => root.read('dev/watchdog'), { timeout: 10_000 }).toBe('....');
     });
 
     test('a confirmed trial stays up', async () => {

@@ -86,10 +86,11 @@ requires(hostRequirements)('99-ab-update-verify.start', () => {
       await host.root.write('proc/cmdline', 'quantix.slot=B quantix.env=grubenv\n');
       await host.root.write('run/quantix/trial', 'trial0001\n');
       await host.root.write('run/quantix/confirmed', 'trial0001\n');
-      await host.root.write(own, `#!/bin/sh\nsleep 1\necho "\${0##*/} $*" >"$QX_ROOT/called"\n`, 0o755);
+      await host.root.write(own, `#!/bin/sh\nsleep 1\necho "\${0##*/} $*" >"$QX_ROOT/called"\necho not well\n`, 0o755);
       expect((await host.root.run(verify)).exitCode).toBe(0);
       expect(await host.root.read('called')).toBeNull();
       await expect.poll(() => host.root.read('called'), { timeout: 10_000 }).toBe('qx-update health --after-boot\n');
+      await expect.poll(() => host.root.read('dev/kmsg'), { timeout: 10_000 }).toContain('<5>quantix: not well\n');
       expect(await host.root.read('run/quantix/trial')).toBeNull();
       expect(await host.root.read('run/quantix/confirmed')).toBeNull();
     });
