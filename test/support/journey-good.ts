@@ -26,6 +26,15 @@ export const both = (version: string | null): readonly (string | null)[] => [ver
 export const untilHealthy = (host: Journey['host']): Promise<void> =>
   until('the host is healthy', async () => (await host.run('qx-update', 'health')).exitCode === 0, host.patienceMs);
 
+/** Of the boot environment, when nothing is on trial: both slots may boot, in this order. */
+export const bothMayBoot = (...order: ['A', 'B'] | ['B', 'A']) => ({
+  order,
+  A: { ok: true, tries: 0 },
+  B: { ok: true, tries: 0 },
+  trial: '',
+  failed: '',
+});
+
 /** Waits for what the agent does by itself after a start. */
 export const untilPhase = ({ host }: Journey, phase: string): Promise<void> =>
   until(`the journal says ${phase}`, async () => (await host.journal())?.phase === phase, host.patienceMs);

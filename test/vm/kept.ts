@@ -1,18 +1,12 @@
 import { expect } from 'vitest';
 import type { Journey } from '../support/journey.ts';
-import { both, bothOf, untilHealthy, untilPhase } from '../support/journey-good.ts';
+import { both, bothMayBoot, bothOf, untilHealthy, untilPhase } from '../support/journey-good.ts';
 
 /** The end of a good trial, under whatever circumstances: slot B runs and is kept, and everybody says so. */
 export async function expectKept(journey: Journey, components: string | null = '1.1.0'): Promise<void> {
   const { host } = journey;
   await untilPhase(journey, 'complete');
-  expect(await host.environment()).toEqual({
-    order: ['B', 'A'],
-    A: { ok: true, tries: 0 },
-    B: { ok: true, tries: 0 },
-    trial: '',
-    failed: '',
-  });
+  expect(await host.environment()).toEqual(bothMayBoot('B', 'A'));
   const journal = await host.journal();
   expect(journal).toMatchObject({ pending: false, error: null, target_version: '1.1.0' });
   expect(await host.text('/run/quantix/confirmed')).toBe(journal?.id);
