@@ -11,14 +11,17 @@ Goes on where the last run with this seed stopped, as long as executable and gru
 has the sum. The recording, once for --minutes, takes five of them.
 `;
 
-function settings(): Record<string, string> {
+/** Null: only its usage is asked for. */
+function settings(): Record<string, string> | null {
   const { values } = parseArgs({
     options: {
+      help: { type: 'boolean', short: 'h' },
       minutes: { type: 'string', default: '10' },
       kills: { type: 'string', default: '0' },
       seed: { type: 'string', default: '1' },
     },
   });
+  if (values.help) return null;
   const all = { QX_MINUTES: values.minutes, QX_KILLS: values.kills, QX_SEED: values.seed };
   for (const [name, value] of Object.entries(all)) {
     if (!/^\d{1,6}$/.test(value)) throw new Error(`${name.slice(3).toLowerCase()} has to be a whole number: ${value}`);
@@ -28,10 +31,15 @@ function settings(): Record<string, string> {
 
 try {
   const env = settings();
-  const args = ['run', '--config', 'vitest.vm.config.ts', 'test/vm/powercut.long.ts'];
-  const { exitCode } = await execa('vitest', args, { env, preferLocal: true, stdio: 'inherit', reject: false });
-  process.exitCode = exitCode ?? 1;
+  if (env === null) process.stdout.write(USAGE);
+  else process.exitCode = await run(env);
 } catch (error) {
   process.stderr.write(`${error instanceof Error ? error.message : error}\n${USAGE}`);
   process.exitCode = 2;
+}
+
+async function run(env: Record<string, string>): Promise<number> {
+  const args = ['run', '--config', 'vitest.vm.config.ts', 'test/vm/powercut.long.ts'];
+  const { exitCode } = await execa('vitest', args, { env, preferLocal: true, stdio: 'inherit', reject: false });
+  return exitCode ?? 1;
 }

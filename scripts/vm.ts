@@ -58,6 +58,9 @@ try {
     stdio: 'inherit',
     reject: false,
   });
+} catch (error) {
+  process.exitCode = 1;
+  say(`\nthe machine could not be made: ${error instanceof Error ? error.message : String(error)}`);
 } finally {
   await rm(folder, { recursive: true, force: true });
 }
