@@ -3,7 +3,8 @@ import { BUNDLE_URL } from '../delivery/offline.ts';
 import { discard, sourceOf } from '../delivery/source.ts';
 import { isCode } from '../errors.ts';
 import { answersArp, defaultGateways4 } from '../format/proc-net.ts';
-import { type Host, kernelTable } from './host.ts';
+import { kernelTable } from './facts.ts';
+import type { Host } from './host.ts';
 
 /** Whether anybody out there answers this host. */
 

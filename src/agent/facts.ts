@@ -83,3 +83,10 @@ async function readText(files: Files, path: string): Promise<string> {
   const bytes = await files.read(path, MAX_BYTES);
   return bytes === null ? '' : new TextDecoder().decode(bytes);
 }
+
+const MAX_TABLE_BYTES = 4 << 20;
+
+/** A table of /proc/net; empty where this host has none. */
+export async function kernelTable({ files }: Host, name: 'arp' | 'route' | 'ipv6_route'): Promise<string> {
+  return new TextDecoder().decode((await files.read(`/proc/net/${name}`, MAX_TABLE_BYTES)) ?? new Uint8Array());
+}

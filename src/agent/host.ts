@@ -87,10 +87,3 @@ export function stopwatch({ monotonicMs }: Clock): () => number {
     return Math.round(last.ms - before);
   };
 }
-
-const MAX_TABLE_BYTES = 4 << 20;
-
-/** A table of /proc/net; empty where this host has none. */
-export async function kernelTable({ files }: Host, name: 'arp' | 'route' | 'ipv6_route'): Promise<string> {
-  return new TextDecoder().decode((await files.read(`/proc/net/${name}`, MAX_TABLE_BYTES)) ?? new Uint8Array());
-}

@@ -1,4 +1,4 @@
-import { nextBoot, type Slot } from '../core/boot.ts';
+import { type BootState, nextBoot, type Slot } from '../core/boot.ts';
 import { SLOTS } from '../format/grubenv.ts';
 import { currentBoot } from './bootenv.ts';
 import { readOsVersion } from './facts.ts';
@@ -22,8 +22,15 @@ export interface SlotInfo {
   readonly sizeBytes: number | null;
 }
 
-/** Which slot runs, and which one GRUB takes next; null when nobody knows. */
-export async function bootsNow(host: Pick<Host, 'boot'>) {
+interface BootsNow {
+  readonly running: Slot | null;
+  /** The boot environment; null where it cannot be read. */
+  readonly state: BootState | null;
+  /** The slot that GRUB takes; null when nobody knows. */
+  readonly next: Slot | null;
+}
+
+export async function bootsNow(host: Pick<Host, 'boot'>): Promise<BootsNow> {
   const [{ slot: running }, state] = await Promise.all([host.boot.booted(), currentBoot(host)]);
   return { running, state, next: state === null ? null : nextBoot(state) };
 }

@@ -1,7 +1,8 @@
 import type { ProbeResult } from '../core/health.ts';
 import { hasDefaultRoute4, hasDefaultRoute6 } from '../format/proc-net.ts';
+import { kernelTable } from './facts.ts';
 import { type HookResult, runHooks } from './health-hooks.ts';
-import { type Host, kernelTable } from './host.ts';
+import type { Host } from './host.ts';
 
 /** What holds on this host now, as facts that can be compared over a reboot. */
 export interface Vitals {

@@ -3,7 +3,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'vitest';
 import { startQemu } from '../../../scripts/support/vm/qemu.ts';
 import { type ImageOf, type Journey, setOut } from '../../support/journey.ts';
-import { both, bothOf, publishBoth } from '../../support/journey-good.ts';
+import { publishBoth } from '../../support/journey-good.ts';
+import { expectOneOfBoth } from '../../support/journey-power.ts';
 import { momentsOf } from '../../support/moments.ts';
 import { IN_QEMU, SLOW } from '../machine.ts';
 
@@ -33,8 +34,15 @@ export async function* killsDuringUpdates(imageOf: ImageOf, seed: string, count:
     const afterMs = moment * (applyMs + trialMs);
     await killAfter(journey, afterMs, applyMs);
     const id = `kill ${number} after ${Math.round(afterMs)} ms (${Math.round(applyMs)} + ${Math.round(trialMs)})`;
-    yield { id, disk: host.machine.disk, survived: () => expectOneOfBoth(journey, id) };
+    yield { id, disk: host.machine.disk, survived: () => expectSurvived(journey, id) };
   }
+}
+
+async function expectSurvived(journey: Journey, what: string): Promise<'A' | 'B'> {
+  const { slot } = await expectOneOfBoth(journey, what);
+  const verified = await journey.host.update('verify');
+  expect(verified, `${what}: ${verified.output}`).toMatchObject({ exitCode: 0 });
+  return slot;
 }
 
 async function timeOf(act: () => Promise<unknown>): Promise<number> {
@@ -72,19 +80,4 @@ async function killAfter(journey: Journey, afterMs: number, applyMs: number): Pr
   const trial = await startQemu({ disk: host.machine.disk, logFile: join(journey.folder, 'trial.log') });
   await sleep(Math.max(0, afterMs - applyMs));
   await trial.kill();
-}
-
-async function expectOneOfBoth(journey: Journey, what: string): Promise<'A' | 'B'> {
-  const { host } = journey;
-  const { slot } = await host.boot();
-  await host.untilAgentAnswers();
-  const phase = (await host.journal())?.phase;
-  if (slot === 'B') expect(phase, what).toBe('complete');
-  // Undone; or never begun, which leaves what the rollback before it said; or whole.
-  else expect(['failed', 'rolledBack', 'armed'], what).toContain(phase);
-  expect(await bothOf(journey), what).toEqual(both(slot === 'B' || phase === 'armed' ? '1.1.0' : '1.0.1'));
-  expect(await host.environment(), what).not.toBeNull();
-  const verified = await host.update('verify');
-  expect(verified, `${what}: ${verified.output}`).toMatchObject({ exitCode: 0 });
-  return slot;
 }
