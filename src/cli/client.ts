@@ -24,11 +24,18 @@ const TIMEOUT_MS = 10_000;
 /** A quiet agent still says every ten seconds that it is there. */
 const SILENCE_MS = 60_000;
 
-/** With `supervisor`, its file with the pid, an agent that is being started is waited for. */
-export const agentClient = (socket: string, supervisor?: string): AgentClient => ({
+/** How an agent that is being started is waited for. */
+export interface Waiting {
+  /** The file with the pid of its supervisor. */
+  readonly supervisor: string;
+  /** It has to be waited for; told once for each call. */
+  readonly onWait: () => void;
+}
+
+export const agentClient = (socket: string, waiting?: Waiting): AgentClient => ({
   call: async <R extends Route>(route: R, request: AgentRequest<R> = {}) => {
     const ask = () => exchange(socket, route, request);
-    const answered = supervisor === undefined ? ask() : onceStarted(ask, supervisor, request.signal);
+    const answered = waiting === undefined ? ask() : onceStarted(ask, waiting, request.signal);
     const { status, bytes } = await answered.catch((error: unknown) => {
       throw asUnanswered(error, socket);
     });
@@ -44,14 +51,15 @@ const START_WITHIN_MS = 30_000;
 const START_POLL_MS = 200;
 
 /** Nothing was sent to an agent that does not listen, so asking again is safe whatever is asked. */
-async function onceStarted<T>(ask: () => Promise<T>, supervisor: string, signal?: AbortSignal): Promise<T> {
+async function onceStarted<T>(ask: () => Promise<T>, waiting: Waiting, signal?: AbortSignal): Promise<T> {
   const deadlineMs = performance.now() + START_WITHIN_MS;
-  for (;;) {
+  for (let polls = 0; ; polls++) {
     try {
       return await ask();
     } catch (error) {
       const isAbsent = ABSENT.has((error as { code?: string }).code ?? '');
-      if (!isAbsent || performance.now() > deadlineMs || !(await isSupervised(supervisor))) throw error;
+      if (!isAbsent || performance.now() > deadlineMs || !(await isSupervised(waiting.supervisor))) throw error;
+      if (polls === 0) waiting.onWait();
       await sleep(START_POLL_MS, undefined, signal === undefined ? {} : { signal });
     }
   }

@@ -15,7 +15,11 @@ async function startingAgent(pid: number) {
   const server = createServer((_, response) => response.end('{"status":"idle"}'));
   onTestFinished(() => closed(server));
   const start = () => new Promise<void>((resolve) => server.listen(socket, resolve));
-  return { socket, supervisor, start, client: agentClient(socket, supervisor) };
+  const waits = { count: 0 };
+  const onWait = (): void => {
+    waits.count += 1;
+  };
+  return { supervisor, start, waits, client: agentClient(socket, { supervisor, onWait }) };
 }
 
 const closed = (server: Server): Promise<void> => new Promise((resolve) => server.close(() => resolve()));
@@ -23,12 +27,14 @@ const closed = (server: Server): Promise<void> => new Promise((resolve) => serve
 /** No process of this machine has it. */
 const NOBODY = 2 ** 22 + 1;
 
-test('an agent that its supervisor is starting is waited for', async () => {
-  const { client, start } = await startingAgent(process.pid);
+test('an agent that its supervisor is starting is waited for, and that is said once', async () => {
+  const { client, start, waits } = await startingAgent(process.pid);
   const answer = client.call(AGENT_ROUTES.status);
   await sleep(300);
   await start();
   expect(await answer).toEqual({ status: 'idle' });
+  expect(await client.call(AGENT_ROUTES.status)).toEqual({ status: 'idle' });
+  expect(waits.count).toBe(1);
 });
 
 test('no longer once the supervisor is gone, or whoever asked has gone', async () => {
@@ -46,6 +52,7 @@ test('no longer once the supervisor is gone, or whoever asked has gone', async (
 });
 
 test('where nobody starts it, that is said at once', async () => {
-  const { client } = await startingAgent(NOBODY);
+  const { client, waits } = await startingAgent(NOBODY);
   await expect(client.call(AGENT_ROUTES.status)).rejects.toMatchObject({ code: 'AGENT_DOWN' });
+  expect(waits.count).toBe(0);
 });

@@ -111,7 +111,9 @@ requires({ ...VM, commands: [...VM.commands, 'grub-emu', 'debugfs'] })(`power cu
     'killed at random moments, from the order to the confirmed slot',
     { timeout: DAY_MS },
     async () => {
-      for await (const { id, disk, survived } of killsDuringUpdates(imageOf, String(SEED), KILLS)) {
+      // Others than those that were counted before.
+      const seed = `${SEED} ${state.tally.killed.A + state.tally.killed.B}`;
+      for await (const { id, disk, survived } of killsDuringUpdates(imageOf, seed, KILLS)) {
         try {
           await count('killed', id, await survived());
         } catch (error) {

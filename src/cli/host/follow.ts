@@ -80,15 +80,16 @@ const notBegun = (): QxError =>
 /** What the successor of the agent that we followed makes of it, once it is there and has converged. */
 async function outcome(context: Follower, signal: AbortSignal): Promise<End> {
   context.progress.end();
-  context.note('The agent restarts; waiting for it.');
   const deadlineMs = performance.now() + AGENT_BACK_WITHIN_MS;
   let idlePolls = 0;
+  let downPolls = 0;
   while (performance.now() < deadlineMs) {
     const status = await context.agent.call(AGENT_ROUTES.status, { signal }).catch((error: unknown) => {
       if (signal.aborted) throw interrupted();
       if (isCode(error, 'AGENT_DOWN')) return null;
       throw error;
     });
+    if (status === null && downPolls++ === 0) context.note('The agent restarts; waiting for it.');
     const message = status?.message ?? '';
     if (status?.status === 'complete' || status?.status === 'reboot_required') {
       return { kind: status.status, message: `${message}.` };

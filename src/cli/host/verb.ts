@@ -54,7 +54,8 @@ export function verbCommand(verb: Verb, program: Program<HostTools>): Command {
   const command = verb.arguments?.(plain) ?? plain;
   command.addHelpText('after', `\n${verb.notes}\n${examples(...verb.examples)}`);
   runs<GlobalOptions>(command, program, (output, options, args) => {
-    const context = { ...output, ...reachOf(verb.name, options, program.tools), commands: topOf(command) };
+    const reach = reachOf(verb.name, options, program.tools);
+    const context = { ...output, ...reach, agent: agentOf(options, output), commands: topOf(command) };
     // The options are those that `arguments` of the same row has declared.
     return verb.run(context, options as never, args);
   });
@@ -71,13 +72,22 @@ export function groupCommand(group: VerbGroup, program: Program<HostTools>): Com
 const topOf = (command: Command): Command => (command.parent === null ? command : topOf(command.parent));
 
 /** Only the pid of a process of this machine says anything. */
-function agentOf(root: string, socket: string | undefined): AgentClient {
+function agentOf({ root = '', socket }: GlobalOptions, { progress, note }: Output): AgentClient {
   if (socket !== undefined) return agentClient(resolve(socket));
-  return root === '' ? agentClient(AGENT_SOCKET, SUPERVISOR_PID) : agentClient(`${root}${AGENT_SOCKET}`);
+  if (root !== '') return agentClient(`${root}${AGENT_SOCKET}`);
+  const onWait = (): void => {
+    progress.end();
+    note('The agent is being started; waiting for it.');
+  };
+  return agentClient(AGENT_SOCKET, { supervisor: SUPERVISOR_PID, onWait });
 }
 
-/** How a verb gets at the host: through its agent, or at the host itself. */
-function reachOf(verb: string, options: GlobalOptions, tools: HostTools): Omit<VerbContext, keyof Output | 'commands'> {
+/** How a verb gets at the host without its agent. */
+function reachOf(
+  verb: string,
+  options: GlobalOptions,
+  tools: HostTools,
+): Omit<VerbContext, keyof Output | 'agent' | 'commands'> {
   const { root = '' } = options;
   const log = quietLog(tools);
   const needRoot = (): void => {
@@ -86,7 +96,6 @@ function reachOf(verb: string, options: GlobalOptions, tools: HostTools): Omit<V
     throw new QxError('FORBIDDEN', detail, { next: 'run it as root' });
   };
   return {
-    agent: agentOf(root, options.socket),
     interrupted: () => tools.interrupted(),
     onHost: async (work) => {
       needRoot();
