@@ -44,11 +44,11 @@ export async function openServer(settings: Settings, ports: ServerPorts): Promis
   const keyring = trusting(await trustedKeys(settings, ports), signer);
   if (keyring.keys.length === 0) log.warn('no_key_trusted', { detail: 'every publish will be refused' });
   const isNew = (await files.info(store.directory)) === null;
-  if (isNew)
-    log.warn('release_directory_made', { detail: `RELEASE_DIR ${store.directory} was not there and is empty now` });
   // Another server on the same folder would take what this one is just receiving for the leftovers of a dead one.
   const unlock = await files.lock(`${store.directory}/.lock`);
   if (unlock === null) throw new QxError('BUSY', `another server already serves ${store.directory}`);
+  if (isNew)
+    log.warn('release_directory_made', { detail: `RELEASE_DIR ${store.directory} was not there and is empty now` });
   await recoverStore(store);
   const exclusive = createExclusive();
   const publisher = { store, random: ports.random, exclusive, keyring, signer, maxArtifactBytes: MAX_ARTIFACT_BYTES };

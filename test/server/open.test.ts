@@ -13,20 +13,20 @@ import { temporaryFolder } from '../support/temp.ts';
 
 const bytes = (keyring: Keyring): Uint8Array => bytesOf(JSON.stringify(keyring));
 
-/** Answers the names of the warnings in the log. */
+/** Answers the names of the warnings in the log, and has put them into `warnings` also when it fails. */
 async function open(
   kind: Keyring['kind'],
   environment: Record<string, string>,
   folder?: string,
+  warnings: string[] = [],
 ): Promise<readonly string[]> {
   const place = folder ?? (await temporaryFolder());
   const files = hostFiles('');
   const baked = bytes({ ...keyringOf([trusted(await testKey('baked'))]), kind });
   await files.writeAtomic(join(place, 'keyring.json'), bytes(keyringOf([trusted(await testKey('configured'))])));
-  const RELEASE_DIR = join(place, 'releases');
+  const RELEASE_DIR = environment.RELEASE_DIR ?? join(place, 'releases');
   const KEYRING = environment.KEYRING ?? join(place, 'keyring.json');
   const settings = readSettings({ PUBLISH_TOKEN: 't'.repeat(32), RELEASE_DIR, KEYRING }, { isDev: false });
-  const warnings: string[] = [];
   const log = { info: () => undefined, warn: (event: string) => void warnings.push(event) };
   const clock = hostClock(hostProcess());
   const ports = { files, ranges: hostRanges(''), clock, random: hostRandom(), log, bakedKeyring: baked };
@@ -38,6 +38,13 @@ test('a folder of releases that is not there is made, and said to be new once', 
   const folder = await temporaryFolder();
   expect(await open('development', {}, folder)).toContain('release_directory_made');
   expect(await open('development', {}, folder)).not.toContain('release_directory_made');
+});
+
+test('one that cannot be made is not said to be new', async () => {
+  const warnings: string[] = [];
+  const opened = open('development', { RELEASE_DIR: '/proc/releases' }, undefined, warnings);
+  await expect(opened).rejects.toMatchObject({ code: 'ENOENT' });
+  expect(warnings).not.toContain('release_directory_made');
 });
 
 test('a release build does not start with a KEYRING that it would ignore', async () => {
