@@ -33,7 +33,7 @@ export function contactWatch(host: Host): () => Promise<void> {
     const hadContact = (await baselineOf(host, trial))?.contact === true;
     const verdict = contactVerdict(hadContact, contact, nowMs - startedMs);
     if (verdict === 'revert') return revert(host);
-    if (verdict === 'wait') return host.log.warn('no_contact', { id: trial, carrier: contact.hasCarrier });
+    if (verdict === 'wait') return host.log.warn('no_contact', { id: trial, image_may_be_why: contact.imageMayBeWhy });
     watch.isOver = true;
     await host.files.writeAtomic(CONTACT, new TextEncoder().encode(`${contact.answered}\n`), 0o644);
   };

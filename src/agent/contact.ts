@@ -2,7 +2,7 @@ import type { Contact } from '../core/contact.ts';
 import { BUNDLE_URL } from '../delivery/offline.ts';
 import { discard, sourceOf } from '../delivery/source.ts';
 import { isCode } from '../errors.ts';
-import { answersArp, defaultGateways4 } from '../format/proc-net.ts';
+import { answersArp, answersNeighbour, defaultGateways4, defaultGateways6 } from '../format/proc-net.ts';
 import { kernelTable } from './facts.ts';
 import type { Host } from './host.ts';
 
@@ -18,12 +18,24 @@ const LIMITS = {
 
 export async function contactNow(host: Host): Promise<Contact> {
   // In this order: what is sent to a server makes the kernel ask for the gateway.
-  if (await serverAnswers(host)) return { answered: 'server', hasCarrier: true };
-  const gateways = defaultGateways4(await kernelTable(host, 'route'));
+  if (await serverAnswers(host)) return { answered: 'server', imageMayBeWhy: true };
+  const gateways4 = defaultGateways4(await kernelTable(host, 'route'));
+  const gateways6 = defaultGateways6(await kernelTable(host, 'ipv6_route'));
   const arp = await kernelTable(host, 'arp');
-  if (gateways.some((gateway) => answersArp(arp, gateway))) return { answered: 'gateway', hasCarrier: true };
+  const neighbours = gateways6.length === 0 ? '' : await neighbours6(host);
+  const answers =
+    gateways4.some((gateway) => answersArp(arp, gateway)) ||
+    gateways6.some((gateway) => answersNeighbour(neighbours ?? '', gateway));
+  if (answers) return { answered: 'gateway', imageMayBeWhy: true };
+  const gateways = [...gateways4, ...gateways6];
   const carriers = await Promise.all(gateways.map(({ name }) => hasCarrier(host, name)));
-  return { answered: null, hasCarrier: gateways.length === 0 || carriers.includes(true) };
+  return { answered: null, imageMayBeWhy: neighbours !== null && (gateways.length === 0 || carriers.includes(true)) };
+}
+
+/** Null where `ip` cannot say. */
+async function neighbours6({ process }: Host): Promise<string | null> {
+  const result = await process.run(['ip', '-6', 'neigh'], { timeoutMs: 5_000 }).catch(() => null);
+  return result?.exitCode === 0 ? result.stdout : null;
 }
 
 /** Any answer is one: a server that is not well is reached all the same. */

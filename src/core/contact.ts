@@ -8,8 +8,8 @@ export const CONTACT_WITHIN_MS = 3_600_000;
 export interface Contact {
   /** Who answered; null when nobody did. The gateway is enough: what lies behind it is the same for every image. */
   readonly answered: 'server' | 'gateway' | null;
-  /** False when the cable is out, or what it leads to is off: no image mends that. */
-  readonly hasCarrier: boolean;
+  /** False when the cable is out, or what it leads to is off: no image mends that. False also when nobody can tell. */
+  readonly imageMayBeWhy: boolean;
 }
 
 export type ContactVerdict = 'wait' | 'over' | 'revert';
@@ -17,9 +17,9 @@ export type ContactVerdict = 'wait' | 'over' | 'revert';
 /** `sinceMs`: how long the new image has run. `hadContact`: somebody answered the image before it. */
 export function contactVerdict(
   hadContact: boolean,
-  { answered, hasCarrier }: Contact,
+  { answered, imageMayBeWhy }: Contact,
   sinceMs: number,
 ): ContactVerdict {
   if (answered !== null || !hadContact) return 'over';
-  return hasCarrier && sinceMs >= CONTACT_WITHIN_MS ? 'revert' : 'wait';
+  return imageMayBeWhy && sinceMs >= CONTACT_WITHIN_MS ? 'revert' : 'wait';
 }

@@ -1,4 +1,4 @@
-/** The kernel's routing tables, as /proc/net shows them. */
+/** The kernel's routes and neighbours: as /proc/net shows them, and where it does not, as `ip` does. */
 
 const UP = 0x1;
 const REJECT = 0x200;
@@ -36,9 +36,31 @@ export const answersArp = (text: string, { name, address }: Gateway): boolean =>
   });
 
 /** /proc/net/ipv6_route: destination, prefix length, source, prefix length, gateway, three counters, flags, interface. */
-export const hasDefaultRoute6 = (text: string): boolean =>
-  rowsOf(text).some(([destination, length, , , , , , , flags = '', name]) => {
-    return destination === '0'.repeat(32) && length === '00' && name !== 'lo' && leadsOut(flags);
+const defaultRoutes6 = (text: string): readonly (readonly string[])[] =>
+  rowsOf(text).filter(([destination, length, , , , , , , flags = '', name]) => {
+    return destination === NO_ADDRESS6 && length === '00' && name !== 'lo' && leadsOut(flags);
+  });
+
+const NO_ADDRESS6 = '0'.repeat(32);
+
+export const hasDefaultRoute6 = (text: string): boolean => defaultRoutes6(text).length > 0;
+
+/** As `defaultGateways4`; addresses in the short form that `ip` prints. */
+export const defaultGateways6 = (text: string): readonly Gateway[] =>
+  defaultRoutes6(text).flatMap(([, , , , gateway = '', , , , , name = '']) => {
+    const isOne = /^[0-9a-f]{32}$/.test(gateway) && gateway !== NO_ADDRESS6;
+    return isOne ? [{ name, address: shortened(gateway) }] : [];
+  });
+
+const shortened = (hexadecimal: string): string => {
+  const groups = hexadecimal.match(/.{4}/g) ?? [];
+  return new URL(`http://[${groups.join(':')}]`).hostname.slice(1, -1);
+};
+
+/** `ip -6 neigh`: address, `dev`, interface, perhaps `lladdr` and a hardware address, state last; the kernel's table of them is in no file. */
+export const answersNeighbour = (text: string, { name, address }: Gateway): boolean =>
+  rowsOf(text).some(([ip, , device, ...rest]) => {
+    return ip === address && device === name && rest.includes('lladdr') && rest.at(-1) !== 'FAILED';
   });
 
 const rowsOf = (text: string): readonly (readonly string[])[] =>

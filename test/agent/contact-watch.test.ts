@@ -14,6 +14,7 @@ import { requires } from '../support/requires.ts';
 
 const HEAD = 'Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n';
 const ROUTES = `${HEAD}br0\t00000000\t0101A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n`;
+const ROUTES6 = `${'0'.repeat(32)} 00 ${'0'.repeat(32)} 00 fe800000000000000000000000000001 00000400 00000001 00000000 00000003 br0\n`;
 const arp = (flags: string): string =>
   'IP address       HW type     Flags       HW address            Mask     Device\n' +
   `192.168.1.1      0x1         ${flags}         52:55:0a:00:02:02     *        br0\n`;
@@ -43,6 +44,18 @@ requires({ commands: IMAGE_COMMANDS })('a host that nobody answers after an upda
     expect(await confirm(next)).toMatchObject({ kind: 'confirmed' });
     host().site.goDown(true);
     return next;
+  };
+  /** The only way out is by IPv6, and this is what `ip` says of the neighbours there; null where there is no `ip`. */
+  const withIpv6 = async (next: TestHost, neighbours: string | null): Promise<TestHost> => {
+    await put('proc/net/route', HEAD);
+    await put('proc/net/ipv6_route', ROUTES6);
+    const ip: TestHost['process'] = {
+      run: async (argv, options) => {
+        if (argv[0] !== 'ip') return next.process.run(argv, options);
+        return { exitCode: neighbours === null ? 127 : 0, stdout: neighbours ?? '', stderr: '' };
+      },
+    };
+    return { ...next, process: ip };
   };
   /** As the loop of the agent does, for so long. */
   const live = async (next: TestHost, watch: () => Promise<void>, forMs: number): Promise<void> => {
@@ -86,6 +99,16 @@ requires({ commands: IMAGE_COMMANDS })('a host that nobody answers after an upda
     await change();
     await liveOn(next, 3 * HOUR_MS);
     expect([next.machine.reboots, await order()]).toEqual([0, ['B', 'A']]);
+  });
+
+  test.each([
+    ['goes back, when its gateway is silent', 'fe80::1 dev br0 FAILED\n', 1],
+    ['stays, when its gateway answers', 'fe80::1 dev br0 lladdr 52:55:0a:00:02:02 router REACHABLE\n', 0],
+    ['stays, when nobody can tell whether its gateway answers', null, 0],
+  ])('with IPv6 alone: %s', async (_what, neighbours, reboots) => {
+    const next = await withIpv6(await updated(), neighbours);
+    await liveOn(next, 3 * HOUR_MS);
+    expect(next.machine.reboots).toBe(reboots);
   });
 
   test('stays, when nobody had answered before either', async () => {

@@ -3,7 +3,7 @@ import { CONTACT_WITHIN_MS, type Contact, type ContactVerdict, contactVerdict } 
 
 const [EARLY, LATE] = [CONTACT_WITHIN_MS - 1, CONTACT_WITHIN_MS];
 
-test.each<[before: boolean, answered: Contact['answered'], carrier: boolean, sinceMs: number, ContactVerdict]>([
+test.each<[before: boolean, answered: Contact['answered'], mayBeWhy: boolean, sinceMs: number, ContactVerdict]>([
   [true, 'server', true, EARLY, 'over'],
   [true, 'server', true, LATE, 'over'],
   [true, 'gateway', true, LATE, 'over'],
@@ -15,6 +15,9 @@ test.each<[before: boolean, answered: Contact['answered'], carrier: boolean, sin
   [false, null, true, LATE, 'over'],
   [false, null, false, LATE, 'over'],
   [false, 'server', true, LATE, 'over'],
-])('answered before: %s; now: %s, carrier %s, after %i ms: %s', (before, answered, hasCarrier, sinceMs, verdict) => {
-  expect(contactVerdict(before, { answered, hasCarrier }, sinceMs)).toBe(verdict);
-});
+])(
+  'answered before: %s; now: %s, the image may be why: %s, after %i ms: %s',
+  (before, answered, mayBeWhy, sinceMs, verdict) => {
+    expect(contactVerdict(before, { answered, imageMayBeWhy: mayBeWhy }, sinceMs)).toBe(verdict);
+  },
+);
