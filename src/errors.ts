@@ -118,6 +118,7 @@ export const ERRORS = {
   // The agent is there, and waits for its settings to be mended.
   SETTINGS_REFUSED: row(503, 'usage', true),
   BOOT_ENV_INVALID: row(500, 'other'),
+  BOOT_ENV_READ_ONLY: row(500, 'other', true),
   SLOT_NOT_FOUND: row(500, 'other'),
   SERVICE_FAILED: row(500, 'other'),
   PROBE_FAILED: row(500, 'other'),

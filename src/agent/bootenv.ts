@@ -1,6 +1,6 @@
 import { type BootState, sameBoot } from '../core/boot.ts';
 import { type PendingSlot, restored } from '../core/boot-verdict.ts';
-import { QxError } from '../errors.ts';
+import { asQxError, QxError } from '../errors.ts';
 import { decodeBoot, encodeBoot } from '../format/grubenv.ts';
 import type { Boot, Booted, EnvCopy } from '../ports.ts';
 
@@ -55,16 +55,39 @@ export async function settleBoot(
 
 /** @throws QxError BOOT_ENV_INVALID when there is no valid state to change, or what was written reads back differently */
 export async function changeBoot(machine: Machine, change: (state: BootState) => BootState): Promise<BootState> {
+  const { env, state } = await repaired(machine);
+  const next = change(state);
+  if (!sameBoot(next, state)) await writeBoth(machine, env, next);
+  return next;
+}
+
+/**
+ * Writes both copies as they are. Hours of work that end in a slot which cannot be armed are better refused at their start.
+ * @throws QxError BOOT_ENV_READ_ONLY, or as `changeBoot`
+ */
+export async function expectWritableBoot(machine: Machine): Promise<void> {
+  try {
+    const { env, state } = await repaired(machine);
+    await writeBoth(machine, env, state);
+  } catch (cause) {
+    if (cause instanceof QxError) throw cause;
+    throw new QxError('BOOT_ENV_READ_ONLY', `the boot environment cannot be written: ${asQxError(cause).message}`, {
+      cause,
+      next: 'mount -o remount,rw /boot; when that fails, look for errors of its disk with dmesg',
+    });
+  }
+}
+
+async function repaired(machine: Machine): Promise<{ readonly env: BootEnv; readonly state: BootState }> {
   const env = await loadBootEnv(machine);
-  if (env.state === null) {
+  const { state } = env;
+  if (state === null) {
     throw new QxError('BOOT_ENV_INVALID', 'neither copy of the boot environment is valid', {
       next: 'qx-update confirm writes them anew for the slot that runs',
     });
   }
-  await repair(machine, env, env.state);
-  const next = change(env.state);
-  if (!sameBoot(next, env.state)) await writeBoth(machine, env, next);
-  return next;
+  await repair(machine, env, state);
+  return { env, state };
 }
 
 /** The copy that is not believed first: the whole one stays until there are two. */

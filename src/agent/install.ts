@@ -5,7 +5,7 @@ import { asQxError } from '../errors.ts';
 import type { Journal } from '../format/journal.ts';
 import type { FullImage } from '../format/manifest.ts';
 import { takeBaseline } from './baseline.ts';
-import { changeBoot } from './bootenv.ts';
+import { changeBoot, expectWritableBoot } from './bootenv.ts';
 import { lockHost, makePlan, noted, releaseOf } from './check.ts';
 import { newEntries, restartsAgent, swapComponents } from './components.ts';
 import { heldBack } from './hold.ts';
@@ -53,6 +53,7 @@ async function prepare(host: Host, request: InstallRequest, watch: Watch): Promi
   }
   const grant = await host.offer.mayApply(releaseOf(plan.manifest));
   if (!grant.granted) return refusal('OFFER_REFUSED', grant.reason);
+  if (plan.image !== null) await expectWritableBoot(host);
   await makeWay(host, plan, watch);
   return { plan, journal: await begin(host, plan, request) };
 }

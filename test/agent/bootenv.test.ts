@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { changeBoot, currentBoot, settleBoot } from '../../src/agent/bootenv.ts';
+import { changeBoot, currentBoot, expectWritableBoot, settleBoot } from '../../src/agent/bootenv.ts';
 import { armTrial, type BootState, freshState, invalidate, markGood, nextBoot, sameBoot } from '../../src/core/boot.ts';
 import type { PendingSlot } from '../../src/core/boot-verdict.ts';
 import { decodeBlock, decodeBoot, ENV_BYTES, encodeBlock, encodeBoot } from '../../src/format/grubenv.ts';
@@ -54,6 +54,29 @@ describe('changing the boot environment', () => {
     const { boot, writes } = machine(disk(both));
     await changeBoot({ boot }, (state) => markGood(state, 'A'));
     expect(writes).toEqual([]);
+  });
+
+  test('shows that it can be done by writing both copies as they are', async () => {
+    const on = disk(both);
+    const { boot, writes } = machine(on);
+    await expectWritableBoot({ boot });
+    expect([writes, on]).toEqual([COPIES, disk(both)]);
+  });
+
+  test.each(COPIES)('that cannot be done, for %s, is refused with what to do', async (copy) => {
+    const on = disk(both);
+    const { boot } = machine(on);
+    const write: Boot['write'] = async (to, bytes) => {
+      if (to === copy)
+        throw Object.assign(new Error('EROFS: read-only file system'), { code: 'EROFS', syscall: 'open' });
+      await boot.write(to, bytes);
+    };
+    await expect(expectWritableBoot({ boot: { ...boot, write } })).rejects.toMatchObject({
+      code: 'BOOT_ENV_READ_ONLY',
+      message: expect.stringContaining('EROFS'),
+      next: expect.stringContaining('remount,rw /boot'),
+    });
+    expect(on).toEqual(disk(both));
   });
 
   test('keeps the variables of other programs', async () => {

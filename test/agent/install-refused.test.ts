@@ -98,6 +98,19 @@ requires({ commands: IMAGE_COMMANDS })('install refuses, and the host stays byte
     expect(await install(host, {}, {})).toMatchObject({ kind: 'reboot_required' });
   });
 
+  test('while the boot environment cannot be written, and not for components alone', async () => {
+    const write: TestHost['boot']['write'] = () =>
+      Promise.reject(Object.assign(new Error('EROFS: read-only file system'), { code: 'EROFS', syscall: 'open' }));
+    const readOnly = (host: TestHost): TestHost => ({ ...host, boot: { ...host.boot, write } });
+    const host = await bench.host([await full()]);
+    const before = await snapshot(host.root);
+    await expect(install(readOnly(host), {}, {})).rejects.toMatchObject({ code: 'BOOT_ENV_READ_ONLY' });
+    expect(await snapshot(host.root)).toEqual(before);
+    expect(host.site.requests.filter((path) => path.includes('system.squashfs'))).toEqual([]);
+    const components = await bench.host([await bench.release('2.0.0', { components: ALL_NEW })]);
+    expect(await install(readOnly(components), {}, {})).toMatchObject({ kind: 'complete' });
+  });
+
   test('a target_slot that names the running slot', async () => {
     const full_image = { artifact: 'system.squashfs', size_bytes: bench.image('2.0.0').sizeBytes };
     const image = {
