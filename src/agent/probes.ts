@@ -1,10 +1,11 @@
 import { type Health, judgeHealth, type ProbeResult } from '../core/health.ts';
-import type { Host } from './host.ts';
+import { type Host, stopwatch } from './host.ts';
 import { AGENT_SERVICE } from './self.ts';
 import { compared, vitals } from './vitals.ts';
 
 /** Asks the host how it is, until it is well or the time is up. */
 
+/** Between two rounds; or as long as a round took, so that a slow machine has half of its time for what is to become well. */
 const ROUND_MS = 2000;
 
 /** `before`: the facts that held before the update, null when nothing is known of them. */
@@ -16,11 +17,14 @@ export async function healthGate(
   const deadlineMs = host.clock.monotonicMs() + host.config.healthTimeoutMs;
   const rounds: (readonly ProbeResult[])[] = [];
   const ask = prober(host, before);
+  const lap = stopwatch(host.clock);
   for (;;) {
+    lap();
     rounds.push(await ask(signal));
+    const tookMs = lap();
     const health = judgeHealth(rounds, host.clock.monotonicMs() >= deadlineMs);
     if (health.verdict !== 'waiting') return health;
-    await host.clock.sleep(ROUND_MS, signal);
+    await host.clock.sleep(Math.max(ROUND_MS, tookMs), signal);
   }
 }
 

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import type { AgentClient } from '../../src/cli/client.ts';
 import { follow } from '../../src/cli/host/follow.ts';
@@ -41,6 +42,26 @@ test('the end of an update in the same agent', async () => {
     message: 'Version 1.1.0 is installed; a reboot finishes it.',
   });
   expect(bars).toEqual(['downloading x.tar.zst']);
+});
+
+test('an agent that takes its time is asked less often', async () => {
+  const stop = new AbortController();
+  const asked: number[] = [];
+  const call = async () => {
+    asked.push(performance.now());
+    await sleep(60);
+    if (asked.length === 3) stop.abort();
+    return busy;
+  };
+  const end = follow({
+    agent: { call: call as AgentClient['call'] },
+    note: () => undefined,
+    progress: { report: () => undefined, end: () => undefined },
+    interrupted: () => stop.signal,
+  });
+  await expect(end).rejects.toMatchObject({ code: 'CANCELLED' });
+  const [first = 0, second = 0] = asked;
+  expect(second - first).toBeGreaterThan(600);
 });
 
 test('why it was not installed comes with its code and what to do next', async () => {

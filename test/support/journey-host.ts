@@ -68,7 +68,7 @@ export function journeyHost(machine: Machine, patienceMs: number, atEnd: AtEnd =
     return exitCode === 0 ? output : null;
   };
   const untilAgentAnswers = (): Promise<void> =>
-    until('the agent answers', async () => (await run('qx-update', 'status')).exitCode === 0, patienceMs);
+    until('the agent answers', async () => (await run('sh', '-c', ONCE_IT_LISTENS)).exitCode === 0, patienceMs);
   const update: JourneyHost['update'] = async (...args) => {
     await untilAgentAnswers();
     return run('qx-update', ...args);
@@ -147,6 +147,10 @@ async function untilDown(ended: Promise<void>, why = ''): Promise<void> {
 
 const ENDS_WITHIN_MS = 90_000;
 const UNTIL_MS = 60_000;
+
+/** A machine made of software takes seconds for each question of a program, and the agent is not the faster for it. */
+const ONCE_IT_LISTENS =
+  'n=0; until [ -S /run/quantix/node.sock ] || [ $((n += 1)) -gt 60 ]; do sleep 0.5; done; exec qx-update status';
 
 export async function until(what: string, holds: () => Promise<boolean>, timeoutMs = UNTIL_MS): Promise<void> {
   const endMs = performance.now() + timeoutMs;

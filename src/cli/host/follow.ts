@@ -16,6 +16,8 @@ export interface End {
 }
 
 const POLL_MS = 200;
+/** Of the time; a machine that is slow to answer is asked less often, for it has an update to carry out. */
+const POLLING_SHARE = 0.1;
 const AGENT_BACK_WITHIN_MS = 60_000;
 /** A successor that has nothing to do for so long has found nothing in the journal. */
 const KNOWS_NOTHING_POLLS = 10;
@@ -29,7 +31,9 @@ type Follower = Pick<VerbContext, 'progress' | 'note' | 'interrupted'> & { agent
 export async function follow(context: Follower, fetching = 'downloading'): Promise<End> {
   const signal = context.interrupted();
   for (;;) {
+    const askedMs = performance.now();
     const progress = await askProgress(context, signal);
+    const tookMs = performance.now() - askedMs;
     // Gone, or back already and knowing of nothing that runs: another process than the one that took the order.
     if (progress === null || (progress.result === undefined && !progress.busy)) return outcome(context, signal);
     if (progress.result !== undefined) {
@@ -39,7 +43,7 @@ export async function follow(context: Follower, fetching = 'downloading'): Promi
     const { phase, name, doneBytes, totalBytes } = progress;
     const doing = phase === 'downloading' ? fetching : phase;
     context.progress.report({ label: `${doing} ${name}`, done: doneBytes, total: totalBytes });
-    await pause(signal);
+    await pause(signal, Math.max(POLL_MS, tookMs / POLLING_SHARE));
   }
 }
 
@@ -58,8 +62,8 @@ const interrupted = (): QxError =>
     next: 'qx-update status shows how, and qx-update cancel stops it',
   });
 
-async function pause(signal: AbortSignal): Promise<void> {
-  await sleep(POLL_MS, undefined, { signal }).catch(() => {
+async function pause(signal: AbortSignal, ms = POLL_MS): Promise<void> {
+  await sleep(ms, undefined, { signal }).catch(() => {
     throw interrupted();
   });
 }
