@@ -1,13 +1,39 @@
+import { open } from 'node:fs/promises';
+import { join } from 'node:path';
+import { inflateSync } from 'node:zlib';
+import { execa } from 'execa';
 import { expect, test } from 'vitest';
 import { both, bothOf, untilPhase } from '../support/journey-good.ts';
 import { requires } from '../support/requires.ts';
+import { temporaryFolder } from '../support/temp.ts';
 import { armedHosts } from './armed.ts';
-import { COPIES, copies, flipped, layout, shortCopies, withoutData } from './damage.ts';
+import { COPIES, copies, flipped, imageInSlot, layout, shortCopies, withoutData } from './damage.ts';
+import { addFaults } from './faults.ts';
 import { vmImages } from './guest.ts';
 import { expectArmedAgainAndKept, expectKept, expectTrialKept } from './kept.ts';
 import { VM } from './machine.ts';
 
 const IN_1970 = ['-rtc', 'base=1970-01-01T00:00:00'];
+
+/** The same tree, in the compression whose checksums GRUB does not look at. */
+async function inGzip(image: string): Promise<string> {
+  const folder = await temporaryFolder();
+  const [tree, made] = [join(folder, 'tree'), join(folder, 'gzip.squashfs')];
+  await execa('unsquashfs', ['-quiet', '-no-progress', '-dest', tree, image]);
+  await execa('mksquashfs', [tree, made, '-comp', 'gzip', '-quiet', '-no-progress']);
+  return made;
+}
+
+const SUPERBLOCK_BYTES = 96;
+
+/** Of the first file, /boot/initramfs; the last four bytes of a block are its checksum. */
+async function endOfFirstBlock(image: string): Promise<number> {
+  await using file = await open(image);
+  const { buffer } = await file.read(Buffer.alloc(1 << 20), 0, 1 << 20, SUPERBLOCK_BYTES);
+  // With `info` it answers how much of it belonged to the block.
+  const { engine } = inflateSync(buffer, { info: true }) as unknown as { engine: { bytesWritten: number } };
+  return SUPERBLOCK_BYTES + engine.bytesWritten;
+}
 
 const ZEROS = (block: Uint8Array): Uint8Array => new Uint8Array(block.length);
 
@@ -66,6 +92,18 @@ requires(VM)('a trial on a host that is not as it should be', () => {
     await expectTrialKept(journey);
     expect((await host.run('readlink', '/run/quantix/bin/qx-console')).output).toBe('/usr/lib/quantix/bin/qx-console');
     expect((await host.run('readlink', '/run/quantix/bin/qx-node')).output).toBe('/usr/lib/quantix/bin/qx-node');
+  });
+
+  test('in a gzip image GRUB does not see what it would refuse in another: the agent does', async () => {
+    const { journey } = await armed({
+      damage: async (machine) => {
+        const image = await inGzip((await imageOf('1.1.0', addFaults)).image);
+        await imageInSlot(image)(machine);
+        await flipped((await endOfFirstBlock(image)) - 1)(machine);
+      },
+    });
+    await expectTrialKept(journey);
+    expect(await journey.host.update('verify')).toMatchObject({ exitCode: 7 });
   });
 
   test('the slot that was kept is damaged later: the other one boots, and says which version it is', async () => {

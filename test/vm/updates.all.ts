@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { setOut } from '../support/journey.ts';
+import { type Journey, setOut } from '../support/journey.ts';
 import { armedJourney, expectTakenBackByHand } from '../support/journey-fallback.ts';
 import { both, bothOf, publishBoth, untilPhase } from '../support/journey-good.ts';
 import { sha256Of } from '../support/journey-host.ts';
@@ -40,6 +40,39 @@ requires(VM)('an update', () => {
     await untilPhase(journey, 'complete');
     await expectTakenBackByHand(journey);
   });
+
+  test('a host that cannot write refuses before it touches the slot, and takes the same release later', async () => {
+    const journey = await setOut(await outfit());
+    const { host } = journey;
+    await publishBoth(journey, '1.1.0', (await imageOf('1.1.0')).image);
+    await host.boot();
+    const before = await slotStart(journey);
+    const expectRefused = async (code: string): Promise<void> => {
+      const { exitCode, output } = await host.update('apply');
+      expect(output).toContain(`[${code}]`);
+      expect(exitCode).toBe(code === 'NO_SPACE' ? 8 : 1);
+      expect(await host.environment()).toMatchObject({ order: ['A', 'B'], A: { ok: true }, trial: '' });
+      expect(await slotStart(journey)).toBe(before);
+      expect(await bothOf(journey)).toEqual(both(null));
+      expect((await host.memory())?.bad ?? []).toEqual([]);
+    };
+    for (const [path, code] of [
+      ['/boot', 'BOOT_ENV_READ_ONLY'],
+      ['/data', 'IO'],
+    ] as const) {
+      expect(await host.run('mount', '-o', 'remount,ro', path)).toMatchObject({ exitCode: 0 });
+      await expectRefused(code);
+      expect(await host.run('mount', '-o', 'remount,rw', path)).toMatchObject({ exitCode: 0 });
+    }
+    await host.run('sh', '-c', 'cat /dev/zero >/data/ballast');
+    await expectRefused('NO_SPACE');
+    await host.run('rm', '/data/ballast');
+    expect(await host.update('apply')).toMatchObject({ exitCode: 4 });
+    expect(await host.environment()).toMatchObject({ order: ['B', 'A'], B: { ok: false, tries: 3 } });
+  });
+
+  const slotStart = async ({ host }: Journey): Promise<string> =>
+    (await host.run('sh', '-c', 'head -c 16777216 /dev/disk/by-partlabel/QUANTIX-B | sha256sum')).output;
 
   test('a program of the health gate that hung before as well is no reason to go back', async () => {
     const hangs = '#!/bin/sh\nexec sleep 1000000\n';

@@ -15,6 +15,8 @@ import { untilReset } from './stuck.ts';
 const SOON = bootSettings('deadline_s=20\ngrace_s=5\n');
 const IMPATIENT = nodeSettings((yaml) => yaml.replace(/health_timeout: .*/, 'health_timeout: 40s'));
 const MIB = 1 << 20;
+/** The last that GRUB says before it hands over: it has read its own file and the initramfs. */
+const READ = /Speed: [\s\S]*Speed: .*\n/;
 /** Thirty seconds, the longest that it knows. */
 const START_IB700 = 'outb 0x443 0x0\n';
 
@@ -51,7 +53,7 @@ requires(VM)('a release that does not come up', () => {
       what: 'the kernel is damaged, and stops as it unpacks itself',
       damage: halting,
       boots: 3,
-      hangsAfter: /starting slot B/,
+      hangsAfter: READ,
     },
     { what: 'the initramfs hangs', fault: 'initramfs-hangs', boots: 3, hangsAfter: /initramfs: hangs/ },
     { what: 'process 1 hangs', fault: 'init-hangs', boots: 3, hangsAfter: /init: hangs/ },
