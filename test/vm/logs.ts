@@ -1,6 +1,8 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { expect, onTestFailed } from 'vitest';
+import { execa } from 'execa';
+import { expect, onTestFailed, onTestFinished } from 'vitest';
+import { howToStart } from '../../scripts/support/vm/qemu.ts';
 
 const given = new Map<string, number>();
 
@@ -15,4 +17,15 @@ export async function logFolder(): Promise<string> {
   await mkdir(folder, { recursive: true });
   onTestFailed(() => void process.stderr.write(`the consoles of "${name}" are in ${folder}\n`));
   return folder;
+}
+
+/** When the running test fails, the disk of its machine stays beside the consoles, and it says how to start it. */
+export function keepDisk(disk: string, folder: string, more: readonly string[]): void {
+  // What a test made is gone before those are called that wait for its failure.
+  onTestFinished(async ({ task }) => {
+    if (task.result?.state !== 'fail') return;
+    const kept = join(folder, 'disk.img');
+    await execa('cp', ['--sparse=always', disk, kept]);
+    process.stderr.write(`start the disk of "${task.name}" with\n  ${howToStart(kept, more)}\n`);
+  });
 }

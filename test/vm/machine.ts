@@ -11,7 +11,7 @@ import { KERNEL_FILES } from '../../scripts/support/vm/kernel.ts';
 import { OVMF_FILES, QEMU, type Qemu, startQemu, UEFI } from '../../scripts/support/vm/qemu.ts';
 import { type Shell, shellOn } from '../../scripts/support/vm/shell.ts';
 import { JOURNEY, type Stage } from '../support/journey.ts';
-import { logFolder } from './logs.ts';
+import { keepDisk, logFolder } from './logs.ts';
 
 /** The machine with nothing missing: a BIOS, GRUB in the disk, Debian's kernel, in QEMU without KVM. */
 
@@ -54,6 +54,7 @@ export const SLOW = { health_timeout: '180s' } as const;
 /** With a disk that there is already. */
 export async function vmOn(machine: MachineDisk, setup: Setup = {}): Promise<Machine> {
   const place = { machine, logs: await logFolder(), setup, count: 0 };
+  keepDisk(machine.disk, place.logs, argumentsOf(setup));
   return {
     ...machine,
     grub: () => untilKernel(place),
@@ -87,7 +88,7 @@ async function start(place: Place): Promise<Started> {
   const startMs = performance.now();
   const written = await writeLogOf(place, name);
   const { machine, logs, setup } = place;
-  const more = [...(setup.firmware === 'uefi' ? UEFI : []), ...(setup.more ?? [])];
+  const more = argumentsOf(setup);
   const qemu = await startQemu({ disk: machine.disk, logFile: join(logs, `${name}.log`), more, ...written });
   const note = (what: string): Promise<void> => {
     const afterS = ((performance.now() - startMs) / 1000).toFixed(1);
@@ -106,6 +107,11 @@ async function start(place: Place): Promise<Started> {
     throw explained(error, qemu);
   }
 }
+
+const argumentsOf = ({ firmware, more = [] }: Setup): readonly string[] => [
+  ...(firmware === 'uefi' ? UEFI : []),
+  ...more,
+];
 
 async function writeLogOf({ setup: { writeLog } }: Place, name: string): Promise<{ writeLog?: string }> {
   if (writeLog === undefined) return {};

@@ -109,7 +109,8 @@ export const UEFI = [
 ];
 
 /** The command line with which a person starts a disk that a test left behind; the console is the terminal. */
-export const howToStart = (disk: string): string => [QEMU, ...hardware({ disk }), '-serial', 'mon:stdio'].join(' ');
+export const howToStart = (disk: string, more: readonly string[] = []): string =>
+  [QEMU, ...hardware({ disk }), ...more, '-serial', 'mon:stdio'].join(' ');
 
 const forward = ([here, there]: [string, number]): string => `hostfwd=tcp:127.0.0.1:${here}-:${there}`;
 
