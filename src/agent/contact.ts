@@ -2,7 +2,7 @@ import type { Contact } from '../core/contact.ts';
 import { BUNDLE_URL } from '../delivery/offline.ts';
 import { discard, sourceOf } from '../delivery/source.ts';
 import { isCode } from '../errors.ts';
-import { answersArp, answersNeighbour, defaultGateways4, defaultGateways6 } from '../format/proc-net.ts';
+import { answersArp, answersNeighbour, defaultGateways4, defaultGateways6, type Gateway } from '../format/proc-net.ts';
 import { kernelTable } from './facts.ts';
 import type { Host } from './host.ts';
 
@@ -19,17 +19,26 @@ const LIMITS = {
 export async function contactNow(host: Host): Promise<Contact> {
   // In this order: what is sent to a server makes the kernel ask for the gateway.
   if (await serverAnswers(host)) return { answered: 'server', imageMayBeWhy: true };
+  const gateways = await gatewaysNow(host);
+  if (gateways.some(({ answers }) => answers)) return { answered: 'gateway', imageMayBeWhy: true };
+  const isKnown = gateways.every(({ answers }) => answers !== null);
+  const carriers = await Promise.all(gateways.map(({ name }) => hasCarrier(host, name)));
+  return { answered: null, imageMayBeWhy: isKnown && (gateways.length === 0 || carriers.includes(true)) };
+}
+
+/** The ways out of this host, and whether who is at their other end answers; null when nobody can tell. */
+async function gatewaysNow(host: Host): Promise<readonly (Gateway & { readonly answers: boolean | null })[]> {
   const gateways4 = defaultGateways4(await kernelTable(host, 'route'));
   const gateways6 = defaultGateways6(await kernelTable(host, 'ipv6_route'));
   const arp = await kernelTable(host, 'arp');
   const neighbours = gateways6.length === 0 ? '' : await neighbours6(host);
-  const answers =
-    gateways4.some((gateway) => answersArp(arp, gateway)) ||
-    gateways6.some((gateway) => answersNeighbour(neighbours ?? '', gateway));
-  if (answers) return { answered: 'gateway', imageMayBeWhy: true };
-  const gateways = [...gateways4, ...gateways6];
-  const carriers = await Promise.all(gateways.map(({ name }) => hasCarrier(host, name)));
-  return { answered: null, imageMayBeWhy: neighbours !== null && (gateways.length === 0 || carriers.includes(true)) };
+  return [
+    ...gateways4.map((gateway) => ({ ...gateway, answers: answersArp(arp, gateway) })),
+    ...gateways6.map((gateway) => ({
+      ...gateway,
+      answers: neighbours === null ? null : answersNeighbour(neighbours, gateway),
+    })),
+  ];
 }
 
 /** Null where `ip` cannot say. */
