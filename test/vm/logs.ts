@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
@@ -23,7 +24,8 @@ export async function logFolder(): Promise<string> {
 export function keepDisk(disk: string, folder: string, more: readonly string[]): void {
   // What a test made is gone before those are called that wait for its failure.
   onTestFinished(async ({ task }) => {
-    if (task.result?.state !== 'fail') return;
+    // One that was well, among many, may be gone already.
+    if (task.result?.state !== 'fail' || !existsSync(disk)) return;
     const kept = join(folder, 'disk.img');
     await execa('cp', ['--sparse=always', disk, kept]);
     process.stderr.write(`start the disk of "${task.name}" with\n  ${howToStart(kept, more)}\n`);

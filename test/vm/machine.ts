@@ -30,6 +30,8 @@ export interface Setup {
   readonly more?: readonly string[];
   /** The file in which a start, by its name, writes down what it does to the disk. */
   readonly writeLog?: (start: string) => string;
+  /** Told of each that was started. */
+  readonly started?: (qemu: Qemu) => void;
 }
 
 /** QEMU's user network takes the guest's 10.0.2.2 to our 127.0.0.1. */
@@ -90,6 +92,7 @@ async function start(place: Place): Promise<Started> {
   const { machine, logs, setup } = place;
   const more = argumentsOf(setup);
   const qemu = await startQemu({ disk: machine.disk, logFile: join(logs, `${name}.log`), more, ...written });
+  setup.started?.(qemu);
   const note = (what: string): Promise<void> => {
     const afterS = ((performance.now() - startMs) / 1000).toFixed(1);
     return appendFile(join(place.logs, 'times.txt'), `${name} ${afterS} s: ${what}\n`);

@@ -47,7 +47,7 @@ requires({ ...VM, commands: [...VM.commands, 'grub-emu', 'debugfs'] })(`power cu
       await mkdir(FOLDER, { recursive: true });
       await writeFile(at('made-by'), made);
     }
-    for await (const left of glob(at('{round,sample}-*'))) await rm(left, { recursive: true });
+    for await (const left of glob(at('{kills,round,sample}-*'))) await rm(left, { recursive: true });
     state.tally = (await loadTally(at('tally.json'), SEED)) ?? state.tally;
     if (state.tally.bricks.length > 0) throw new Error(`mend these first: ${state.tally.bricks.join('; ')}`);
   });
@@ -111,9 +111,11 @@ requires({ ...VM, commands: [...VM.commands, 'grub-emu', 'debugfs'] })(`power cu
     'killed at random moments, from the order to the confirmed slot',
     { timeout: DAY_MS },
     async () => {
+      const folder = await mkdtemp(at('kills-'));
+      onTestFinished(() => rm(folder, { recursive: true, force: true }));
       // Others than those that were counted before.
-      const seed = `${SEED} ${state.tally.killed.A + state.tally.killed.B}`;
-      for await (const { id, disk, survived } of killsDuringUpdates(imageOf, seed, KILLS)) {
+      const seed = SEED + 1000 * (state.tally.killed.A + state.tally.killed.B);
+      for await (const { id, disk, survived } of killsDuringUpdates(imageOf, folder, seed, KILLS)) {
         try {
           await count('killed', id, await survived());
         } catch (error) {

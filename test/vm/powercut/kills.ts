@@ -1,83 +1,105 @@
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { expect } from 'vitest';
-import { startQemu } from '../../../scripts/support/vm/qemu.ts';
-import { type ImageOf, type Journey, setOut } from '../../support/journey.ts';
-import { publishBoth } from '../../support/journey-good.ts';
-import { expectOneOfBoth } from '../../support/journey-power.ts';
-import { momentsOf } from '../../support/moments.ts';
-import { IN_QEMU, SLOW } from '../machine.ts';
+import { execa } from 'execa';
+import type { MachineDisk } from '../../../scripts/support/machine-disk.ts';
+import type { Qemu } from '../../../scripts/support/vm/qemu.ts';
+import type { ImageOf, Stage } from '../../support/journey.ts';
+import { journeyHost } from '../../support/journey-host.ts';
+import { expectGoodRelease } from '../../support/journey-release.ts';
+import { IN_QEMU, inQemu, SLOW, vmOn } from '../machine.ts';
+import { seededRandom } from './crash-states.ts';
+import { expectWell } from './expect-well.ts';
 
-/** QEMU, killed at random moments of one update after the other, from the order to the confirmed slot. */
+/** QEMU, killed at random moments of a whole update, from the first boot to the confirmed slot. */
 
 export interface Kill {
   readonly id: string;
-  /** Of the machine, which is switched off. */
+  /** As the kill left it. */
   readonly disk: string;
-  /** Starts it again and answers the slot that it runs. @throws Error when it is neither the old host nor the new one */
+  /** Starts it and answers the slot that it runs. @throws Error when it is neither the old host nor the new one */
   survived(): Promise<'A' | 'B'>;
 }
 
-export async function* killsDuringUpdates(imageOf: ImageOf, seed: string, count: number): AsyncGenerator<Kill> {
-  const journey = await setOut({ first: await imageOf('1.0.0'), stage: IN_QEMU, settings: SLOW });
-  const { host } = journey;
-  await publishBoth(journey, '1.0.1');
-  await host.boot();
-  expect(await host.update('apply')).toMatchObject({ exitCode: 0 });
-  await publishBoth(journey, '1.1.0', (await imageOf('1.1.0')).image);
-  const applyMs = await timeOf(async () => expect(await host.update('apply')).toMatchObject({ exitCode: 4 }));
-  await host.goDown();
-  const trialMs = await timeOf(async () => expect((await host.boot()).slot).toBe('B'));
+/** On average. */
+const APART_MS = 10_000;
 
-  for (const [number, moment] of momentsOf(seed, count).entries()) {
-    await backToA(journey);
-    const afterMs = moment * (applyMs + trialMs);
-    await killAfter(journey, afterMs, applyMs);
-    const id = `kill ${number} after ${Math.round(afterMs)} ms (${Math.round(applyMs)} + ${Math.round(trialMs)})`;
-    yield { id, disk: host.machine.disk, survived: () => expectSurvived(journey, id) };
+/** `folder` has to have room for the disks of one update. */
+export async function* killsDuringUpdates(
+  imageOf: ImageOf,
+  folder: string,
+  seed: number,
+  count: number,
+): AsyncGenerator<Kill> {
+  const random = seededRandom(seed);
+  for (let made = 0; made < count; ) {
+    for (const { disk, partitions, afterMs } of await disksOfKills(imageOf, folder, random)) {
+      const id = `kill ${made} after ${afterMs} ms`;
+      if (made < count) yield { id, disk, survived: () => expectSurvived({ disk, partitions }, id) };
+      made += 1;
+      await rm(disk, { force: true });
+    }
   }
 }
 
-async function expectSurvived(journey: Journey, what: string): Promise<'A' | 'B'> {
-  const { slot } = await expectOneOfBoth(journey, what);
-  const verified = await journey.host.update('verify');
-  expect(verified, `${what}: ${verified.output}`).toMatchObject({ exitCode: 0 });
+async function expectSurvived(machine: MachineDisk, id: string): Promise<'A' | 'B'> {
+  const host = journeyHost(await vmOn(machine), IN_QEMU.patienceMs);
+  const slot = await expectWell(host, id);
+  await host.powerOff();
   return slot;
 }
 
-async function timeOf(act: () => Promise<unknown>): Promise<number> {
-  const startMs = performance.now();
-  await act();
-  return performance.now() - startMs;
+interface Killed extends MachineDisk {
+  readonly afterMs: number;
 }
 
-/** Whatever became of the update: slot A runs, nothing is under way, and each update has the whole way before it. */
-async function backToA({ host }: Journey): Promise<void> {
-  const phase = (await host.journal())?.phase;
-  if (phase === 'complete' || phase === 'armed') {
-    expect((await host.update('rollback')).exitCode).toBe(phase === 'armed' ? 0 : 4);
+/**
+ * One update is enough for many kills: a process that is stopped leaves at that moment what it would leave killed, calls into
+ * the kernel that were under way included. Its disk is copied, and it goes on.
+ */
+async function disksOfKills(imageOf: ImageOf, folder: string, random: () => number): Promise<readonly Killed[]> {
+  const now: { qemu: Qemu | null; machine: MachineDisk | null; isOver: boolean } = {
+    qemu: null,
+    machine: null,
+    isOver: false,
+  };
+  const started = (qemu: Qemu): void => {
+    now.qemu = qemu;
+    void qemu.ended.then(() => Object.assign(now, { qemu: null }));
+  };
+  const make: Stage['make'] = async (options) => {
+    const machine = await inQemu({ started }).make(options);
+    now.machine = machine;
+    return machine;
+  };
+  const killAgainAndAgain = async (): Promise<readonly Killed[]> => {
+    const startMs = performance.now();
+    const kills: Killed[] = [];
+    for (;;) {
+      await sleep(random() * 2 * APART_MS);
+      if (now.isOver) return kills;
+      if (now.qemu === null || now.machine === null) continue;
+      const disk = join(folder, `kill-${kills.length}.img`);
+      const afterMs = Math.round(performance.now() - startMs);
+      await whileStopped(now.qemu.pid, () => execa('cp', ['--sparse=always', now.machine?.disk ?? '', disk]));
+      kills.push({ disk, partitions: now.machine.partitions, afterMs });
+    }
+  };
+  const killing = killAgainAndAgain();
+  try {
+    await expectGoodRelease(imageOf, { stage: { ...IN_QEMU, make }, settings: SLOW });
+  } finally {
+    now.isOver = true;
+    await killing;
   }
-  if (phase === 'complete') {
-    await host.goDown();
-    expect((await host.boot()).slot).toBe('A');
-  }
-  await host.update('reset', '--downloads');
+  return killing;
 }
 
-async function killAfter(journey: Journey, afterMs: number, applyMs: number): Promise<void> {
-  const { host } = journey;
-  await host.untilAgentAnswers();
-  // By its version, because it was taken back before.
-  const applying = host.run('qx-update', 'apply', '--version', '1.1.0');
-  const applied = await Promise.race([applying, sleep(Math.min(afterMs, applyMs))]);
-  if (applied === undefined) {
-    await host.cutPower();
-    await applying;
-    return;
+async function whileStopped(pid: number, act: () => Promise<unknown>): Promise<void> {
+  process.kill(pid, 'SIGSTOP');
+  try {
+    await act();
+  } finally {
+    process.kill(pid, 'SIGCONT');
   }
-  expect(applied).toMatchObject({ exitCode: 4 });
-  await host.goDown();
-  const trial = await startQemu({ disk: host.machine.disk, logFile: join(journey.folder, 'trial.log') });
-  await sleep(Math.max(0, afterMs - applyMs));
-  await trial.kill();
 }
