@@ -227,6 +227,8 @@ make_environment() {
 
 install_boot() {
   mkdir -p "$boot_dir" || die "cannot make $boot_dir"
+  # In the image as well: by it the agent knows whether the boot partition has this one.
+  put "$project/grub/grub.cfg" "$root/usr/lib/quantix/grub.cfg" 644
   put_editable "$project/grub/grub.cfg" "$boot_dir/grub.cfg" 644 boot/grub.cfg
   make_environment "$boot_dir/grubenv"
   make_environment "$boot_dir/grubenv.bak"

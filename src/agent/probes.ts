@@ -35,7 +35,7 @@ export function prober(
 ): (signal?: AbortSignal) => Promise<readonly ProbeResult[]> {
   const probeService = serviceProbe(host);
   return async (signal) => {
-    const own = await Promise.all([probeService(), probeAgent(host), probeTime(host)]);
+    const own = await Promise.all([probeService(), probeAgent(host), probeTime(host), probeGrub(host)]);
     return [...own, ...(await compared(host, before, await vitals(host, signal)))];
   };
 }
@@ -64,4 +64,18 @@ async function probeAgent({ agent }: Host): Promise<ProbeResult> {
 async function probeTime({ clock }: Host): Promise<ProbeResult> {
   const ok = await clock.isSynchronised();
   return { name: 'time', ok, fatal: false, detail: ok ? 'synchronised' : 'not known to be synchronised' };
+}
+
+const MAX_GRUB_CFG_BYTES = 1 << 20;
+
+/** No update replaces what decides which slot boots: it stays as it was installed until somebody renews it. */
+async function probeGrub({ files }: Host): Promise<ProbeResult> {
+  const [own, used] = await Promise.all(
+    ['/usr/lib/quantix/grub.cfg', '/boot/grub/grub.cfg'].map((path) => files.read(path, MAX_GRUB_CFG_BYTES).catch(() => null)),
+  );
+  const result = { name: 'grub', fatal: false };
+  if (!own) return { ...result, ok: true, detail: 'this image has no grub.cfg of its own' };
+  const ok = used?.length === own.length && used.every((byte, i) => byte === own[i]);
+  const other = 'grub.cfg on the boot partition is not the one of this image; install-host.sh renews it';
+  return { ...result, ok, detail: ok ? 'grub.cfg is the one of this image' : other };
 }

@@ -1,5 +1,5 @@
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { confirm } from '../../src/agent/confirm.ts';
 import { PATHS } from '../../src/agent/host.ts';
@@ -59,6 +59,24 @@ requires({ commands: IMAGE_COMMANDS })('after a reboot', () => {
       const host = await onTrial();
       const clock = { ...host.clock, isSynchronised: async () => false };
       expect(await confirm({ ...host, clock })).toMatchObject({ kind: 'confirmed', warnings: [{ name: 'time' }] });
+    });
+
+    test.each<[what: string, own: string | null, used: string | null, warnings: readonly unknown[]]>([
+      ['is the one of the image', 'set timeout=2', 'set timeout=2', []],
+      ['is another one', 'set timeout=2', 'set timeout=3', [{ name: 'grub', ok: false, fatal: false }]],
+      ['is not there', 'set timeout=2', null, [{ name: 'grub' }]],
+      ['is there, and the image has none', null, 'set timeout=2', []],
+    ])("GRUB's own file %s: a warning at the most", async (_what, own, used, warnings) => {
+      const host = await onTrial();
+      for (const [path, text] of [
+        ['usr/lib/quantix/grub.cfg', own],
+        ['boot/grub/grub.cfg', used],
+      ] as const) {
+        await rm(join(host.root, path), { force: true });
+        await mkdir(dirname(join(host.root, path)), { recursive: true });
+        if (text !== null) await writeFile(join(host.root, path), text);
+      }
+      expect(await confirm(host)).toMatchObject({ kind: 'confirmed', warnings });
     });
 
     test('one probe that fails at first is waited for', async () => {

@@ -79,6 +79,7 @@ requires(hostRequirements)('install-host.sh', () => {
       expect(await host.text('boot/grub/quantix-layout.cfg')).toBe(
         'set qx_slot_a="hd0,gpt2"\nset qx_slot_b="hd0,gpt3"\n',
       );
+      expect(await host.text('usr/lib/quantix/grub.cfg')).toBe(await host.text('boot/grub/grub.cfg'));
       expect((await stat(host.file('etc/limiquantix/node.yaml'))).mode & 0o777).toBe(0o600);
     });
 
