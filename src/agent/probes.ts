@@ -71,11 +71,13 @@ const MAX_GRUB_CFG_BYTES = 1 << 20;
 /** No update replaces what decides which slot boots: it stays as it was installed until somebody renews it. */
 async function probeGrub({ files }: Host): Promise<ProbeResult> {
   const [own, used] = await Promise.all(
-    ['/usr/lib/quantix/grub.cfg', '/boot/grub/grub.cfg'].map((path) => files.read(path, MAX_GRUB_CFG_BYTES).catch(() => null)),
+    ['/usr/lib/quantix/grub.cfg', '/boot/grub/grub.cfg'].map((path) =>
+      files.read(path, MAX_GRUB_CFG_BYTES).catch(() => null),
+    ),
   );
   const result = { name: 'grub', fatal: false };
   if (!own) return { ...result, ok: true, detail: 'this image has no grub.cfg of its own' };
   const ok = used?.length === own.length && used.every((byte, i) => byte === own[i]);
-  const other = 'grub.cfg on the boot partition is not the one of this image; install-host.sh renews it';
+  const other = 'grub.cfg on the boot partition is not the one of this image, /usr/lib/quantix/grub.cfg';
   return { ...result, ok, detail: ok ? 'grub.cfg is the one of this image' : other };
 }
