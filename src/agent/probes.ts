@@ -1,4 +1,5 @@
 import { type Health, judgeHealth, type ProbeResult } from '../core/health.ts';
+import { asQxError } from '../errors.ts';
 import { type Host, stopwatch } from './host.ts';
 import { AGENT_SERVICE } from './self.ts';
 import { compared, vitals } from './vitals.ts';
@@ -46,12 +47,17 @@ function serviceProbe({ services }: Host): () => Promise<ProbeResult> {
   return async () => {
     const result = { name: 'service', fatal: true };
     if (services.standIn !== null) return { ...result, ok: true, detail: `not asked: ${services.standIn}` };
-    const state = await services.state(AGENT_SERVICE);
-    const instance = await services.instance(AGENT_SERVICE);
-    const isSame = seen.instance === '' || instance === seen.instance;
-    seen.instance = instance;
-    const detail = `${AGENT_SERVICE} is ${state}${isSame ? '' : ', but was started again'}`;
-    return { ...result, ok: state === 'started' && isSame, detail };
+    try {
+      const state = await services.state(AGENT_SERVICE);
+      const instance = await services.instance(AGENT_SERVICE);
+      const isSame = seen.instance === '' || instance === seen.instance;
+      seen.instance = instance;
+      const detail = `${AGENT_SERVICE} is ${state}${isSame ? '' : ', but was started again'}`;
+      return { ...result, ok: state === 'started' && isSame, detail };
+    } catch (error) {
+      // A machine that is too busy to say it now is asked again.
+      return { ...result, ok: false, detail: asQxError(error).message };
+    }
   };
 }
 

@@ -4,7 +4,8 @@ import type { Process, ServiceState, Services } from '../ports.ts';
 import { hostPath } from './host-path.ts';
 
 const RESTART_TIMEOUT_MS = 90_000;
-const STATUS_TIMEOUT_MS = 10_000;
+/** A script, after all, on a host that may be busy with its guests. */
+const STATUS_TIMEOUT_MS = 30_000;
 const PLACES = ['/sbin/rc-service', '/usr/sbin/rc-service', '/bin/rc-service', '/usr/bin/rc-service'];
 
 /** Exit codes of `rc-service NAME status`, as OpenRC's openrc-run.sh and supervise-daemon.sh return them. */

@@ -6,6 +6,7 @@ import { PATHS } from '../../src/agent/host.ts';
 import { install } from '../../src/agent/install.ts';
 import { markSlot } from '../../src/agent/mark.ts';
 import { recover } from '../../src/agent/recover.ts';
+import { QxError } from '../../src/errors.ts';
 import { decodeBoot } from '../../src/format/grubenv.ts';
 import { agentBench } from '../support/agent-bench.ts';
 import { openHost, type TestHost } from '../support/agent-host.ts';
@@ -84,6 +85,18 @@ requires({ commands: IMAGE_COMMANDS })('after a reboot', () => {
       host.socket.answers = false;
       host.clock.onSleep = () => void Object.assign(host.socket, { answers: true });
       expect(await confirm(host)).toMatchObject({ kind: 'confirmed' });
+    });
+
+    test('a service manager that is too busy to answer at first is asked again', async () => {
+      const host = await onTrial();
+      const states = [new QxError('IO', 'rc-service did not end within 10000 ms')];
+      const state: TestHost['services']['state'] = async (name) => {
+        const failure = states.pop();
+        if (failure !== undefined) throw failure;
+        return host.services.state(name);
+      };
+      const services = { ...host.services, standIn: null, state };
+      expect(await confirm({ ...host, services })).toMatchObject({ kind: 'confirmed' });
     });
 
     test('the second try that comes up is told from the first', async () => {
