@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import type { AgentClient } from '../../src/cli/client.ts';
-import { follow } from '../../src/cli/host/follow.ts';
+import { follow, pollAfter } from '../../src/cli/host/follow.ts';
 import { QxError } from '../../src/errors.ts';
 import type { ProgressResponse, UpdateStatus } from '../../src/format/agent-documents.ts';
 import { refusal } from '../support/documents.ts';
@@ -42,6 +42,15 @@ test('the end of an update in the same agent', async () => {
     message: 'Version 1.1.0 is installed; a reboot finishes it.',
   });
   expect(bars).toEqual(['downloading x.tar.zst']);
+});
+
+test.each([
+  [0, 200],
+  [20, 200],
+  [60, 600],
+  [30_000, 2000],
+])('an answer that took %i ms: the next question %i ms later, so that nobody waits long for the end', (tookMs, ms) => {
+  expect(pollAfter(tookMs)).toBe(ms);
 });
 
 test('an agent that takes its time is asked less often', async () => {

@@ -16,8 +16,7 @@ export interface End {
 }
 
 const POLL_MS = 200;
-/** Of the time; a machine that is slow to answer is asked less often, for it has an update to carry out. */
-const POLLING_SHARE = 0.1;
+const SLOWEST_POLL_MS = 2000;
 const AGENT_BACK_WITHIN_MS = 60_000;
 /** A successor that has nothing to do for so long has found nothing in the journal. */
 const KNOWS_NOTHING_POLLS = 10;
@@ -43,9 +42,12 @@ export async function follow(context: Follower, fetching = 'downloading'): Promi
     const { phase, name, doneBytes, totalBytes } = progress;
     const doing = phase === 'downloading' ? fetching : phase;
     context.progress.report({ label: `${doing} ${name}`, done: doneBytes, total: totalBytes });
-    await pause(signal, Math.max(POLL_MS, tookMs / POLLING_SHARE));
+    await pause(signal, pollAfter(tookMs));
   }
 }
+
+/** A machine that takes `tookMs` to answer has an update to carry out: a tenth of its time is for questions, within bounds. */
+export const pollAfter = (tookMs: number): number => Math.min(Math.max(POLL_MS, tookMs * 10), SLOWEST_POLL_MS);
 
 async function askProgress({ agent }: Follower, signal: AbortSignal): Promise<ProgressResponse | null> {
   try {
