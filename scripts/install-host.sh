@@ -154,6 +154,8 @@ install_programs() {
   lib=$root/usr/lib/quantix
   put "$project/openrc/quantix-functions.sh" "$lib/functions.sh" 644
   for name in node-run node-watch deadline qx-console-launcher; do put "$project/openrc/$name" "$lib/$name" 755; done
+  # By it the agent knows whether the boot partition has the one of its image.
+  put "$project/grub/grub.cfg" "$lib/grub.cfg" 644
   put "$executable" "$lib/bin/qx-node" 755
   put "$project/openrc/qx-console" "$lib/bin/qx-console" 755
   for name in qx-update qx-update-server qx-release qx-fleet; do link qx-node "$lib/bin/$name"; done
@@ -227,8 +229,6 @@ make_environment() {
 
 install_boot() {
   mkdir -p "$boot_dir" || die "cannot make $boot_dir"
-  # In the image as well: by it the agent knows whether the boot partition has this one.
-  put "$project/grub/grub.cfg" "$root/usr/lib/quantix/grub.cfg" 644
   put_editable "$project/grub/grub.cfg" "$boot_dir/grub.cfg" 644 boot/grub.cfg
   make_environment "$boot_dir/grubenv"
   make_environment "$boot_dir/grubenv.bak"

@@ -1,6 +1,6 @@
 import { type Health, judgeHealth, type ProbeResult } from '../core/health.ts';
 import { asQxError } from '../errors.ts';
-import { type Host, stopwatch } from './host.ts';
+import type { Host } from './host.ts';
 import { AGENT_SERVICE } from './self.ts';
 import { compared, vitals } from './vitals.ts';
 
@@ -18,14 +18,13 @@ export async function healthGate(
   const deadlineMs = host.clock.monotonicMs() + host.config.healthTimeoutMs;
   const rounds: (readonly ProbeResult[])[] = [];
   const ask = prober(host, before);
-  const lap = stopwatch(host.clock);
   for (;;) {
-    lap();
+    const askedMs = host.clock.monotonicMs();
     rounds.push(await ask(signal));
-    const tookMs = lap();
-    const health = judgeHealth(rounds, host.clock.monotonicMs() >= deadlineMs);
+    const nowMs = host.clock.monotonicMs();
+    const health = judgeHealth(rounds, nowMs >= deadlineMs);
     if (health.verdict !== 'waiting') return health;
-    await host.clock.sleep(Math.max(ROUND_MS, tookMs), signal);
+    await host.clock.sleep(Math.max(ROUND_MS, nowMs - askedMs), signal);
   }
 }
 
@@ -83,7 +82,7 @@ async function probeGrub({ files }: Host): Promise<ProbeResult> {
   );
   const result = { name: 'grub', fatal: false };
   if (!own) return { ...result, ok: true, detail: 'this image has no grub.cfg of its own' };
-  const ok = used?.length === own.length && used.every((byte, i) => byte === own[i]);
+  const ok = !!used && Buffer.compare(used, own) === 0;
   const other = 'grub.cfg on the boot partition is not the one of this image, /usr/lib/quantix/grub.cfg';
   return { ...result, ok, detail: ok ? 'grub.cfg is the one of this image' : other };
 }

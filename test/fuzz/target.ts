@@ -1,4 +1,5 @@
 import { QxError } from '../../src/errors.ts';
+import { cpuWatch } from '../support/cpu.ts';
 
 /** A decoder under attack: what it is fed, how it may refuse, and what must hold of whatever it accepts. */
 export interface Target {
@@ -56,10 +57,10 @@ export interface Outcome {
 
 /** Feeds one input. @throws Violation when the decoder does not keep to its contract */
 export async function attempt(target: Target, { run }: Running, bytes: Uint8Array): Promise<Outcome> {
-  const before = { cpu: process.cpuUsage(), peakKb: process.resourceUsage().maxRSS, globals: prototypes() };
+  const tookMs = cpuWatch();
+  const before = { peakKb: process.resourceUsage().maxRSS, globals: prototypes() };
   const { refusal, answer } = await outcomeOf(run, bytes);
-  const { user, system } = process.cpuUsage(before.cpu);
-  const cpuMs = (user + system) / 1000;
+  const cpuMs = tookMs();
   const grownBytes = (process.resourceUsage().maxRSS - before.peakKb) * 1024;
   if (refusal !== null && !target.refusals.test(refusal.code)) {
     throw new Violation(`${refusal.code}: ${refusal.message}`, { cause: refusal.error });

@@ -1,7 +1,4 @@
-/**
- * Milliseconds of processor time since it was begun: what waits for a busy machine does not count. Meant for limits that only
- * work that grows with the square of its input, or faster, can miss.
- */
+/** Milliseconds of processor time of this process since it was begun: waiting for a busy machine does not count. */
 export function cpuWatch(): () => number {
   const start = process.cpuUsage();
   return () => {

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
 import type { Machine, Running } from '../../scripts/support/machine.ts';
 import { copyOut } from '../../scripts/support/machine-disk.ts';
+import { AGENT_SOCKET } from '../../src/cli/composed.ts';
 import { type BootState, decodeBoot } from '../../src/format/grubenv.ts';
 import { type Journal, type Memory, readJournal, readMemory } from '../../src/format/journal.ts';
 import { type AtEnd, atTestEnd } from './at-end.ts';
@@ -149,8 +150,9 @@ const ENDS_WITHIN_MS = 90_000;
 const UNTIL_MS = 60_000;
 
 /** A machine made of software takes seconds for each question of a program, and the agent is not the faster for it. */
-const ONCE_IT_LISTENS =
-  'n=0; until [ -S /run/quantix/node.sock ] || [ $((n += 1)) -gt 60 ]; do sleep 0.5; done; exec qx-update status';
+const ONCE_IT_LISTENS = `n=0
+until [ -S ${AGENT_SOCKET} ] || [ $((n += 1)) -gt 60 ]; do sleep 0.5; done
+exec qx-update status`;
 
 export async function until(what: string, holds: () => Promise<boolean>, timeoutMs = UNTIL_MS): Promise<void> {
   const endMs = performance.now() + timeoutMs;

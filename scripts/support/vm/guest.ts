@@ -11,14 +11,12 @@ const at = (name: string): string => join(import.meta.dirname, 'guest', name);
 export async function addGuest(tree: string): Promise<void> {
   await mkdir(join(tree, 'usr/lib/quantix-vm'));
   await put(at('vm-shell'), join(tree, 'usr/lib/quantix-vm/vm-shell'));
-  await appendFile(join(tree, 'etc/conf.d/quantix-console'), SELDOM);
+  await appendFile(join(tree, 'etc/conf.d/quantix-console'), 'command_args_foreground="--interval 600"\n');
   for (const service of ['vm-shell', 'vm-net']) {
     await put(at(`${service}.service`), join(tree, 'etc/init.d', service));
     await symlink(`/etc/init.d/${service}`, join(tree, 'etc/runlevels/boot', service));
   }
 }
-
-const SELDOM = 'command_args_foreground="--interval 600"\n';
 
 async function put(from: string, to: string): Promise<void> {
   await copyFile(from, to);

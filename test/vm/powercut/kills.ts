@@ -2,6 +2,7 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
+import type { Machine } from '../../../scripts/support/machine.ts';
 import type { MachineDisk } from '../../../scripts/support/machine-disk.ts';
 import type { Qemu } from '../../../scripts/support/vm/qemu.ts';
 import type { ImageOf, Stage } from '../../support/journey.ts';
@@ -58,18 +59,17 @@ interface Killed extends MachineDisk {
  * the kernel that were under way included. Its disk is copied, and it goes on.
  */
 async function disksOfKills(imageOf: ImageOf, folder: string, random: () => number): Promise<readonly Killed[]> {
-  const now: { qemu: Qemu | null; machine: MachineDisk | null; isOver: boolean } = {
-    qemu: null,
-    machine: null,
+  const now: { running: { qemu: Qemu; machine: MachineDisk } | null; isOver: boolean } = {
+    running: null,
     isOver: false,
   };
-  const started = (qemu: Qemu): void => {
-    now.qemu = qemu;
-    void qemu.ended.then(() => Object.assign(now, { qemu: null }));
-  };
   const make: Stage['make'] = async (options) => {
-    const machine = await inQemu({ started }).make(options);
-    now.machine = machine;
+    const machine: Machine = await inQemu({
+      started: (qemu) => {
+        now.running = { qemu, machine };
+        void qemu.ended.then(() => Object.assign(now, { running: null }));
+      },
+    }).make(options);
     return machine;
   };
   const killAgainAndAgain = async (): Promise<readonly Killed[]> => {
@@ -78,11 +78,12 @@ async function disksOfKills(imageOf: ImageOf, folder: string, random: () => numb
     for (;;) {
       await sleep(random() * 2 * APART_MS);
       if (now.isOver) return kills;
-      if (now.qemu === null || now.machine === null) continue;
+      if (now.running === null) continue;
+      const { qemu, machine } = now.running;
       const disk = join(folder, `kill-${kills.length}.img`);
       const afterMs = Math.round(performance.now() - startMs);
-      await whileStopped(now.qemu.pid, () => execa('cp', ['--sparse=always', now.machine?.disk ?? '', disk]));
-      kills.push({ disk, partitions: now.machine.partitions, afterMs });
+      await whileStopped(qemu.pid, () => execa('cp', ['--sparse=always', machine.disk, disk]));
+      kills.push({ disk, partitions: machine.partitions, afterMs });
     }
   };
   const killing = killAgainAndAgain();
