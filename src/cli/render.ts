@@ -65,7 +65,8 @@ export function progressReporter(stream: Stream, schema: string, options: { json
       stream.write(jsonLine(schema, { ...progress, percent }));
       return;
     }
-    const line = bar(progress, percent, stream.columns ?? 80);
+    // A serial console says 0.
+    const line = bar(progress, percent, stream.columns || 80);
     // A shorter line has to cover the rest of a longer one.
     stream.write(`\r${line.padEnd(last.line.length)}`);
     last.line = line;

@@ -62,6 +62,13 @@ describe('progress', () => {
     expect(stream.text().trimEnd().split('\r').at(-1)).toBe('upload 100');
   });
 
+  test('a serial console does not know its width: as on one of 80', () => {
+    const [serial, usual] = [0, 80].map((columns) => recorder({ isTTY: true, columns }));
+    for (const stream of [serial, usual]) if (stream !== undefined) run(stream);
+    expect(serial?.text()).toContain('] 100 %');
+    expect(serial?.text()).toBe(usual?.text());
+  });
+
   test('elsewhere, and whenever JSON was asked for: a line for each tenth', () => {
     for (const [stream, options] of [
       [recorder(), {}],
