@@ -4,7 +4,7 @@
 # shellcheck disable=SC2034
 
 debian_packages='binutils busybox-static ca-certificates curl e2fsprogs fdisk fish git grub-common grub-emu mount openrc openssl
-patchelf procps shellcheck squashfs-tools util-linux xz-utils zsh zstd'
+patchelf postgresql procps shellcheck squashfs-tools util-linux xz-utils zsh zstd'
 
 # What the virtual machine of test/vm needs besides; vm-packages.sh installs it.
 vm_packages='cpio grub-efi-amd64-bin grub-pc-bin kmod mtools ovmf qemu-system-x86'

@@ -123,6 +123,7 @@ export const ERRORS = {
   SERVICE_FAILED: row(500, 'other'),
   PROBE_FAILED: row(500, 'other'),
   STATE_INVALID: row(500, 'other'),
+  STATE_UNREACHABLE: row(503, 'unreachable', true),
   STATE_TOO_NEW: row(500, 'other'),
   AUDIT_BROKEN: row(500, 'verification'),
   ILLEGAL_TRANSITION: row(409, 'other'),

@@ -1,7 +1,8 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { createGuesses } from '../core/guesses.ts';
 import { QxError } from '../errors.ts';
-import type { Admit, Caller, Denial } from '../ports/serving.ts';
+import type { Who } from '../format/route.ts';
+import type { Caller, Denial } from '../ports/serving.ts';
 import type { Clock, Log } from '../ports.ts';
 
 /**
@@ -19,10 +20,14 @@ export interface AdmissionOptions {
   readonly log: Log;
 }
 
+const OURS: readonly Who[] = ['open', 'local', 'host-admin'];
+
+type Admit = (who: Who, caller: Caller) => Denial | null | Promise<Denial | null>;
+
 export function createAdmission({ isOurName, ...options }: AdmissionOptions): Admit {
   const guard = createGuard(options);
   return (who, caller) => {
-    if (who === 'publisher') return forbidden('a host publishes nothing');
+    if (!OURS.includes(who)) return forbidden('a host answers to nobody but its administrator');
     if (caller.via === 'unix') return null;
     const foreign = refuseForeign(caller, isOurName);
     if (foreign !== null || who === 'open') return foreign;

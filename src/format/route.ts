@@ -7,9 +7,23 @@ import { type Static, type TObject, type TSchema, Type } from 'typebox';
 
 /**
  * Who may call. `publisher`: holds the publish token. `local`: any user of this machine, over the Unix socket.
- * `host-admin`: the administrator of the host, over the Unix socket or with the host's API token.
+ * `host-admin`: the administrator of the host, over the Unix socket or with the host's API token. `enrolling`: open, but over
+ * TLS. `node`: an enrolled host, by its certificate. `viewer`, `operator`, `admin`: people of the fleet, by their token, each
+ * of them also the ones before. `control-plane`: what moves VMs, by its token.
  */
-export type Who = 'open' | 'publisher' | 'local' | 'host-admin';
+export type Who =
+  | 'open'
+  | 'publisher'
+  | 'local'
+  | 'host-admin'
+  | 'enrolling'
+  | 'node'
+  | 'node-or-viewer'
+  | 'node-or-operator'
+  | 'node-or-control-plane'
+  | 'viewer'
+  | 'operator'
+  | 'admin';
 
 /**
  * `json` is described by the response schema, and so is the data of each of `events`; `manifest` and `file` are bytes that are passed

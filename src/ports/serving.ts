@@ -26,6 +26,12 @@ export interface Caller {
   readonly certificateFault?: string;
 }
 
+/** Whom a caller has proved to be. */
+export type Principal =
+  | { readonly kind: 'node'; readonly id: string; readonly name: string; readonly fingerprint: string }
+  | { readonly kind: 'operator'; readonly name: string; readonly role: 'viewer' | 'operator' | 'admin' }
+  | { readonly kind: 'control-plane' };
+
 /** One part of a multipart body. Its bytes must be read to the end, or given up together with the whole request. */
 export interface Part {
   readonly name: string;
@@ -39,6 +45,8 @@ export interface Call<R extends Route = Route> {
   /** Of a multipart body, in the order in which they arrive; empty for other routes. */
   readonly parts: AsyncIterable<Part>;
   readonly caller: Caller;
+  /** Null on routes that let everybody in who knows a secret, or simply everybody. */
+  readonly principal: Principal | null;
   /** Aborted when the caller hangs up. */
   readonly signal: AbortSignal;
 }
@@ -74,8 +82,12 @@ export interface Denial {
   readonly headers?: Headers;
 }
 
-/** Decides before a byte of the body is read; null lets the caller in. */
-export type Admit = (who: Who, caller: Caller) => Denial | null | Promise<Denial | null>;
+export interface Admission {
+  readonly principal: Principal;
+}
+
+/** Decides before a byte of the body is read; null lets the caller in as nobody in particular. */
+export type Admit = (who: Who, caller: Caller) => Denial | Admission | null | Promise<Denial | Admission | null>;
 
 /** What is served: a route table, and what answers it. */
 export interface Service<T extends RouteTable> {

@@ -12,7 +12,7 @@ import fastify, {
 import { IsOptional, type TSchema } from 'typebox';
 import { asQxError, QxError } from '../../errors.ts';
 import type { Route, RouteTable } from '../../format/route.ts';
-import type { Admit, Call, Caller, Handler, Reply, Service } from '../../ports/serving.ts';
+import type { Admit, Call, Caller, Handler, Principal, Reply, Service } from '../../ports/serving.ts';
 import { isMultipart, JSON_BODY_MAX_BYTES, partsOf, readBodies } from './body.ts';
 import { peerCertificate } from './certificate.ts';
 import { MULTIPART_BODY, schemaOf, securitySchemes } from './openapi.ts';
@@ -55,8 +55,8 @@ export function createApp<T extends RouteTable>(
     }
     refuseOtherMethods(scope, Object.values(service.routes));
     const onRequest = async (request: FastifyRequest, reply: FastifyReply) => {
-      const refusal = await service.admit(service.documentFor, callerOf(request, via));
-      return refusal === null ? undefined : sendProblem(reply, refusal);
+      const admission = await service.admit(service.documentFor, callerOf(request, via));
+      return admission !== null && 'refused' in admission ? sendProblem(reply, admission) : undefined;
     };
     scope.get(OPENAPI_PATH, { schema: { hide: true }, onRequest }, async () => app.swagger());
   });
@@ -79,7 +79,8 @@ function complaint(error: FastifySchemaValidationError | undefined): string {
 }
 
 function document<T extends RouteTable>(app: FastifyInstance, { title, version, routes }: Service<T>): void {
-  const components = { securitySchemes: securitySchemes(routes) };
+  // The types know OpenAPI 3.0 only, which has no mutualTLS.
+  const components: object = { securitySchemes: securitySchemes(routes) };
   app.register(swagger, { openapi: { openapi: '3.1.0', info: { title, version }, components } });
 }
 
@@ -145,15 +146,17 @@ function addRoute(
   via: Caller['via'],
 ): void {
   const schema = schemaOf(name, route);
+  const principals = new WeakMap<FastifyRequest, Principal>();
   const options = {
     url: fastifyPath(route.path),
     // Before the body: a caller who may not publish must not be able to fill the disk first.
     onRequest: async (request: FastifyRequest, reply: FastifyReply) => {
-      const refusal = await admit(route.who, callerOf(request, via));
-      if (refusal !== null) {
+      const admission = await admit(route.who, callerOf(request, via));
+      if (admission !== null && 'refused' in admission) {
         drain(request);
-        return sendProblem(reply, refusal);
+        return sendProblem(reply, admission);
       }
+      if (admission !== null) principals.set(request, admission.principal);
       const isExpected = isMultipart(request) === (route.body === 'multipart');
       if (request.headers['content-type'] !== undefined && !isExpected) throw wrongBody(route);
       // Only now is a client that asked first told to send its body.
@@ -161,7 +164,7 @@ function addRoute(
     },
     handler: async (request: FastifyRequest, reply: FastifyReply) => {
       noteHandled(reply);
-      const answer = await handler(callOf(request, reply, via));
+      const answer = await handler({ ...callOf(request, reply, via), principal: principals.get(request) ?? null });
       return send(request, reply, route, answer);
     },
   };
@@ -175,7 +178,7 @@ const wrongBody = (route: Route) =>
     `the body of this request must be ${route.body === 'multipart' ? 'multipart/form-data' : 'JSON'}`,
   );
 
-function callOf(request: FastifyRequest, reply: FastifyReply, via: Caller['via']): Call {
+function callOf(request: FastifyRequest, reply: FastifyReply, via: Caller['via']): Omit<Call, 'principal'> {
   const gone = new AbortController();
   reply.raw.on('close', () => {
     if (!reply.raw.writableFinished) gone.abort(new QxError('CANCELLED', 'the caller hung up'));

@@ -1,18 +1,37 @@
 import type { FastifySchema } from 'fastify';
 import { type TSchema, Type } from 'typebox';
-import { Problem, type Route, type RouteTable } from '../../format/route.ts';
+import { Problem, type Route, type RouteTable, type Who } from '../../format/route.ts';
 
 /** A row of the route table as the schema by which fastify validates and from which @fastify/swagger documents. */
 
 const SCHEMES = {
   publisher: { type: 'http', scheme: 'bearer', description: 'the publish token' },
   'host-admin': { type: 'http', scheme: 'bearer', description: "the host's API token; not needed on the Unix socket" },
+  node: { type: 'mutualTLS', description: 'the certificate of an enrolled host' },
+  operator: { type: 'http', scheme: 'bearer', description: 'the token of an operator, whose role has to suffice' },
+  'control-plane': { type: 'http', scheme: 'bearer', description: 'the token of the control plane' },
   local: { type: 'http', scheme: 'bearer', description: 'the Unix socket of the host' },
 } as const;
 
+/** Any one of them opens the route. */
+const OPENED_BY: Readonly<Record<Who, readonly (keyof typeof SCHEMES)[]>> = {
+  open: [],
+  publisher: ['publisher'],
+  local: ['local'],
+  'host-admin': ['host-admin'],
+  enrolling: [],
+  node: ['node'],
+  'node-or-viewer': ['node', 'operator'],
+  'node-or-operator': ['node', 'operator'],
+  'node-or-control-plane': ['node', 'control-plane'],
+  viewer: ['operator'],
+  operator: ['operator'],
+  admin: ['operator'],
+};
+
 /** Of the routes that there are, and no others. */
 export const securitySchemes = (routes: RouteTable): Partial<typeof SCHEMES> => {
-  const used = new Set<string>(Object.values(routes).map(({ who }) => who));
+  const used = new Set<string>(Object.values(routes).flatMap(({ who }) => OPENED_BY[who]));
   return Object.fromEntries(Object.entries(SCHEMES).filter(([name]) => used.has(name)));
 };
 
@@ -41,7 +60,7 @@ export function schemaOf(name: string, route: Route): FastifySchema {
     ...(route.query === undefined ? {} : { querystring: route.query }),
     ...(route.body === undefined ? {} : { body: route.body === 'multipart' ? MULTIPART_BODY : route.body }),
     ...(route.body === 'multipart' ? { consumes: ['multipart/form-data'] } : {}),
-    ...(route.who === 'open' ? {} : { security: [{ [route.who]: [] }] }),
+    ...(OPENED_BY[route.who].length === 0 ? {} : { security: OPENED_BY[route.who].map((name) => ({ [name]: [] })) }),
     response: { [route.status ?? 200]: answer, default: failure },
   };
 }

@@ -1,0 +1,131 @@
+import { type CreateTableBuilder, type Kysely, sql } from 'kysely';
+import type { Migration } from 'kysely/migration';
+import type { Database } from '../../ports/database.ts';
+
+/** How the tables of `server/store.ts` came to be. What was released is never changed: the next step goes below. */
+
+export function migrationsFor(engine: Database<unknown>['engine']): Record<string, Migration> {
+  return { '0001_fleet': { up: (db) => fleet(db, engine) } };
+}
+
+async function fleet(db: Kysely<unknown>, engine: Database<unknown>['engine']): Promise<void> {
+  // STRICT takes no other name, and PostgreSQL's integer is too small for a time.
+  const whole = engine === 'sqlite' ? ('integer' as const) : ('bigint' as const);
+  const table = async <T extends string, C extends string>(
+    name: T,
+    columns: (builder: CreateTableBuilder<T>) => CreateTableBuilder<T, C>,
+  ): Promise<void> => {
+    const made = columns(db.schema.createTable(name));
+    await (engine === 'sqlite' ? made.modifyEnd(sql`strict`) : made).execute();
+  };
+
+  await table('node', (t) =>
+    t
+      .addColumn('id', 'text', (c) => c.primaryKey().notNull())
+      .addColumn('name', 'text', (c) => c.notNull())
+      .addColumn('state', 'text', (c) => c.notNull().check(sql`state in ('pending', 'enrolled', 'revoked')`))
+      .addColumn('fleet_group', 'text', (c) => c.notNull())
+      .addColumn('labels', 'text', (c) => c.notNull())
+      .addColumn('carries_vms', whole, (c) => c.notNull())
+      .addColumn('epoch', whole, (c) => c.notNull())
+      .addColumn('spki', 'text', (c) => c.notNull())
+      .addColumn('created_ms', whole, (c) => c.notNull()),
+  );
+  await sql`create unique index node_name on node (name) where state <> 'revoked'`.execute(db);
+  await table('node_domain', (t) =>
+    t
+      .addColumn('node_id', 'text', (c) => c.notNull().references('node.id'))
+      .addColumn('domain', 'text', (c) => c.notNull())
+      .addPrimaryKeyConstraint('node_domain_key', ['node_id', 'domain']),
+  );
+  await db.schema.createIndex('node_domain_domain').on('node_domain').column('domain').execute();
+
+  await table('node_certificate', (t) =>
+    t
+      .addColumn('fingerprint', 'text', (c) => c.primaryKey().notNull())
+      .addColumn('node_id', 'text', (c) => c.notNull().references('node.id'))
+      .addColumn('not_after_ms', whole, (c) => c.notNull())
+      .addColumn('certificate', 'text', (c) => c.notNull()),
+  );
+  await db.schema.createIndex('node_certificate_node').on('node_certificate').column('node_id').execute();
+
+  await table('node_invite', (t) =>
+    t
+      .addColumn('id', 'text', (c) => c.primaryKey().notNull())
+      .addColumn('secret_sha256', 'text', (c) => c.notNull())
+      .addColumn('node_name', 'text', (c) => c.notNull())
+      .addColumn('fleet_group', 'text', (c) => c.notNull())
+      .addColumn('labels', 'text', (c) => c.notNull())
+      .addColumn('carries_vms', whole, (c) => c.notNull())
+      .addColumn('needs_approval', whole, (c) => c.notNull())
+      .addColumn('expires_ms', whole, (c) => c.notNull())
+      .addColumn('node_id', 'text', (c) => c.references('node.id')),
+  );
+
+  await table('operator', (t) =>
+    t
+      .addColumn('name', 'text', (c) => c.primaryKey().notNull())
+      .addColumn('role', 'text', (c) => c.notNull().check(sql`role in ('viewer', 'operator', 'admin')`))
+      .addColumn('token_sha256', 'text', (c) => c.notNull().unique())
+      .addColumn('revoked_ms', whole),
+  );
+
+  await table('maintenance', (t) =>
+    t
+      .addColumn('id', 'text', (c) => c.primaryKey().notNull())
+      .addColumn('node_id', 'text', (c) => c.notNull().references('node.id'))
+      .addColumn('fleet_group', 'text', (c) => c.notNull())
+      .addColumn('state', 'text', (c) => c.notNull())
+      .addColumn('target_version', 'text', (c) => c.notNull())
+      .addColumn('update_type', 'text', (c) => c.notNull().check(sql`update_type in ('component', 'full')`))
+      .addColumn('requires_reboot', whole, (c) => c.notNull())
+      .addColumn('epoch', whole, (c) => c.notNull())
+      .addColumn('requested_ms', whole, (c) => c.notNull())
+      .addColumn('draining_ms', whole)
+      .addColumn('ready_ms', whole)
+      .addColumn('expires_ms', whole)
+      .addColumn('update_started_ms', whole)
+      .addColumn('completed_ms', whole)
+      .addColumn('total_vms', whole, (c) => c.notNull())
+      .addColumn('migrated_vms', whole, (c) => c.notNull())
+      .addColumn('failed_vms', 'text', (c) => c.notNull())
+      .addColumn('remaining_vms', 'text', (c) => c.notNull())
+      .addColumn('error', 'text'),
+  );
+  const over = sql`state in ('completed', 'failed', 'cancelled')`;
+  await sql`create unique index maintenance_active on maintenance (node_id) where not (${over})`.execute(db);
+  await sql`create index maintenance_waiting on maintenance (fleet_group, requested_ms, id) where state = 'requested'`.execute(
+    db,
+  );
+  await db.schema.createIndex('maintenance_node').on('maintenance').columns(['node_id', 'requested_ms']).execute();
+
+  await table('place', (t) =>
+    t.addColumn('holder', 'text', (c) => c.primaryKey().notNull()).addColumn('granted_ms', whole, (c) => c.notNull()),
+  );
+  await table('place_domain', (t) =>
+    t
+      .addColumn('holder', 'text', (c) => c.notNull().references('place.holder').onDelete('cascade'))
+      .addColumn('domain', 'text', (c) => c.notNull())
+      .addPrimaryKeyConstraint('place_domain_key', ['domain', 'holder']),
+  );
+  await table('budget', (t) =>
+    t
+      .addColumn('domain', 'text', (c) => c.primaryKey().notNull())
+      .addColumn('max_hosts', whole)
+      .addColumn('max_percent', whole),
+  );
+  await table('gate', (t) => t.addColumn('id', whole, (c) => c.primaryKey().notNull()));
+  await sql`insert into gate (id) values (1)`.execute(db);
+
+  await table('audit', (t) =>
+    t
+      .addColumn('subject', 'text', (c) => c.notNull())
+      .addColumn('sequence', whole, (c) => c.notNull())
+      .addColumn('at_ms', whole, (c) => c.notNull())
+      .addColumn('actor', 'text', (c) => c.notNull())
+      .addColumn('event', 'text', (c) => c.notNull())
+      .addColumn('entry', 'text', (c) => c.notNull())
+      .addColumn('hash', 'text', (c) => c.notNull())
+      .addPrimaryKeyConstraint('audit_key', ['subject', 'sequence']),
+  );
+}

@@ -1,0 +1,111 @@
+import { mkdirSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import {
+  CompiledQuery,
+  type DatabaseConnection,
+  Kysely,
+  PostgresDialect,
+  type SqliteDatabase,
+  SqliteDialect,
+  type Transaction,
+} from 'kysely';
+import pg from 'pg';
+import { QxError } from '../errors.ts';
+import type { Database } from '../ports/database.ts';
+
+/** The two engines behind `Database`. What differs between them for whoever asks is in `server/store.ts`. */
+
+/** `sqlite:/absolute/path` or `postgres://...`. @throws QxError CONFIG_INVALID | STATE_UNREACHABLE */
+export async function openDatabase<Tables>(url: string): Promise<Database<Tables>> {
+  if (url.startsWith('sqlite:/')) return openSqlite(url.slice('sqlite:'.length));
+  if (/^postgres(?:ql)?:\/\//.test(url)) return openPostgres(url);
+  throw new QxError('CONFIG_INVALID', 'STATE_DATABASE_URL is not like sqlite:/PATH or postgres://USER@HOST/NAME');
+}
+
+/** A statement that waits for another process's lock longer than this fails; there is no other but a backup. */
+const BUSY_MS = 10_000;
+
+function openSqlite<Tables>(path: string): Database<Tables> {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  const umask = process.umask(0o077);
+  const db = new Kysely<Tables>({ dialect: new SqliteDialect({ database: sqliteFile(path) }) });
+  process.umask(umask);
+  return {
+    engine: 'sqlite',
+    db,
+    change: (work) => db.transaction().execute(work),
+    close: () => db.destroy(),
+  };
+}
+
+/**
+ * One connection for everything: the calls of node:sqlite do not return before they are done, so a second one could not read
+ * while the first writes. `synchronous = full`: what was granted must not be forgotten by a power cut.
+ */
+function sqliteFile(path: string): SqliteDatabase {
+  const file = new DatabaseSync(path, { timeout: BUSY_MS, enableForeignKeyConstraints: true });
+  file.exec('pragma journal_mode = wal; pragma synchronous = full;');
+  return {
+    close: () => file.close(),
+    prepare: (text) => {
+      // Only one that writes takes the lock at once: upgrading a read lock in the middle could fail.
+      const statement = file.prepare(text === 'begin' ? 'begin immediate' : text);
+      const values = (parameters: readonly unknown[]) => parameters as (string | number | null)[];
+      return {
+        reader: statement.columns().length > 0,
+        all: (parameters) => statement.all(...values(parameters)),
+        run: (parameters) => statement.run(...values(parameters)),
+        iterate: (parameters) => statement.iterate(...values(parameters)),
+      };
+    },
+  };
+}
+
+const POOL = 10;
+const CONNECT_MS = 5000;
+const STATEMENT_MS = 30_000;
+/** Numbers of this size are counters and times in milliseconds, which JavaScript holds exactly. */
+const INT8 = 20;
+
+function openPostgres<Tables>(url: string): Database<Tables> {
+  const pool = new pg.Pool({
+    connectionString: url,
+    max: POOL,
+    connectionTimeoutMillis: CONNECT_MS,
+    statement_timeout: STATEMENT_MS,
+    idle_in_transaction_session_timeout: STATEMENT_MS,
+    application_name: 'qx-update-server',
+    types: { getTypeParser: (id, format) => (id === INT8 ? Number : pg.types.getTypeParser(id, format)) },
+  });
+  // A connection that the server ends while nobody uses it: the next query opens another one.
+  pool.on('error', () => undefined);
+  const db = new Kysely<Tables>({ dialect: new PostgresDialect({ pool, onCreateConnection: durable }) });
+  return { engine: 'postgres', db, change: (work) => again(db, work), close: () => db.destroy() };
+}
+
+/** Whatever the administrator of the database prefers: what was granted must not be forgotten by a power cut. */
+const durable = async (connection: DatabaseConnection): Promise<void> =>
+  void (await connection.executeQuery(CompiledQuery.raw('set synchronous_commit = on')));
+
+const ATTEMPTS = 5;
+/** Serialisation failure, and a deadlock that the database resolved at our cost. */
+const TRY_AGAIN = ['40001', '40P01'];
+/** Class 08: the connection; 57P0x: the database stops or starts; 53300: too many connections. */
+const UNREACHABLE = /^(?:08...|57P0.|53300|ECONN.*|EPIPE|ENOENT|ENOTFOUND|ETIMEDOUT|EAI_AGAIN)$/;
+
+async function again<Tables, T>(db: Kysely<Tables>, work: (transaction: Transaction<Tables>) => Promise<T>) {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await db.transaction().execute(work);
+    } catch (error) {
+      const code = String((error as { code?: unknown }).code ?? '');
+      if (TRY_AGAIN.includes(code) && attempt < ATTEMPTS) continue;
+      if (error instanceof QxError || !UNREACHABLE.test(code)) throw error;
+      throw new QxError('STATE_UNREACHABLE', `the state database does not answer: ${(error as Error).message}`, {
+        cause: error,
+        next: 'see whether the PostgreSQL of STATE_DATABASE_URL runs',
+      });
+    }
+  }
+}
