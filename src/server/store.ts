@@ -20,6 +20,7 @@ export interface Tables {
   place: PlaceTable;
   place_domain: PlaceDomainTable;
   budget: BudgetTable;
+  outbox: OutboxTable;
   gate: GateTable;
   audit: AuditTable;
 }
@@ -82,6 +83,8 @@ export interface OperatorTable {
 export interface MaintenanceTable {
   id: string;
   node_id: string;
+  /** Counts those of one host: clocks jump. */
+  ordinal: number;
   /** As its host had it when it asked. */
   fleet_group: string;
   state: MaintenanceState;
@@ -129,6 +132,20 @@ export interface BudgetTable {
 /** One row: whoever gives out places holds it locked, so that two servers are as careful as one. */
 export interface GateTable {
   id: number;
+}
+
+/** What the control plane has to be told of a host, in this order, until it took it. */
+export interface OutboxTable {
+  node_id: string;
+  sequence: number;
+  kind: 'drain' | 'uncordon';
+  body: string;
+  created_ms: number;
+  /** Not before: after a failure, or while a server is busy with it. */
+  due_ms: number;
+  attempts: number;
+  delivered_ms: number | null;
+  error: string | null;
 }
 
 /** A chain for each thing that changes. `hash` covers `entry` and the hash before it. */

@@ -18,9 +18,9 @@ export function onBothEngines(name: string, tests: (freshUrl: FreshUrl) => void)
 }
 
 /** Opened as a server does it, and closed when the test is over. */
-export async function openStore(url: string): Promise<Store> {
+export async function openStore(url: string): Promise<Store & { readonly url: string }> {
   const store = await openDatabase<Tables>(url);
   onTestFinished(() => store.close());
   await prepareStore(store);
-  return store;
+  return { ...store, url };
 }

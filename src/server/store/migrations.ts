@@ -74,6 +74,7 @@ async function fleet(db: Kysely<unknown>, engine: Database<unknown>['engine']): 
     t
       .addColumn('id', 'text', (c) => c.primaryKey().notNull())
       .addColumn('node_id', 'text', (c) => c.notNull().references('node.id'))
+      .addColumn('ordinal', whole, (c) => c.notNull())
       .addColumn('fleet_group', 'text', (c) => c.notNull())
       .addColumn('state', 'text', (c) => c.notNull())
       .addColumn('target_version', 'text', (c) => c.notNull())
@@ -97,7 +98,8 @@ async function fleet(db: Kysely<unknown>, engine: Database<unknown>['engine']): 
   await sql`create index maintenance_waiting on maintenance (fleet_group, requested_ms, id) where state = 'requested'`.execute(
     db,
   );
-  await db.schema.createIndex('maintenance_node').on('maintenance').columns(['node_id', 'requested_ms']).execute();
+  const ofNode = db.schema.createIndex('maintenance_node').on('maintenance').columns(['node_id', 'ordinal']);
+  await ofNode.unique().execute();
 
   await table('place', (t) =>
     t.addColumn('holder', 'text', (c) => c.primaryKey().notNull()).addColumn('granted_ms', whole, (c) => c.notNull()),
@@ -116,6 +118,21 @@ async function fleet(db: Kysely<unknown>, engine: Database<unknown>['engine']): 
   );
   await table('gate', (t) => t.addColumn('id', whole, (c) => c.primaryKey().notNull()));
   await sql`insert into gate (id) values (1)`.execute(db);
+
+  await table('outbox', (t) =>
+    t
+      .addColumn('node_id', 'text', (c) => c.notNull().references('node.id'))
+      .addColumn('sequence', whole, (c) => c.notNull())
+      .addColumn('kind', 'text', (c) => c.notNull().check(sql`kind in ('drain', 'uncordon')`))
+      .addColumn('body', 'text', (c) => c.notNull())
+      .addColumn('created_ms', whole, (c) => c.notNull())
+      .addColumn('due_ms', whole, (c) => c.notNull())
+      .addColumn('attempts', whole, (c) => c.notNull())
+      .addColumn('delivered_ms', whole)
+      .addColumn('error', 'text')
+      .addPrimaryKeyConstraint('outbox_key', ['node_id', 'sequence']),
+  );
+  await sql`create index outbox_due on outbox (due_ms) where delivered_ms is null`.execute(db);
 
   await table('audit', (t) =>
     t

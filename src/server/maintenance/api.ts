@@ -1,0 +1,67 @@
+import { QxError } from '../../errors.ts';
+import type { MAINTENANCE_ROUTES } from '../../format/maintenance-routes.ts';
+import type { Handlers, Principal } from '../../ports/serving.ts';
+import { completeMaintenance, proceed, requestMaintenance, takeDrainProgress } from '../maintenance.ts';
+import { type Maintenance, maintenanceOf } from './host.ts';
+import { cancelMaintenance, forceMaintenance, listMaintenance } from './operate.ts';
+import { actorOf, findNode } from './rows.ts';
+
+/** The routes of maintenance. A host speaks for itself and for nobody else. */
+export function maintenanceHandlers(m: Maintenance): Handlers<typeof MAINTENANCE_ROUTES> {
+  return {
+    requestMaintenance: async ({ body, principal }) => {
+      const node_id = expectItself(principal, body.node_id);
+      return { json: await requestMaintenance(m, { ...body, node_id }, actorOf(principal)) };
+    },
+    maintenanceStatus: async ({ params, principal }) => {
+      const nodeId = await nodeMeantBy(m, params.nodeId);
+      return { json: await maintenanceOf(m, expectItself(principal, nodeId)) };
+    },
+    drainProgress: async ({ body, principal }) => {
+      const node_id = expectItself(principal, body.node_id);
+      if (principal?.kind === 'node' && m.drainBy === 'control-plane') {
+        throw new QxError('FORBIDDEN', 'the control plane says how far a drain has come, not the host');
+      }
+      return { json: await takeDrainProgress(m, { ...body, node_id }, actorOf(principal)) };
+    },
+    proceed: async ({ body, principal }) => {
+      const node_id = expectItself(principal, body.node_id);
+      return { json: await proceed(m, { ...body, node_id }, actorOf(principal)) };
+    },
+    completeMaintenance: async ({ body, principal }) => {
+      const node_id = expectItself(principal, body.node_id);
+      return { json: await completeMaintenance(m, { ...body, node_id }, actorOf(principal)) };
+    },
+    cancelMaintenance: async ({ params, principal }) => {
+      const nodeId = expectItself(principal, params.nodeId);
+      const by = { actor: actorOf(principal), isItself: principal?.kind === 'node' };
+      return { json: await cancelMaintenance(m, nodeId, by) };
+    },
+    forceMaintenance: async ({ params, body: { reason }, principal }) => ({
+      json: await forceMaintenance(m, params.nodeId, { actor: actorOf(principal), reason }),
+    }),
+    listMaintenance: async () => {
+      const nodes = [...(await listMaintenance(m))];
+      return { json: { nodes, count: nodes.length } };
+    },
+  };
+}
+
+/** @throws QxError NODE_MISMATCH when a host names another one */
+function expectItself(principal: Principal | null, named: string): string {
+  if (principal?.kind !== 'node') return named;
+  if (named === principal.name || named === principal.id) return principal.id;
+  throw new QxError('NODE_MISMATCH', `the certificate is that of ${principal.name}`, {
+    next: 'a host asks for itself only; node_id is the name that it was invited under',
+  });
+}
+
+/** The seeds ask by either. */
+async function nodeMeantBy({ store: { db } }: Maintenance, nodeOrMaintenance: string): Promise<string> {
+  const found = await db
+    .selectFrom('maintenance')
+    .select('node_id')
+    .where('id', '=', nodeOrMaintenance)
+    .executeTakeFirst();
+  return found?.node_id ?? (await findNode(db, nodeOrMaintenance)).id;
+}

@@ -1,0 +1,146 @@
+import { groupDomain, VDC_DOMAIN } from '../../core/drain.ts';
+import { tellControlPlane } from '../control-plane.ts';
+import { fullAmong, fullDomains, givePlaceBack, lockGate, type Occupied, takePlace } from '../places.ts';
+import type { Change, MaintenanceTable, NodeTable, Reading, Store } from '../store.ts';
+import { type Doing, lockNode, move } from './rows.ts';
+
+/** Places of hosts: who gets the next one, and what begins with it. */
+
+export interface Granting {
+  readonly store: Store;
+  readonly drainBy: 'control-plane' | 'host';
+  /** How long a host that is empty may take to begin. */
+  readonly grantTtlMs: number;
+}
+
+export const holderOf = (nodeId: string): string => `node:${nodeId}`;
+
+/** Longest waiting first, as long as there is room. The first to ask is not always the next: its rack may be full. */
+export async function grantWaiting(granting: Granting, group: string, doing: Doing): Promise<void> {
+  const { store } = granting;
+  // Most of those who ask find no room, and need not wait for the gate to hear it.
+  while ((await fullAmong(store.db, [groupDomain(group)])).length === 0) {
+    const granted = await store.change(async (change) => {
+      await lockGate(store, change);
+      return grantNext(granting, change, group, doing);
+    });
+    if (!granted) return;
+  }
+}
+
+async function grantNext(granting: Granting, change: Change, group: string, doing: Doing): Promise<boolean> {
+  for (const row of await candidates(change, group)) {
+    const node = await lockNode(granting.store, change, row.node_id);
+    if ((await blockedBy(change, node)).length > 0) continue;
+    const full = await takePlace(change, holderOf(node.id), await domainsOf(change, node.id), doing.nowMs);
+    if (full.length > 0) continue;
+    await beginDrain(granting, change, { node, row }, 'grant', doing);
+    return true;
+  }
+  return false;
+}
+
+const CANDIDATES = 20;
+
+/** Those who were not in the way of a domain that is full: among ten thousand that wait, most are. */
+async function candidates(change: Change, group: string): Promise<readonly MaintenanceTable[]> {
+  const full = await fullDomains(change);
+  const waiting = change
+    .selectFrom('maintenance as m')
+    .selectAll('m')
+    .where('m.state', '=', 'requested')
+    .where('m.fleet_group', '=', group)
+    .orderBy('m.requested_ms')
+    .orderBy('m.id')
+    .limit(CANDIDATES);
+  if (full.length === 0) return waiting.execute();
+  return waiting
+    .where(({ not, exists, selectFrom }) =>
+      not(
+        exists(
+          selectFrom('node_domain as d')
+            .select('d.domain')
+            .whereRef('d.node_id', '=', 'm.node_id')
+            .where('d.domain', 'in', full),
+        ),
+      ),
+    )
+    .execute();
+}
+
+export const domainsOf = async (db: Reading | Change, nodeId: string): Promise<readonly string[]> =>
+  (await db.selectFrom('node_domain').select('domain').where('node_id', '=', nodeId).orderBy('domain').execute()).map(
+    ({ domain }) => domain,
+  );
+
+/** What keeps a host waiting. The one that carries the control plane goes when nobody else of its group is under way. */
+export async function blockedBy(
+  db: Reading | Change,
+  node: NodeTable,
+): Promise<readonly (Occupied | 'others first')[]> {
+  const domains = await domainsOf(db, node.id);
+  const full = await fullAmong(db, domains);
+  if (full.length > 0 || !domains.includes(VDC_DOMAIN)) return full;
+  const other = await db
+    .selectFrom('maintenance')
+    .select('id')
+    .where('fleet_group', '=', node.fleet_group)
+    .where('node_id', '!=', node.id)
+    .where('state', 'not in', ['completed', 'failed', 'cancelled'])
+    .limit(1)
+    .executeTakeFirst();
+  return other === undefined ? [] : ['others first'];
+}
+
+interface OfHost {
+  readonly node: NodeTable;
+  readonly row: MaintenanceTable;
+}
+
+/** Each drain has an epoch of its own: what is still said about the one before it counts for nothing. */
+export async function beginDrain(
+  { drainBy, grantTtlMs }: Granting,
+  change: Change,
+  { node, row }: OfHost,
+  event: 'grant' | 'lapse',
+  doing: Doing,
+): Promise<MaintenanceTable> {
+  const { nowMs } = doing;
+  const epoch = node.epoch + 1;
+  await change.updateTable('node').set({ epoch }).where('id', '=', node.id).execute();
+  const anew = {
+    total_vms: 0,
+    migrated_vms: 0,
+    failed_vms: '[]',
+    remaining_vms: '[]',
+    ready_ms: null,
+    expires_ms: null,
+  };
+  const draining = await move(change, row, event, doing, { ...anew, epoch, draining_ms: nowMs });
+  if (node.carries_vms === 0) return becomeReady(change, draining, 'empty', grantTtlMs, doing);
+  if (drainBy === 'control-plane') await tellControlPlane(change, node, draining, 'drain', nowMs);
+  return draining;
+}
+
+export const becomeReady = (
+  change: Change,
+  row: MaintenanceTable,
+  event: 'empty' | 'force',
+  ttlMs: number,
+  doing: Doing,
+  also: Parameters<typeof move>[4] = {},
+): Promise<MaintenanceTable> =>
+  move(change, row, event, doing, { ...also, ready_ms: doing.nowMs, expires_ms: doing.nowMs + ttlMs });
+
+/** The gate is held. What was cordoned for it may carry VMs again. */
+export async function release(
+  { drainBy }: Granting,
+  change: Change,
+  { node, row }: OfHost,
+  nowMs: number,
+): Promise<void> {
+  await givePlaceBack(change, holderOf(node.id));
+  if (row.epoch > 0 && node.carries_vms === 1 && drainBy === 'control-plane') {
+    await tellControlPlane(change, node, row, 'uncordon', nowMs);
+  }
+}

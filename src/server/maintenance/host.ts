@@ -1,0 +1,92 @@
+import { QxError } from '../../errors.ts';
+import { ACTIVE_STATES, type MaintenanceStatus } from '../../format/maintenance.ts';
+import type { Clock, Random } from '../../ports.ts';
+import { holdsPlace, lockGate, occupiedInWords } from '../places.ts';
+import type { Change, MaintenanceTable, NodeTable } from '../store.ts';
+import { blockedBy, type Granting, grantWaiting, holderOf } from './grants.ts';
+import { type Doing, findNode, latestOf, lockNode } from './rows.ts';
+import { statusOf } from './status.ts';
+
+/** One host at a time: everything that changes its maintenance comes through here. */
+
+export interface Maintenance extends Granting {
+  readonly clock: Clock;
+  readonly random: Random;
+}
+
+export interface Host {
+  readonly change: Change;
+  readonly node: NodeTable;
+  /** Its latest maintenance, which may be over. */
+  readonly row: MaintenanceTable | undefined;
+  readonly doing: Doing;
+}
+
+interface About {
+  readonly nodeId: string;
+  readonly actor: string;
+  /** Whether places may be taken or given back. */
+  readonly places: 'may change' | 'stay';
+}
+
+/** Answers where the host stands afterwards. `act` runs in a transaction that holds the host, and may run more than once. */
+export async function aboutHost(
+  m: Maintenance,
+  { nodeId, actor, places }: About,
+  act: (host: Host) => Promise<void>,
+): Promise<MaintenanceStatus> {
+  const { store } = m;
+  const doing = { actor, nowMs: m.clock.nowMs() };
+  const { id, fleet_group } = await findNode(store.db, nodeId);
+  await store.change(async (change) => {
+    // Always in this order, or two of them could wait for each other.
+    if (places === 'may change') await lockGate(store, change);
+    const node = await lockNode(store, change, id);
+    await act({ change, node, row: await latestOf(change, id), doing });
+  });
+  await grantWaiting(m, fleet_group, doing);
+  return maintenanceOf(m, id);
+}
+
+/** Where a host stands, in words that its operators understand. */
+export async function maintenanceOf(m: Maintenance, nodeId: string): Promise<MaintenanceStatus> {
+  const { db } = m.store;
+  const node = await findNode(db, nodeId);
+  const row = (await latestOf(db, node.id)) ?? null;
+  const held = await holdsPlace(db, holderOf(node.id));
+  const waits = row?.state === 'requested' ? await blockedBy(db, node) : [];
+  const reasons = waits.map((one) => (one === 'others first' ? 'it goes last of its group' : occupiedInWords([one])));
+  const blocked = reasons.length === 0 ? {} : { blockedBy: reasons.join('; ') };
+  return statusOf({ node, row, holdsPlace: held, drainBy: m.drainBy, ...blocked });
+}
+
+export const isActive = ({ state }: MaintenanceTable): boolean => ACTIVE_STATES.includes(state);
+
+/** The host has changed nothing of itself yet. */
+export const isBefore = ({ state }: MaintenanceTable): boolean =>
+  state === 'requested' || state === 'draining' || state === 'ready';
+
+/** Of one that needed no drain nothing was promised that could run out. */
+export const isLapsed = ({ state, expires_ms }: MaintenanceTable, nowMs: number): boolean =>
+  state === 'ready' && expires_ms !== null && nowMs > expires_ms;
+
+export const notInMaintenance = (): QxError => new QxError('NOT_IN_MAINTENANCE', 'Node not in maintenance');
+
+interface Meant {
+  readonly maintenance_id?: string;
+  /** Epoch of the drain that is spoken of. */
+  readonly epoch?: number;
+}
+
+/** @throws QxError NOT_IN_MAINTENANCE | EPOCH_STALE when another maintenance, or another drain, is spoken of */
+export function expectMeant(row: MaintenanceTable | undefined, { maintenance_id, epoch }: Meant): MaintenanceTable {
+  if (row === undefined) throw notInMaintenance();
+  if (maintenance_id !== undefined && maintenance_id !== row.id)
+    throw stale(`maintenance ${maintenance_id} is over; ${row.id} came after it`);
+  if (epoch !== undefined && epoch !== row.epoch)
+    throw stale(`this is about drain ${epoch}; the latest is ${row.epoch}`);
+  return row;
+}
+
+const stale = (detail: string): QxError =>
+  new QxError('EPOCH_STALE', detail, { next: 'ask for the status of the host, and go on from there' });

@@ -1,0 +1,82 @@
+import type { ExpressionBuilder } from 'kysely';
+import { QxError } from '../../errors.ts';
+import type { MaintenanceStatus } from '../../format/maintenance.ts';
+import { holdsPlace, occupiedInWords, takePlace } from '../places.ts';
+import type { MaintenanceTable, Tables } from '../store.ts';
+import { becomeReady, beginDrain, domainsOf, holderOf, release } from './grants.ts';
+import { aboutHost, type Host, isActive, isBefore, type Maintenance, notInMaintenance } from './host.ts';
+import { move } from './rows.ts';
+import { statusOf } from './status.ts';
+
+/** What people do about maintenance. */
+
+/**
+ * Only before the host has begun. One that failed stays failed; whoever cancels it says that somebody looked after the host,
+ * and gives its place back. @throws QxError NOT_IN_MAINTENANCE | CANCEL_UNSAFE
+ */
+export function cancelMaintenance(
+  m: Maintenance,
+  nodeId: string,
+  by: { readonly actor: string; readonly isItself: boolean },
+): Promise<MaintenanceStatus> {
+  return aboutHost(m, { nodeId, actor: by.actor, places: 'may change' }, async ({ change, node, row, doing }) => {
+    const isHeld = await holdsPlace(change, holderOf(node.id));
+    if (row === undefined || (!isActive(row) && !isHeld)) throw notInMaintenance();
+    if (isActive(row) ? !isBefore(row) : by.isItself) throw unsafe(row);
+    const over = isActive(row) ? await move(change, row, 'cancel', doing, { completed_ms: doing.nowMs }) : row;
+    await release(m, change, { node, row: over }, doing.nowMs);
+  });
+}
+
+const unsafe = ({ state }: MaintenanceTable): QxError =>
+  state === 'failed'
+    ? new QxError('CANCEL_UNSAFE', 'a host that failed does not judge itself well again', {
+        next: 'an operator looks after it, then: qx-fleet maintenance cancel NODE; or the host asks anew',
+      })
+    : new QxError('CANCEL_UNSAFE', `the host is ${state} already`, { next: 'wait for its report' });
+
+/** Its VMs go down with it. It still needs its place. @throws QxError NO_PLACE | NOT_IN_MAINTENANCE | CANCEL_UNSAFE */
+export function forceMaintenance(
+  m: Maintenance,
+  nodeId: string,
+  { actor, reason }: { readonly actor: string; readonly reason: string },
+): Promise<MaintenanceStatus> {
+  return aboutHost(m, { nodeId, actor, places: 'may change' }, async (host) => {
+    const { change, row, doing } = host;
+    if (row === undefined || !isActive(row)) throw notInMaintenance();
+    const draining = row.state === 'requested' ? await forcePlace(m, host, row) : row;
+    // Empty already, or on its way.
+    if (draining.state !== 'draining') return;
+    await becomeReady(change, draining, 'force', m.grantTtlMs, doing, { reason });
+  });
+}
+
+async function forcePlace(m: Maintenance, { change, node, doing }: Host, row: MaintenanceTable) {
+  const full = await takePlace(change, holderOf(node.id), await domainsOf(change, node.id), doing.nowMs);
+  if (full.length === 0) return beginDrain(m, change, { node, row }, 'grant', doing);
+  throw new QxError('NO_PLACE', `nobody else may be away: ${occupiedInWords(full)}`, {
+    next: 'finish or cancel one of those, or raise the budget: qx-fleet budget set',
+  });
+}
+
+/** Hosts in maintenance, and those that failed and still hold their place, which somebody has to look after; oldest first. */
+export async function listMaintenance({ store: { db }, drainBy }: Maintenance): Promise<readonly MaintenanceStatus[]> {
+  const places = await db.selectFrom('place').select('holder').execute();
+  const holders = new Set(places.map(({ holder }) => holder));
+  const rows = await db.selectFrom('maintenance').selectAll().where(isOpen(holders)).orderBy('requested_ms').execute();
+  const nodes = await db.selectFrom('node').selectAll().execute();
+  const nodeOf = new Map(nodes.map((node) => [node.id, node]));
+  const latest = new Map(rows.map((row) => [row.node_id, row]));
+  return [...latest.values()].flatMap((row) => {
+    const node = nodeOf.get(row.node_id);
+    return node === undefined ? [] : [statusOf({ node, row, holdsPlace: holders.has(holderOf(node.id)), drainBy })];
+  });
+}
+
+const isOpen =
+  (holders: ReadonlySet<string>) =>
+  ({ or, and, eb }: ExpressionBuilder<Tables, 'maintenance'>) => {
+    const held = [...holders].map((holder) => holder.replace(/^node:/, ''));
+    const active = eb('state', 'not in', ['completed', 'failed', 'cancelled']);
+    return held.length === 0 ? active : or([active, and([eb('state', '=', 'failed'), eb('node_id', 'in', held)])]);
+  };
