@@ -135,6 +135,11 @@ export interface Http {
   get(url: string, request: HttpRequest): Promise<HttpResponse>;
 }
 
+export interface Post {
+  /** As `Http.get`, with a body that the server may act upon. It may have acted although this throws. @throws SERVER_UNREACHABLE */
+  post(url: string, request: HttpRequest & { readonly body: string }): Promise<HttpResponse>;
+}
+
 export interface SlotDevice {
   /** Where its name leads: one device that is both slots shows itself here. */
   readonly path: string;

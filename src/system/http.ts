@@ -2,7 +2,7 @@ import { buffer } from 'node:stream/consumers';
 import { Agent, type Dispatcher } from 'undici';
 import { QxError } from '../errors.ts';
 import { detach } from '../format/envelope.ts';
-import type { Http, HttpRequest, HttpResponse } from '../ports.ts';
+import type { Http, HttpRequest, HttpResponse, Post } from '../ports.ts';
 import { asRefusal, BoundedBody } from './http/bounded-body.ts';
 
 /**
@@ -24,7 +24,7 @@ export interface ClosableHttp extends Http {
 
 const MAX_HEADER_BYTES = 16 << 10;
 
-export function undiciHttp(options: HttpOptions = {}): ClosableHttp {
+export function undiciHttp(options: HttpOptions = {}): ClosableHttp & Post {
   // The time to connect is a property of undici's agents, not of its requests.
   const agents = new Map<number, Agent>();
   const agentFor = (connectTimeoutMs: number): Agent => {
@@ -33,7 +33,8 @@ export function undiciHttp(options: HttpOptions = {}): ClosableHttp {
     return agent;
   };
   return {
-    get: (url, request) => get(agentFor(request.limits.connectTimeoutMs), url, request),
+    get: (url, request) => ask(agentFor(request.limits.connectTimeoutMs), url, request),
+    post: (url, request) => ask(agentFor(request.limits.connectTimeoutMs), url, request),
     close: async () => {
       await Promise.all([...agents.values()].map((agent) => agent.destroy()));
       agents.clear();
@@ -50,8 +51,8 @@ const newAgent = ({ ca, clientCertificate }: HttpOptions, timeout: number): Agen
     connect: { timeout, rejectUnauthorized: true, ...(ca === undefined ? {} : { ca }), ...clientCertificate },
   });
 
-async function get(agent: Agent, url: string, request: HttpRequest): Promise<HttpResponse> {
-  const { headers, limits, signal, isEnvelope } = request;
+async function ask(agent: Agent, url: string, request: HttpRequest & { body?: string }): Promise<HttpResponse> {
+  const { headers, limits, signal, isEnvelope, body: sent } = request;
   const { protocol, username, password, origin, pathname, search } = new URL(url);
   if ((protocol !== 'http:' && protocol !== 'https:') || username !== '' || password !== '') {
     throw new QxError('BAD_REQUEST', 'only plain http and https addresses are fetched');
@@ -66,7 +67,7 @@ async function get(agent: Agent, url: string, request: HttpRequest): Promise<Htt
     const response = await agent.request({
       origin,
       path: pathname + search,
-      method: 'GET',
+      ...(sent === undefined ? { method: 'GET' } : { method: 'POST', body: sent }),
       headers: { ...headers },
       headersTimeout: limits.headersTimeoutMs,
       bodyTimeout: 0,

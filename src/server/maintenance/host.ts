@@ -1,6 +1,7 @@
 import { QxError } from '../../errors.ts';
 import { ACTIVE_STATES, type MaintenanceStatus } from '../../format/maintenance.ts';
 import type { Clock, Random } from '../../ports.ts';
+import { undelivered } from '../control-plane.ts';
 import { holdsPlace, lockGate, occupiedInWords } from '../places.ts';
 import type { Change, MaintenanceTable, NodeTable } from '../store.ts';
 import { blockedBy, type Granting, grantWaiting, holderOf } from './grants.ts';
@@ -57,7 +58,8 @@ export async function maintenanceOf(m: Maintenance, nodeId: string): Promise<Mai
   const waits = row?.state === 'requested' ? await blockedBy(db, node) : [];
   const reasons = waits.map((one) => (one === 'others first' ? 'it goes last of its group' : occupiedInWords([one])));
   const blocked = reasons.length === 0 ? {} : { blockedBy: reasons.join('; ') };
-  return statusOf({ node, row, holdsPlace: held, drainBy: m.drainBy, ...blocked });
+  const untold = await undelivered(db, node.id);
+  return statusOf({ node, row, holdsPlace: held, drainBy: m.drainBy, untold, ...blocked });
 }
 
 export const isActive = ({ state }: MaintenanceTable): boolean => ACTIVE_STATES.includes(state);

@@ -12,11 +12,13 @@ export interface Seen {
   readonly drainBy: 'control-plane' | 'host';
   /** Of one that waits: what for. */
   readonly blockedBy?: string;
+  /** Why the control plane does not know yet what it is to do. */
+  readonly untold?: string | null;
 }
 
 const WAIT_SECONDS: Partial<Record<MaintenanceState, number>> = { requested: 30, draining: 30, updating: 10 };
 
-export function statusOf({ node, row, holdsPlace, drainBy, blockedBy }: Seen): MaintenanceStatus {
+export function statusOf({ node, row, holdsPlace, drainBy, blockedBy, untold }: Seen): MaintenanceStatus {
   const base = {
     node_id: node.name,
     group: node.fleet_group,
@@ -33,7 +35,7 @@ export function statusOf({ node, row, holdsPlace, drainBy, blockedBy }: Seen): M
     state: row.state,
     approved: row.state !== 'requested' && ACTIVE_STATES.includes(row.state),
     proceed_now: row.state === 'ready',
-    message: messageOf(row, blockedBy),
+    message: `${messageOf(row, blockedBy)}${untold ? `; the control plane was not told yet: ${untold}` : ''}`,
     ...(waitSeconds === undefined ? {} : { wait_seconds: waitSeconds }),
     ...(row.epoch === 0 ? {} : { fencing_token: row.epoch }),
     ...(row.state === 'ready' ? instantAt('expires_at', row.expires_ms) : {}),
