@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import { describe, expect, test } from 'vitest';
 import { exampleFiles } from '../../scripts/generate/examples.ts';
+import { openApiFiles } from '../../scripts/generate/openapi.ts';
 import { schemaFiles } from '../../scripts/generate/schemas.ts';
 import { parseStrict } from '../../src/format/json.ts';
 import { readManifest } from '../../src/format/manifest.ts';
@@ -49,7 +50,7 @@ const seedExample = () => ({
   release_notes: 'Bug fixes and improvements',
 });
 
-test.each([...schemaFiles(), ...exampleFiles()])(
+test.each([...schemaFiles(), ...exampleFiles(), ...(await openApiFiles())])(
   '%s is what the source says (npm run generate)',
   async (path, text) => {
     expect(await readFile(path, 'utf8')).toBe(text);
