@@ -7,7 +7,7 @@ import { maintenanceOf } from '../../src/server/maintenance/host.ts';
 import { dueNow } from '../../src/server/maintenance/schedule.ts';
 import { requestMaintenance } from '../../src/server/maintenance.ts';
 import { recordedLog } from '../support/fakes.ts';
-import { enrol, fleetClock, serverOn } from '../support/fleet.ts';
+import { enrol, fleetClock, serverOn } from '../support/fleet-state.ts';
 import { onBothEngines, openStore } from '../support/stores.ts';
 
 const ALICE: Principal = { kind: 'operator', name: 'alice', role: 'admin' };

@@ -8,7 +8,7 @@ import type { Store } from '../../src/server/store.ts';
 import { undiciHttp } from '../../src/system/http.ts';
 import { type ControlPlaneHost, startControlPlane } from '../support/control-plane.ts';
 import { recordedLog } from '../support/fakes.ts';
-import { enrol, fleetClock, serverOn } from '../support/fleet.ts';
+import { enrol, fleetClock, serverOn } from '../support/fleet-state.ts';
 import { onBothEngines, openStore } from '../support/stores.ts';
 
 const SECRET = 'a-secret-that-control-plane-and-server-share';

@@ -6,7 +6,7 @@ import { fleetLockHandlers } from '../../src/server/fleetlock.ts';
 import { maintenanceOf } from '../../src/server/maintenance/host.ts';
 import { cancelMaintenance } from '../../src/server/maintenance/operate.ts';
 import { requestMaintenance } from '../../src/server/maintenance.ts';
-import { enrol, fleetClock, serverOn } from '../support/fleet.ts';
+import { enrol, fleetClock, serverOn } from '../support/fleet-state.ts';
 import { onBothEngines, openStore } from '../support/stores.ts';
 
 const OPERATOR: Principal = { kind: 'operator', name: 'zincati', role: 'operator' };

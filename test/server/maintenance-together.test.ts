@@ -11,7 +11,7 @@ import { dueNow } from '../../src/server/maintenance/schedule.ts';
 import { completeMaintenance, proceed, requestMaintenance, takeDrainProgress } from '../../src/server/maintenance.ts';
 import type { MaintenanceTable, Store } from '../../src/server/store.ts';
 import { recordedLog } from '../support/fakes.ts';
-import { enrol, type FleetClock, fleetClock, GRANT_TTL_MS, serverOn, setBudget } from '../support/fleet.ts';
+import { enrol, type FleetClock, fleetClock, GRANT_TTL_MS, serverOn, setBudget } from '../support/fleet-state.ts';
 import { onBothEngines, openStore } from '../support/stores.ts';
 
 /** Hosts, control plane, operators and two servers in any order and at once, with answers that get lost. */

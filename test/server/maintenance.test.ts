@@ -6,7 +6,7 @@ import { cancelMaintenance, forceMaintenance, listMaintenance } from '../../src/
 import { dueNow } from '../../src/server/maintenance/schedule.ts';
 import { completeMaintenance, proceed, requestMaintenance, takeDrainProgress } from '../../src/server/maintenance.ts';
 import { recordedLog } from '../support/fakes.ts';
-import { enrol, fleetClock, GRANT_TTL_MS, type NewNode, serverOn, setBudget } from '../support/fleet.ts';
+import { enrol, fleetClock, GRANT_TTL_MS, type NewNode, serverOn, setBudget } from '../support/fleet-state.ts';
 import { onBothEngines, openStore } from '../support/stores.ts';
 
 describe('the states of a maintenance', () => {
