@@ -43,7 +43,17 @@ export const ERRORS = {
   CLIENT_CERT_REFUSED: row(401, 'policy'),
   TOO_MANY_ATTEMPTS: row(429, 'policy', true),
   FORBIDDEN: row(403, 'policy'),
+  ROLE_MISSING: row(403, 'policy'),
+  TLS_REQUIRED: row(403, 'policy'),
   INSECURE_TOKEN: row(500, 'usage'),
+
+  // Who belongs to the fleet.
+  INVITE_REFUSED: row(403, 'policy'),
+  APPROVAL_PENDING: row(403, 'policy', true),
+  NODE_REVOKED: row(403, 'policy'),
+  NODE_UNKNOWN: row(404, 'other'),
+  NAME_TAKEN: row(409, 'usage'),
+  KEY_MISMATCH: row(409, 'policy'),
 
   // Trust: envelope, signature, manifest.
   ENVELOPE_MALFORMED: row(400, 'verification'),

@@ -5,6 +5,7 @@ import { QxError } from '../errors.ts';
 import { AGENT_ROUTES } from '../format/agent-routes.ts';
 import type { Config } from '../format/config.ts';
 import type { Files, Log } from '../ports.ts';
+import type { ServerPorts } from '../server/open.ts';
 import type { Settings } from '../server/settings.ts';
 import { hostClock, hostRandom } from '../system/clock.ts';
 import { leaveForeignEnvironment } from '../system/environment.ts';
@@ -172,7 +173,7 @@ async function serveAgent({ root = '', config: path }: AgentOptions): Promise<vo
 export async function serverMain(args: readonly string[]): Promise<number> {
   const { ENVIRONMENT, readSettings } = await import('../server/settings.ts');
   const rows = Object.entries(ENVIRONMENT).map(([name, row]) => {
-    return `  ${name.padEnd(20)} ${row.means}${row.default === '' ? '' : ` (default ${row.default})`}`;
+    return `  ${name.padEnd(23)} ${row.means}${row.default === '' ? '' : ` (default ${row.default})`}`;
   });
   const program = rootCommand(
     'qx-update-server',
@@ -192,37 +193,54 @@ const SERVER_EXAMPLES = `Examples:
 
 async function serveReleases(settings: Settings): Promise<void> {
   const { openServer } = await import('../server/open.ts');
-  const { SERVER_ROUTES } = await import('../format/routes.ts');
-  const { hostRanges } = await import('../system/ranges.ts');
   const { jsonLog } = await import('../system/log.ts');
-  const { listenTcp } = await import('../system/listener.ts');
+  const { listenTcp, listenUnix } = await import('../system/listener.ts');
+  const { listenOnSocket } = await import('./server-socket.ts');
   const log = jsonLog('qx-update-server');
-  const ports = {
-    files: hostFiles(''),
-    ranges: hostRanges(''),
-    clock: hostClock(hostProcess()),
-    random: hostRandom(),
+  const files = hostFiles('');
+  const { routes, handlers, admit, documentFor, tls, close } = await openServer(
+    settings,
+    await serverPorts(files, log),
+  );
+  const service = {
+    title: 'Quantix update server',
+    version: programVersion(),
+    routes,
+    handlers,
+    admit,
+    documentFor,
     log,
-    bakedKeyring: bakedKeyring(),
   };
-  const { handlers, admit, tls, close } = await openServer(settings, ports);
   try {
-    const service = {
-      title: 'Quantix update server',
-      version: programVersion(),
-      routes: SERVER_ROUTES,
-      handlers,
-      admit,
-      documentFor: 'open' as const,
-      log,
-    };
-    const listening = await listenTcp(service, { host: settings.host, port: settings.port, ...(tls && { tls }) });
-    log.info('listening', { host: settings.host, port: listening.port, tls: tls !== null });
+    const machine = { files, log, listenUnix: (path: string) => listenUnix(service, path) };
+    const socket = await listenOnSocket(machine, settings.socket);
+    const { host } = settings;
+    const listening = await listenTcp(service, { host, port: settings.port, ...(tls && { tls }) }).catch(
+      (error: unknown) => socket.close().then(() => Promise.reject(error)),
+    );
+    log.info('listening', { host, port: listening.port, tls: tls !== null });
     log.info('stopping', { signal: await stopSignal() });
-    await listening.close();
+    await Promise.all([listening.close(), socket.close()]);
   } finally {
     await close();
   }
+}
+
+async function serverPorts(files: Files, log: Log): Promise<ServerPorts> {
+  const { openAuthority } = await import('../system/authority.ts');
+  const { openDatabase } = await import('../system/database.ts');
+  const { hostRanges } = await import('../system/ranges.ts');
+  const clock = hostClock(hostProcess());
+  return {
+    files,
+    ranges: hostRanges(''),
+    clock,
+    random: hostRandom(),
+    log,
+    bakedKeyring: bakedKeyring(),
+    openStore: openDatabase,
+    openAuthority: (paths) => openAuthority({ files, log }, paths, clock.nowMs()),
+  };
 }
 
 /** The first signal lets requests finish; after it, signals have their usual effect and end the program at once. */

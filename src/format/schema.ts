@@ -37,6 +37,9 @@ type Problem = { keyword: string; instancePath: string; message: string; params:
 const unknownNames = (error: Problem): string =>
   ((error.params as { additionalProperties?: readonly string[] }).additionalProperties ?? []).slice(0, 5).join(', ');
 
+/** In UTC and whole seconds: the form of every instant that we write. */
+export const instantOf = (ms: number): string => new Date(ms).toISOString().replace(/\.\d{3}Z$/, 'Z');
+
 export const isInstant = (text: string): boolean =>
   new RegExp(INSTANT_PATTERN).test(text) && !Number.isNaN(Date.parse(text)) && isCalendarDate(text);
 

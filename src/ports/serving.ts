@@ -10,6 +10,8 @@ import type { Log } from '../ports.ts';
 export interface ClientCertificate {
   readonly fingerprint256: string;
   readonly subject: string;
+  /** All its names beside the subject, as Node writes them: `URI:urn:qx:node:...`; null when it has none. */
+  readonly alternativeNames: string | null;
 }
 
 export interface Caller {

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import type { Principal } from '../ports/serving.ts';
 import type { Change, Reading } from './store.ts';
 
 /**
@@ -7,13 +8,24 @@ import type { Change, Reading } from './store.ts';
  */
 
 export interface ServerEvent {
-  /** What is locked by this transaction: `node:ID`, `operator:NAME`, `budget`. */
+  /** What is locked by this transaction: `node:ID`, `invite:ID`, `operator:NAME`, `budget`. */
   readonly subject: string;
-  /** Who did it: `admin alice`, `node qhci-01`, `control-plane`, `schedule`. */
+  /** Who did it: `admin alice`, `node qhci-01`, `root on the socket`, `control-plane`, `schedule`. */
   readonly actor: string;
   readonly event: string;
   readonly fields?: Readonly<Record<string, string | number | boolean | null>>;
   readonly atMs: number;
+}
+
+/** Of whoever comes by the Unix socket. No operator can be called so. */
+export const ROOT = 'root';
+
+/** `ServerEvent.actor` of a caller. */
+export function actorOf(principal: Principal | null): string {
+  if (principal === null) return 'nobody';
+  if (principal.kind === 'control-plane') return principal.kind;
+  if (principal.kind === 'node') return `node ${principal.name}`;
+  return principal.name === ROOT ? `${ROOT} on the socket` : `${principal.role} ${principal.name}`;
 }
 
 const START = '0'.repeat(64);

@@ -1,30 +1,37 @@
 import { chooseKeyring } from '../delivery/keyring.ts';
 import { QxError } from '../errors.ts';
+import { NODE_ROUTES } from '../format/fleet-routes.ts';
 import type { Keyring } from '../format/keyring.ts';
-import type { SERVER_ROUTES } from '../format/routes.ts';
+import type { Who } from '../format/route.ts';
+import { SERVER_ROUTES } from '../format/routes.ts';
 import type { Admit, Handlers, Ranges } from '../ports/serving.ts';
-import type { Clock, Files, Log, Random } from '../ports.ts';
+import type { Files, Random } from '../ports.ts';
 import { createAdmission } from './admission.ts';
 import { serverHandlers } from './api.ts';
-import { recoverStore, type Store } from './artifacts.ts';
+import { type Store as ReleaseStore, recoverStore } from './artifacts.ts';
 import { createExclusive } from './exclusive.ts';
+import { fleetHandlers } from './fleet.ts';
+import { createIdentity } from './identity.ts';
+import { type FleetPorts, openFleet } from './open-fleet.ts';
 import type { Settings } from './settings.ts';
 import { createSigner, type ReleaseSigner, trusting } from './signing.ts';
 
-export interface ServerPorts {
+export interface ServerPorts extends FleetPorts {
   readonly files: Files;
   readonly ranges: Ranges;
-  readonly clock: Clock;
   readonly random: Random;
-  readonly log: Log;
   /** What this executable was built with; null when it runs from source. */
   readonly bakedKeyring: Uint8Array | null;
 }
 
+const ROUTES = { ...SERVER_ROUTES, ...NODE_ROUTES } as const;
+
 export interface OpenServer {
-  readonly handlers: Handlers<typeof SERVER_ROUTES>;
+  readonly routes: typeof ROUTES;
+  readonly handlers: Handlers<typeof ROUTES>;
   readonly admit: Admit;
-  readonly tls: { readonly cert: Uint8Array; readonly key: Uint8Array } | null;
+  readonly documentFor: Who;
+  readonly tls: { readonly cert: Uint8Array; readonly key: Uint8Array; readonly clientCa?: Uint8Array } | null;
   close(): Promise<void>;
 }
 
@@ -35,7 +42,7 @@ const MAX_ARTIFACT_BYTES = 64 * 2 ** 30;
 /** Everything that can refuse to start does so here, before anybody can connect. */
 export async function openServer(settings: Settings, ports: ServerPorts): Promise<OpenServer> {
   const { files, log, clock } = ports;
-  const store: Store = { files, log, directory: settings.releaseDirectory };
+  const store: ReleaseStore = { files, log, directory: settings.releaseDirectory };
   const tls = settings.tls && {
     cert: await readFile(files, 'TLS_CERT', settings.tls.certPath),
     key: await readFile(files, 'TLS_KEY', settings.tls.keyPath),
@@ -50,16 +57,39 @@ export async function openServer(settings: Settings, ports: ServerPorts): Promis
   if (isNew)
     log.warn('release_directory_made', { detail: `RELEASE_DIR ${store.directory} was not there and is empty now` });
   await recoverStore(store);
+  const { fleet, transport, clientCa } = await openFleet(settings, ports, tls).catch(async (error: unknown) => {
+    await unlock();
+    throw error;
+  });
   const exclusive = createExclusive();
   const publisher = { store, random: ports.random, exclusive, keyring, signer, maxArtifactBytes: MAX_ARTIFACT_BYTES };
   const keyDirectory = settings.isDev ? settings.keyDirectory : null;
+  const { controlPlaneToken, readNeedsCertificate } = settings;
+  const admitPublisher = createAdmission(settings.token, clock, log);
+  const identify = createIdentity({ db: fleet.store.db, transport, controlPlaneToken, clock, log });
   return {
-    handlers: serverHandlers({ publisher, ranges: ports.ranges, clock, keyDirectory }),
-    admit: createAdmission(settings.token, clock, log),
-    tls,
-    close: unlock,
+    routes: readNeedsCertificate ? readByMembers(ROUTES) : ROUTES,
+    handlers: { ...serverHandlers({ publisher, ranges: ports.ranges, clock, keyDirectory }), ...fleetHandlers(fleet) },
+    admit: (who, caller) => (who === 'open' || who === 'publisher' ? admitPublisher : identify)(who, caller),
+    documentFor: readNeedsCertificate ? READERS : 'open',
+    tls: tls && { ...tls, ...(clientCa && { clientCa }) },
+    close: async () => {
+      await fleet.store.close();
+      await unlock();
+    },
   };
 }
+
+const READERS: Who = 'node-or-viewer';
+
+/** The same table, in which whoever may be watching the server is all that is still open to everybody. */
+const readByMembers = (routes: typeof ROUTES): typeof ROUTES =>
+  Object.fromEntries(
+    Object.entries(routes).map(([name, route]) => [
+      name,
+      route.who === 'open' && name !== 'health' ? { ...route, who: READERS } : route,
+    ]),
+  ) as unknown as typeof ROUTES;
 
 async function readFile(files: Files, name: string, path: string): Promise<Uint8Array> {
   const bytes = await files.read(path, FILE_MAX_BYTES);

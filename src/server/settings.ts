@@ -1,5 +1,6 @@
 import { QxError } from '../errors.ts';
 import { TOKEN_MIN_BYTES } from './admission.ts';
+import { type FleetSettings, readFleetSettings } from './fleet-settings.ts';
 
 /** What the server is told by its environment. One table for the reader and for --help. */
 export const ENVIRONMENT = {
@@ -16,13 +17,37 @@ export const ENVIRONMENT = {
   SIGNING_PUBLIC_KEY: { default: '', means: 'file to write the public half of that key to' },
   SIGNING_KEY_ID: { default: 'quantix-release-key-1', means: 'name of that key' },
   KEY_DIR: { default: '', means: 'folder for generated keys (default: keys, beside RELEASE_DIR)' },
+  STATE_DATABASE_URL: {
+    default: '',
+    means:
+      'state of the fleet: sqlite:/PATH or postgres://USER@HOST/NAME (default: state/fleet.db, beside RELEASE_DIR)',
+  },
+  SERVER_SOCKET: {
+    default: '',
+    means: 'Unix socket for root (default /run/quantix/server.sock; with --dev: server.sock, beside RELEASE_DIR)',
+  },
+  NODE_CA_CERT: {
+    default: '',
+    means: 'authority that certifies hosts; made when missing (default: KEY_DIR/node-ca.crt)',
+  },
+  NODE_CA_KEY: { default: '', means: 'its key (default: KEY_DIR/node-ca.key)' },
+  CONTROL_PLANE_TOKEN: {
+    default: '',
+    means: 'token of the control plane, at least 32 bytes; without it none is let in',
+  },
+  READ_NEEDS_CERTIFICATE: {
+    default: 'false',
+    means: 'true: reading releases needs the certificate of a host or the token of a viewer',
+  },
 } as const;
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 type Name = keyof typeof ENVIRONMENT;
 
-export interface Settings {
+export interface Settings extends FleetSettings {
   readonly isDev: boolean;
+  /** With --dev on loopback, where nobody but a developer reaches the server. */
+  readonly isPrivate: boolean;
   readonly releaseDirectory: string;
   readonly keyDirectory: string;
   readonly host: string;
@@ -54,15 +79,20 @@ export function readSettings(environment: Environment, options: { readonly isDev
   if ((certPath === null) !== (keyPath === null)) {
     throw new QxError('CONFIG_INVALID', 'TLS_CERT and TLS_KEY must be set together');
   }
+  const tls = certPath !== null && keyPath !== null ? { certPath, keyPath } : null;
+  const isPrivate = isDev && isLoopback(host);
   const privateKeyPath = optional('SIGNING_PRIVATE_KEY');
+  const place = { isDev, isPrivate, hasTls: tls !== null, releaseDirectory, keyDirectory };
   return {
     isDev,
+    isPrivate,
     releaseDirectory,
     keyDirectory,
     host,
     port,
-    token: checkToken(environment.PUBLISH_TOKEN, isDev && isLoopback(host)),
-    tls: certPath !== null && keyPath !== null ? { certPath, keyPath } : null,
+    token: checkToken(environment.PUBLISH_TOKEN, isPrivate),
+    tls,
+    ...readFleetSettings(optional, place),
     keyringPath: optional('KEYRING'),
     signing:
       privateKeyPath === null

@@ -54,6 +54,8 @@ export interface CertificateTable {
   /** SHA-256, as `Caller.certificate` spells it. */
   fingerprint: string;
   node_id: string;
+  /** Base64 of the key that it is for, DER: no key is certified twice. */
+  spki: string;
   not_after_ms: number;
   /** PEM: asked for again by a host that lost the answer. */
   certificate: string;

@@ -8,7 +8,7 @@ import type { Caller } from '../../src/ports/serving.ts';
 import { fakeClock, recordedLog } from '../support/fakes.ts';
 
 const TOKEN = 'a-token-that-is-long-enough-for-the-agent';
-const ADMIN = { fingerprint256: 'AA:BB', subject: 'CN=admin' };
+const ADMIN = { fingerprint256: 'AA:BB', subject: 'CN=admin', alternativeNames: null };
 
 function setUp(currentToken: () => Promise<string | null> = async () => TOKEN) {
   const time = { nowMs: 0 };

@@ -81,7 +81,8 @@ test('a certificate of the authority lets in without the token, and the handler 
   const certificate = await from({});
   expect(await (await connected(port, { certificate })).ask()).toBe('200 taken');
   const { fingerprint256, subject } = new X509Certificate(certificate.cert);
-  expect(callers.map((caller) => caller.certificate)).toEqual([{ fingerprint256, subject }]);
+  const seen = { fingerprint256, subject, alternativeNames: 'DNS:admin' };
+  expect(callers.map((caller) => caller.certificate)).toEqual([seen]);
 });
 
 // Who issued it says who it is for: no name in it decides anything, so one without the newer kind of names is as good.

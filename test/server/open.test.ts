@@ -4,6 +4,7 @@ import type { Keyring } from '../../src/format/keyring.ts';
 import { openServer } from '../../src/server/open.ts';
 import { readSettings } from '../../src/server/settings.ts';
 import { hostClock, hostRandom } from '../../src/system/clock.ts';
+import { openDatabase } from '../../src/system/database.ts';
 import { hostFiles } from '../../src/system/files.ts';
 import { hostProcess } from '../../src/system/process.ts';
 import { hostRanges } from '../../src/system/ranges.ts';
@@ -12,6 +13,10 @@ import { keyringOf, testKey, trusted } from '../support/keys.ts';
 import { temporaryFolder } from '../support/temp.ts';
 
 const bytes = (keyring: Keyring): Uint8Array => bytesOf(JSON.stringify(keyring));
+
+const neverCalled = async (): Promise<never> => {
+  throw new Error('without TLS there is nobody to certify');
+};
 
 /** Answers the names of the warnings in the log, and has put them into `warnings` also when it fails. */
 async function open(
@@ -29,7 +34,16 @@ async function open(
   const settings = readSettings({ PUBLISH_TOKEN: 't'.repeat(32), RELEASE_DIR, KEYRING }, { isDev: false });
   const log = { info: () => undefined, warn: (event: string) => void warnings.push(event) };
   const clock = hostClock(hostProcess());
-  const ports = { files, ranges: hostRanges(''), clock, random: hostRandom(), log, bakedKeyring: baked };
+  const ports = {
+    files,
+    ranges: hostRanges(''),
+    clock,
+    random: hostRandom(),
+    log,
+    bakedKeyring: baked,
+    openStore: openDatabase,
+    openAuthority: neverCalled,
+  };
   await (await openServer(settings, ports)).close();
   return warnings;
 }

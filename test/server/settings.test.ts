@@ -8,6 +8,7 @@ const development = (environment: Environment) => readSettings(environment, { is
 test("without more than a token, the seeds' defaults", () => {
   expect(production({ PUBLISH_TOKEN: TOKEN })).toEqual({
     isDev: false,
+    isPrivate: false,
     releaseDirectory: '/data/releases',
     keyDirectory: '/data/keys',
     host: '0.0.0.0',
@@ -16,6 +17,11 @@ test("without more than a token, the seeds' defaults", () => {
     tls: null,
     keyringPath: null,
     signing: null,
+    stateUrl: 'sqlite:/data/state/fleet.db',
+    socket: { path: '/run/quantix/server.sock', isChosen: false },
+    nodeAuthority: { cert: '/data/keys/node-ca.crt', key: '/data/keys/node-ca.key' },
+    controlPlaneToken: null,
+    readNeedsCertificate: false,
   });
 });
 
@@ -56,4 +62,48 @@ test.each([
 test('defect 36: keys are kept beside the served folder, never in it', () => {
   const settings = production({ PUBLISH_TOKEN: TOKEN, RELEASE_DIR: '/srv/releases/' });
   expect(settings).toMatchObject({ releaseDirectory: '/srv/releases', keyDirectory: '/srv/keys' });
+});
+
+describe('the fleet', () => {
+  test('with --dev is kept beside the releases, its socket too', () => {
+    expect(development({ RELEASE_DIR: '/home/a/releases/' })).toMatchObject({
+      stateUrl: 'sqlite:/home/a/state/fleet.db',
+      socket: { path: '/home/a/server.sock', isChosen: false },
+      nodeAuthority: { cert: '/home/a/keys/node-ca.crt', key: '/home/a/keys/node-ca.key' },
+    });
+  });
+
+  test('can be kept elsewhere', () => {
+    const [TLS_CERT, TLS_KEY] = ['/etc/tls.crt', '/etc/tls.key'];
+    const CONTROL_PLANE_TOKEN = 'c'.repeat(32);
+    const own = {
+      STATE_DATABASE_URL: 'postgres://quantix@db/state',
+      SERVER_SOCKET: '/srv/qx.sock',
+      NODE_CA_CERT: '/etc/ca.crt',
+      NODE_CA_KEY: '/etc/ca.key',
+      READ_NEEDS_CERTIFICATE: 'true',
+    };
+    const settings = production({ PUBLISH_TOKEN: TOKEN, TLS_CERT, TLS_KEY, CONTROL_PLANE_TOKEN, ...own });
+    expect(settings).toMatchObject({
+      stateUrl: own.STATE_DATABASE_URL,
+      socket: { path: '/srv/qx.sock', isChosen: true },
+      nodeAuthority: { cert: '/etc/ca.crt', key: '/etc/ca.key' },
+      controlPlaneToken: CONTROL_PLANE_TOKEN,
+      readNeedsCertificate: true,
+    });
+  });
+
+  test.each<[string, Environment, string]>([
+    ['a key among what is served', { NODE_CA_KEY: '/data/releases/node-ca.key' }, 'CONFIG_INVALID'],
+    ['one that a detour leads there', { NODE_CA_KEY: '/data/x/../releases/node-ca.key' }, 'CONFIG_INVALID'],
+    ['a certificate among what is served', { NODE_CA_CERT: '/data/releases/ca.crt' }, 'CONFIG_INVALID'],
+    ['state among what is served', { STATE_DATABASE_URL: 'sqlite:/data/releases/fleet.db' }, 'CONFIG_INVALID'],
+    ['state at a relative path', { STATE_DATABASE_URL: 'sqlite:fleet.db' }, 'CONFIG_INVALID'],
+    ['a relative socket', { SERVER_SOCKET: 'server.sock' }, 'CONFIG_INVALID'],
+    ['a short token of the control plane', { CONTROL_PLANE_TOKEN: 'c'.repeat(31) }, 'INSECURE_TOKEN'],
+    ['a switch that is neither on nor off', { READ_NEEDS_CERTIFICATE: 'yes' }, 'CONFIG_INVALID'],
+    ['readers who cannot prove anything', { READ_NEEDS_CERTIFICATE: 'true' }, 'CONFIG_INVALID'],
+  ])('is refused: %s', (_what, environment, code) => {
+    expect(() => production({ PUBLISH_TOKEN: TOKEN, ...environment })).toThrow(expect.objectContaining({ code }));
+  });
 });

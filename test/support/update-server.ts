@@ -19,8 +19,10 @@ type Environment = Readonly<Record<string, string>>;
 
 /** `qx-update-server` with nothing in its environment but what is given. */
 export function runServer(environment: Environment, args: readonly string[] = []) {
+  // Beside the releases: the usual place is one for the whole machine.
+  const socket = environment.RELEASE_DIR && { SERVER_SOCKET: `${environment.RELEASE_DIR}.sock` };
   return execa(process.execPath, [MAIN, 'qx-update-server', ...args], {
-    env: { PATH: process.env.PATH ?? '', ...environment },
+    env: { PATH: process.env.PATH ?? '', ...socket, ...environment },
     extendEnv: false,
     reject: false,
     all: true,

@@ -25,9 +25,6 @@ export function asSequence(text: string): number {
   throw new InvalidArgumentError('A sequence is a whole number from 1 on.');
 }
 
-/** RFC 3339 in UTC, whole seconds: the form of every instant that we write. */
-export const instantOf = (ms: number): string => new Date(ms).toISOString().replace(/\.\d{3}Z$/, 'Z');
-
 /**
  * The time that a build is said to have happened at. A reproducible build sets SOURCE_DATE_EPOCH; only dates of documents
  * follow it, never a decision whether something has expired.

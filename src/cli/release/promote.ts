@@ -2,10 +2,11 @@ import type { Command } from 'commander';
 import { QxError } from '../../errors.ts';
 import { ENVELOPE_NAME, openEnvelope } from '../../format/envelope.ts';
 import { CHANNELS, type Channel, type Product } from '../../format/manifest.ts';
+import { instantOf } from '../../format/schema.ts';
 import { isVersion } from '../../format/version.ts';
 import { examples, type Output, runs } from '../verb.ts';
 import { loadKeyring, manifestInside, pretty } from './documents.ts';
-import { asDurationMs, asSequence, channelOption, instantOf, productOption } from './options.ts';
+import { asDurationMs, asSequence, channelOption, productOption } from './options.ts';
 import { nextSequence, refuseExpired, reissued } from './reissue.ts';
 import {
   fetchEnvelope,

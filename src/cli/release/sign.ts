@@ -5,10 +5,10 @@ import { Envelope, openEnvelope, type Signer, sealEnvelope } from '../../format/
 import { type Json, readJson } from '../../format/json.ts';
 import type { TrustedKey } from '../../format/keyring.ts';
 import { readManifest } from '../../format/manifest.ts';
-import { checkShape } from '../../format/schema.ts';
+import { checkShape, instantOf } from '../../format/schema.ts';
 import { examples, type Output, runs } from '../verb.ts';
 import { findKeyring, KEYRING_HELP, KEYRING_OPTION, loadKeys, manifestInside, readDocument } from './documents.ts';
-import { buildTimeMs, instantOf } from './options.ts';
+import { buildTimeMs } from './options.ts';
 import { commandSigner } from './signer.ts';
 import type { ReleaseProgram, ReleaseTools } from './tools.ts';
 

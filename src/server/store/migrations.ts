@@ -44,6 +44,7 @@ async function fleet(db: Kysely<unknown>, engine: Database<unknown>['engine']): 
     t
       .addColumn('fingerprint', 'text', (c) => c.primaryKey().notNull())
       .addColumn('node_id', 'text', (c) => c.notNull().references('node.id'))
+      .addColumn('spki', 'text', (c) => c.notNull().unique())
       .addColumn('not_after_ms', whole, (c) => c.notNull())
       .addColumn('certificate', 'text', (c) => c.notNull()),
   );

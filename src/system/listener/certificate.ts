@@ -14,8 +14,8 @@ export function peerCertificate(socket: Socket, nowMs: number): Proof {
   if (certificate === undefined) return { certificate: null };
   const certificateFault = faultOf(socket as TLSSocket, certificate, nowMs);
   if (certificateFault !== null) return { certificate: null, certificateFault };
-  const { fingerprint256, subject } = certificate;
-  return { certificate: { fingerprint256, subject } };
+  const { fingerprint256, subject, subjectAltName: alternativeNames = null } = certificate;
+  return { certificate: { fingerprint256, subject, alternativeNames } };
 }
 
 /** OpenSSL has judged chain, time and purpose once, in the handshake; of purposes it takes none for any. */

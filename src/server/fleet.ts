@@ -1,0 +1,39 @@
+import type { NODE_ROUTES } from '../format/fleet-routes.ts';
+import type { Handlers } from '../ports/serving.ts';
+import { actorOf } from './audit.ts';
+import { enrol } from './enrolment.ts';
+import { createGuard } from './guard.ts';
+import { invite } from './invitations.ts';
+import type { Fleet } from './membership.ts';
+import { approve, listNodes, revoke } from './nodes.ts';
+import { addOperator, listOperators, revokeOperator } from './operators.ts';
+import { renew } from './renewal.ts';
+
+/** A handler for each row of the route table. */
+export function fleetHandlers(fleet: Fleet): Handlers<typeof NODE_ROUTES> {
+  const guard = createGuard(fleet.clock);
+  const secret = { 'cache-control': 'no-store' };
+  return {
+    enroll: ({ body, caller }) => enrol(fleet, guard, body, caller),
+    renew: async ({ body, principal }) => ({ json: await renew(fleet, body, principal), headers: secret }),
+    nodes: async () => ({ json: await listNodes(fleet.store.db) }),
+    inviteNode: async ({ body, principal }) => ({
+      json: await invite(fleet, body, actorOf(principal)),
+      headers: secret,
+    }),
+    approveNode: async ({ params: { node }, body, principal }) => ({
+      json: await approve(fleet, node, body.key_fingerprint, actorOf(principal)),
+    }),
+    revokeNode: async ({ params: { node }, body, principal }) => ({
+      json: await revoke(fleet, node, body.reason, actorOf(principal)),
+    }),
+    addOperator: async ({ body, principal }) => ({
+      json: await addOperator(fleet, body, actorOf(principal)),
+      headers: secret,
+    }),
+    operators: async () => ({ json: await listOperators(fleet.store.db) }),
+    revokeOperator: async ({ params: { operator }, principal }) => ({
+      json: await revokeOperator(fleet, operator, actorOf(principal)),
+    }),
+  };
+}

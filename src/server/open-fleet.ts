@@ -1,0 +1,90 @@
+import { createHash, X509Certificate } from 'node:crypto';
+import { QxError } from '../errors.ts';
+import { isServerHost } from '../format/invitation.ts';
+import type { NodeAuthority } from '../ports/authority.ts';
+import type { Clock, Log } from '../ports.ts';
+import type { Fleet, Reach } from './membership.ts';
+import type { Settings } from './settings.ts';
+import { prepareStore, type Store } from './store.ts';
+
+/** What the server knows the fleet by: its state, and the authority of its hosts. */
+
+export interface FleetPorts {
+  readonly clock: Clock;
+  readonly log: Log;
+  openStore(url: string): Promise<Store>;
+  /** Makes its files where there are none. */
+  openAuthority(paths: Settings['nodeAuthority']): Promise<NodeAuthority>;
+}
+
+interface OpenFleet {
+  readonly fleet: Fleet;
+  readonly transport: 'tls' | 'plain' | 'dev';
+  /** PEM: what callers are asked for in the handshake. */
+  readonly clientCa: Uint8Array | null;
+}
+
+type Tls = { readonly cert: Uint8Array } | null;
+
+export async function openFleet(settings: Settings, ports: FleetPorts, tls: Tls): Promise<OpenFleet> {
+  const { clock, log } = ports;
+  const transport = tls !== null ? 'tls' : settings.isPrivate ? 'dev' : 'plain';
+  const reach = tls === null ? plainReach(settings) : certifiedReach(settings, tls.cert);
+  const store = await openState(settings, ports);
+  try {
+    // Nobody can prove anything over plain HTTP, so nothing is certified for it either.
+    const authority = transport === 'plain' ? null : await ports.openAuthority(settings.nodeAuthority);
+    if (transport === 'dev') {
+      log.warn('development_nodes', { detail: 'whoever reaches this server may name a host by x-qx-dev-node' });
+    }
+    const membership = authority && { authority, reach };
+    const clientCa = transport === 'tls' && authority ? new TextEncoder().encode(authority.certificate) : null;
+    return { fleet: { store, membership, clock, log }, transport, clientCa };
+  } catch (error) {
+    await store.close();
+    throw error;
+  }
+}
+
+async function openState({ stateUrl }: Settings, { openStore }: FleetPorts): Promise<Store> {
+  try {
+    const store = await openStore(stateUrl);
+    await prepareStore(store).catch(async (error: unknown) => {
+      await store.close();
+      throw error;
+    });
+    return store;
+  } catch (error) {
+    if (error instanceof QxError) throw error;
+    throw new QxError('STATE_UNREACHABLE', `the state database cannot be opened: ${(error as Error).message}`, {
+      next: 'see STATE_DATABASE_URL: a folder that the server may write to, or a PostgreSQL that runs',
+      cause: error,
+    });
+  }
+}
+
+const plainReach = ({ host, port }: Settings): Reach => ({
+  pin: null,
+  host: port === 0 ? null : `${host.includes(':') ? `[${host}]` : host}:${port}`,
+});
+
+/** The first of the names in its certificate that a host could use. */
+function certifiedReach({ port }: Settings, cert: Uint8Array): Reach {
+  const certificate = readCertificate(cert);
+  const spki = certificate.publicKey.export({ type: 'spki', format: 'der' });
+  const names = [...(certificate.subjectAltName ?? '').matchAll(/(?:DNS|IP Address):([^,\s"]+)/g)]
+    .map(([, name = '']) =>
+      name.includes(':') ? (URL.parse(`https://[${name}]`)?.hostname ?? '') : name.toLowerCase(),
+    )
+    .map((name) => `${name}:${port}`);
+  const host = port === 0 ? null : (names.find(isServerHost) ?? null);
+  return { pin: createHash('sha256').update(spki).digest('base64url'), host };
+}
+
+function readCertificate(cert: Uint8Array): X509Certificate {
+  try {
+    return new X509Certificate(cert);
+  } catch (error) {
+    throw new QxError('CONFIG_INVALID', `TLS_CERT cannot be used: ${(error as Error).message}`, { cause: error });
+  }
+}
