@@ -118,7 +118,6 @@ export const ERRORS = {
   SLOT_RUNNING: row(409, 'policy'),
   OFFER_REFUSED: row(409, 'policy', true),
   REBOOT_REFUSED: row(409, 'policy', true),
-  NODE_UNKNOWN: row(404, 'other'),
   NODE_MISMATCH: row(403, 'policy'),
   NOT_IN_MAINTENANCE: row(404, 'other'),
   EPOCH_STALE: row(409, 'policy'),

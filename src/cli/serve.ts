@@ -198,7 +198,7 @@ async function serveReleases(settings: Settings): Promise<void> {
   const { listenOnSocket } = await import('./server-socket.ts');
   const log = jsonLog('qx-update-server');
   const files = hostFiles('');
-  const { routes, handlers, admit, documentFor, tls, close } = await openServer(
+  const { routes, handlers, admit, documentFor, tls, run, close } = await openServer(
     settings,
     await serverPorts(files, log),
   );
@@ -219,8 +219,11 @@ async function serveReleases(settings: Settings): Promise<void> {
       (error: unknown) => socket.close().then(() => Promise.reject(error)),
     );
     log.info('listening', { host, port: listening.port, tls: tls !== null });
+    const stop = new AbortController();
+    const background = run(stop.signal);
     log.info('stopping', { signal: await stopSignal() });
-    await Promise.all([listening.close(), socket.close()]);
+    stop.abort();
+    await Promise.all([listening.close(), socket.close(), background]);
   } finally {
     await close();
   }
@@ -229,10 +232,12 @@ async function serveReleases(settings: Settings): Promise<void> {
 async function serverPorts(files: Files, log: Log): Promise<ServerPorts> {
   const { openAuthority } = await import('../system/authority.ts');
   const { openDatabase } = await import('../system/database.ts');
+  const { undiciHttp } = await import('../system/http.ts');
   const { hostRanges } = await import('../system/ranges.ts');
   const clock = hostClock(hostProcess());
   return {
     files,
+    http: undiciHttp(),
     ranges: hostRanges(''),
     clock,
     random: hostRandom(),

@@ -2,9 +2,8 @@ import { type Budget, STANDARD_BUDGETS } from '../core/drain.ts';
 import { QxError } from '../errors.ts';
 import type { BUDGET_ROUTES, BudgetLimits, BudgetRow } from '../format/budget-routes.ts';
 import type { Handlers } from '../ports/serving.ts';
-import { record } from './audit.ts';
+import { actorOf, record } from './audit.ts';
 import type { Maintenance } from './maintenance/host.ts';
-import { actorOf } from './maintenance/rows.ts';
 import { lockGate } from './places.ts';
 import type { Change } from './store.ts';
 

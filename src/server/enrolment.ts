@@ -11,7 +11,8 @@ import { digest, type Guard, sha256Hex } from './guard.ts';
 import { INVITE_AGAIN } from './identity.ts';
 import { nameTaken, refuseTaken } from './invitations.ts';
 import { type Fleet, membershipOf } from './membership.ts';
-import { keepCertificate, keyFingerprint, lockNode } from './nodes.ts';
+import { lockNode } from './node-rows.ts';
+import { keepCertificate, keyFingerprint } from './nodes.ts';
 import { checkProof } from './proof.ts';
 import { type CertificateTable, type Change, type InviteTable, locked, type NodeTable } from './store.ts';
 

@@ -1,4 +1,5 @@
 import { QxError } from '../errors.ts';
+import { durationMs } from '../format/config.ts';
 import { TOKEN_MIN_BYTES } from './admission.ts';
 
 /** What the environment says about the fleet; the table of names is in `settings.ts`. */
@@ -11,6 +12,10 @@ export interface FleetSettings {
   };
   readonly nodeAuthority: { readonly cert: string; readonly key: string };
   readonly controlPlaneToken: string | null;
+  /** Null: each host drains itself. */
+  readonly controlPlane: { readonly url: string; readonly secret: string } | null;
+  readonly drainTimeoutMs: number;
+  readonly grantTtlMs: number;
   readonly readNeedsCertificate: boolean;
 }
 
@@ -20,6 +25,10 @@ type Name =
   | 'NODE_CA_CERT'
   | 'NODE_CA_KEY'
   | 'CONTROL_PLANE_TOKEN'
+  | 'CONTROL_PLANE_URL'
+  | 'CONTROL_PLANE_SECRET'
+  | 'DRAIN_TIMEOUT'
+  | 'GRANT_TTL'
   | 'READ_NEEDS_CERTIFICATE';
 
 interface Place {
@@ -49,7 +58,10 @@ export function readFleetSettings(optional: (name: Name) => string | null, place
       cert: path('NODE_CA_CERT', `${keyDirectory}/node-ca.crt`),
       key: path('NODE_CA_KEY', `${keyDirectory}/node-ca.key`),
     },
-    controlPlaneToken: checkToken(optional('CONTROL_PLANE_TOKEN')),
+    controlPlaneToken: checkSecret('CONTROL_PLANE_TOKEN', optional('CONTROL_PLANE_TOKEN')),
+    controlPlane: controlPlaneOf(optional),
+    drainTimeoutMs: duration('DRAIN_TIMEOUT', optional('DRAIN_TIMEOUT') ?? '60m'),
+    grantTtlMs: duration('GRANT_TTL', optional('GRANT_TTL') ?? '15m'),
     readNeedsCertificate: checkReading(optional('READ_NEEDS_CERTIFICATE') ?? 'false', place),
   };
 }
@@ -61,11 +73,40 @@ function checkPath(name: Name, path: string, { releaseDirectory }: Place): strin
   throw new QxError('CONFIG_INVALID', `${name} lies within RELEASE_DIR: it would lie among what is served`);
 }
 
-function checkToken(token: string | null): string | null {
-  if (token === null || Buffer.byteLength(token) >= TOKEN_MIN_BYTES) return token;
-  throw new QxError('INSECURE_TOKEN', `CONTROL_PLANE_TOKEN is shorter than ${TOKEN_MIN_BYTES} bytes`, {
-    next: 'CONTROL_PLANE_TOKEN=$(openssl rand -hex 32), or leave it away',
+type SecretName = 'CONTROL_PLANE_TOKEN' | 'CONTROL_PLANE_SECRET';
+
+function checkSecret(name: SecretName, secret: string | null): string | null {
+  if (secret === null || Buffer.byteLength(secret) >= TOKEN_MIN_BYTES) return secret;
+  throw new QxError('INSECURE_TOKEN', `${name} is shorter than ${TOKEN_MIN_BYTES} bytes`, {
+    next: `${name}=$(openssl rand -hex 32), or leave it away`,
   });
+}
+
+/** Whoever takes the place of the control plane could keep hosts from being emptied, or pretend that they are. */
+function controlPlaneOf(optional: (name: Name) => string | null): FleetSettings['controlPlane'] {
+  const url = optional('CONTROL_PLANE_URL');
+  const secret = checkSecret('CONTROL_PLANE_SECRET', optional('CONTROL_PLANE_SECRET'));
+  if (url === null) return null;
+  const { protocol, username, search, hash, href } = URL.parse(url) ?? {};
+  if (!/^https?:$/.test(protocol ?? '') || username !== '' || search !== '' || hash !== '' || href === undefined) {
+    throw new QxError('CONFIG_INVALID', 'CONTROL_PLANE_URL is not like https://vdc.example.org/api');
+  }
+  if (secret !== null && optional('CONTROL_PLANE_TOKEN') !== null) return { url: href.replace(/\/+$/, ''), secret };
+  throw new QxError(
+    'CONFIG_INVALID',
+    'CONTROL_PLANE_URL needs CONTROL_PLANE_SECRET and CONTROL_PLANE_TOKEN beside it',
+    {
+      next: 'one signs what the control plane is told, with the other it reports back',
+    },
+  );
+}
+
+function duration(name: Name, text: string): number {
+  try {
+    return durationMs(text);
+  } catch (error) {
+    throw new QxError('CONFIG_INVALID', `${name}: ${(error as Error).message}`, { cause: error });
+  }
 }
 
 function checkReading(text: string, { hasTls, isPrivate }: Place): boolean {

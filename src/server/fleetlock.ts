@@ -2,10 +2,9 @@ import { groupDomain } from '../core/drain.ts';
 import { QxError } from '../errors.ts';
 import { FLEETLOCK_HEADER, type FLEETLOCK_ROUTES, type FleetLockRequest } from '../format/fleetlock.ts';
 import type { Call, Handlers, Reply } from '../ports/serving.ts';
-import { record } from './audit.ts';
+import { actorOf, record } from './audit.ts';
 import { grantWaiting } from './maintenance/grants.ts';
 import type { Maintenance } from './maintenance/host.ts';
-import { actorOf } from './maintenance/rows.ts';
 import { givePlaceBack, holdsPlace, lockGate, occupiedInWords, takePlace } from './places.ts';
 import type { Change } from './store.ts';
 

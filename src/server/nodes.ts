@@ -6,30 +6,12 @@ import { record } from './audit.ts';
 import { sha256Hex } from './guard.ts';
 import { INVITE_AGAIN } from './identity.ts';
 import { type Fleet, membershipOf } from './membership.ts';
-import { type Change, locked, type NodeTable, type Reading, type Store } from './store.ts';
+import { findNode, lockNode } from './node-rows.ts';
+import type { Change, NodeTable, Reading } from './store.ts';
 
 /** The hosts of the fleet: who they are, and who may come and has to go. */
 
 export const keyFingerprint = (spki: string): string => sha256Hex(Buffer.from(spki, 'base64'));
-
-/** By name among those that are not revoked, by id among all. @throws QxError NODE_UNKNOWN */
-async function findNode(db: Reading, nameOrId: string): Promise<NodeTable> {
-  const rows = await db
-    .selectFrom('node')
-    .selectAll()
-    .where((is) => is.or([is('id', '=', nameOrId), is('name', '=', nameOrId)]))
-    .execute();
-  const found =
-    rows.find(({ id }) => id === nameOrId) ??
-    rows.find(({ state }) => state !== 'revoked') ??
-    rows.toSorted((a, b) => b.created_ms - a.created_ms)[0];
-  if (found !== undefined) return found;
-  throw new QxError('NODE_UNKNOWN', `this fleet has no host ${nameOrId}`, { next: 'qx-fleet node list' });
-}
-
-/** Held until the transaction ends. */
-export const lockNode = (store: Store, change: Change, id: string): Promise<NodeTable> =>
-  locked(store, change.selectFrom('node').selectAll().where('id', '=', id)).executeTakeFirstOrThrow();
 
 /** Of a certificate that was just issued. False: the key is in one already. */
 export async function keepCertificate(

@@ -1,11 +1,14 @@
 import { chooseKeyring } from '../delivery/keyring.ts';
 import { QxError } from '../errors.ts';
+import { BUDGET_ROUTES } from '../format/budget-routes.ts';
 import { NODE_ROUTES } from '../format/fleet-routes.ts';
+import { FLEETLOCK_ROUTES } from '../format/fleetlock.ts';
 import type { Keyring } from '../format/keyring.ts';
+import { MAINTENANCE_ROUTES } from '../format/maintenance-routes.ts';
 import type { Who } from '../format/route.ts';
 import { SERVER_ROUTES } from '../format/routes.ts';
 import type { Admit, Handlers, Ranges } from '../ports/serving.ts';
-import type { Files, Random } from '../ports.ts';
+import type { Files, Post, Random } from '../ports.ts';
 import { createAdmission } from './admission.ts';
 import { serverHandlers } from './api.ts';
 import { type Store as ReleaseStore, recoverStore } from './artifacts.ts';
@@ -13,6 +16,7 @@ import { createExclusive } from './exclusive.ts';
 import { fleetHandlers } from './fleet.ts';
 import { createIdentity } from './identity.ts';
 import { type FleetPorts, openFleet } from './open-fleet.ts';
+import { openMaintenance } from './open-maintenance.ts';
 import type { Settings } from './settings.ts';
 import { createSigner, type ReleaseSigner, trusting } from './signing.ts';
 
@@ -20,11 +24,19 @@ export interface ServerPorts extends FleetPorts {
   readonly files: Files;
   readonly ranges: Ranges;
   readonly random: Random;
+  /** To the control plane. */
+  readonly http: Post;
   /** What this executable was built with; null when it runs from source. */
   readonly bakedKeyring: Uint8Array | null;
 }
 
-const ROUTES = { ...SERVER_ROUTES, ...NODE_ROUTES } as const;
+const ROUTES = {
+  ...SERVER_ROUTES,
+  ...NODE_ROUTES,
+  ...MAINTENANCE_ROUTES,
+  ...BUDGET_ROUTES,
+  ...FLEETLOCK_ROUTES,
+} as const;
 
 export interface OpenServer {
   readonly routes: typeof ROUTES;
@@ -32,6 +44,8 @@ export interface OpenServer {
   readonly admit: Admit;
   readonly documentFor: Who;
   readonly tls: { readonly cert: Uint8Array; readonly key: Uint8Array; readonly clientCa?: Uint8Array } | null;
+  /** What goes on beside the requests, until the signal; it has ended before `close`. */
+  run(signal: AbortSignal): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -66,13 +80,19 @@ export async function openServer(settings: Settings, ports: ServerPorts): Promis
   const keyDirectory = settings.isDev ? settings.keyDirectory : null;
   const { controlPlaneToken, readNeedsCertificate } = settings;
   const admitPublisher = createAdmission(settings.token, clock, log);
+  const maintenance = openMaintenance(settings, { ...ports, store: fleet.store });
   const identify = createIdentity({ db: fleet.store.db, transport, controlPlaneToken, clock, log });
   return {
     routes: readNeedsCertificate ? readByMembers(ROUTES) : ROUTES,
-    handlers: { ...serverHandlers({ publisher, ranges: ports.ranges, clock, keyDirectory }), ...fleetHandlers(fleet) },
+    handlers: {
+      ...serverHandlers({ publisher, ranges: ports.ranges, clock, keyDirectory }),
+      ...fleetHandlers(fleet),
+      ...maintenance.handlers,
+    },
     admit: (who, caller) => (who === 'open' || who === 'publisher' ? admitPublisher : identify)(who, caller),
     documentFor: readNeedsCertificate ? READERS : 'open',
     tls: tls && { ...tls, ...(clientCa && { clientCa }) },
+    run: maintenance.run,
     close: async () => {
       await fleet.store.close();
       await unlock();

@@ -6,7 +6,8 @@ import { actorOf, record } from './audit.ts';
 import { certified } from './enrolment.ts';
 import { INVITE_AGAIN } from './identity.ts';
 import { type Fleet, membershipOf } from './membership.ts';
-import { keepCertificate, keyFingerprint, lockNode } from './nodes.ts';
+import { lockNode } from './node-rows.ts';
+import { keepCertificate, keyFingerprint } from './nodes.ts';
 import { checkProof } from './proof.ts';
 import type { Change } from './store.ts';
 

@@ -35,6 +35,13 @@ export const ENVIRONMENT = {
     default: '',
     means: 'token of the control plane, at least 32 bytes; without it none is let in',
   },
+  CONTROL_PLANE_URL: {
+    default: '',
+    means: 'what moves VMs: https://vdc.example.org/api; without it each host drains itself',
+  },
+  CONTROL_PLANE_SECRET: { default: '', means: 'signs what it is told, at least 32 bytes; goes with CONTROL_PLANE_URL' },
+  DRAIN_TIMEOUT: { default: '60m', means: 'a drain that takes longer has failed' },
+  GRANT_TTL: { default: '15m', means: 'a host that is empty and does not begin within this time is drained anew' },
   READ_NEEDS_CERTIFICATE: {
     default: 'false',
     means: 'true: reading releases needs the certificate of a host or the token of a viewer',

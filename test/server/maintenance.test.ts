@@ -152,8 +152,8 @@ onBothEngines('maintenance', (freshUrl) => {
 
   test('a report for a host that is not in maintenance is refused', async () => {
     const { empty, complete, cancel, force } = await setUp([{ name: 'a' }]);
-    for (const attempt of [empty('a', 1), complete('a'), cancel('a'), force('a')]) {
-      await expect(attempt).rejects.toMatchObject({ code: 'NOT_IN_MAINTENANCE' });
+    for (const attempt of [() => empty('a', 1), () => complete('a'), () => cancel('a'), () => force('a')]) {
+      await expect(attempt()).rejects.toMatchObject({ code: 'NOT_IN_MAINTENANCE' });
     }
     await expect(empty('nobody', 1)).rejects.toMatchObject({ code: 'NODE_UNKNOWN' });
   });

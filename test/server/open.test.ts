@@ -6,6 +6,7 @@ import { readSettings } from '../../src/server/settings.ts';
 import { hostClock, hostRandom } from '../../src/system/clock.ts';
 import { openDatabase } from '../../src/system/database.ts';
 import { hostFiles } from '../../src/system/files.ts';
+import { undiciHttp } from '../../src/system/http.ts';
 import { hostProcess } from '../../src/system/process.ts';
 import { hostRanges } from '../../src/system/ranges.ts';
 import { bytesOf, refusal } from '../support/documents.ts';
@@ -40,6 +41,7 @@ async function open(
     clock,
     random: hostRandom(),
     log,
+    http: undiciHttp(),
     bakedKeyring: baked,
     openStore: openDatabase,
     openAuthority: neverCalled,

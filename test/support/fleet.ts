@@ -12,6 +12,7 @@ import { openAuthority } from '../../src/system/authority.ts';
 import { hostRandom } from '../../src/system/clock.ts';
 import { openDatabase } from '../../src/system/database.ts';
 import { hostFiles } from '../../src/system/files.ts';
+import { undiciHttp } from '../../src/system/http.ts';
 import { listenTcp, listenUnix } from '../../src/system/listener.ts';
 import { hostRanges } from '../../src/system/ranges.ts';
 import { authority, type Certificate } from './certificates.ts';
@@ -95,6 +96,7 @@ export async function fleetBench({ url, isDev = false, hasTls = true, environmen
     clock: { ...fakeClock(), nowMs, monotonicMs: () => nowMs() },
     random: hostRandom(),
     log,
+    http: undiciHttp(),
     bakedKeyring: null,
     openStore: async (at) => {
       made.store = await openDatabase<Tables>(at);

@@ -1,10 +1,11 @@
 import { QxError } from '../../errors.ts';
 import type { MAINTENANCE_ROUTES } from '../../format/maintenance-routes.ts';
 import type { Handlers, Principal } from '../../ports/serving.ts';
+import { actorOf } from '../audit.ts';
 import { completeMaintenance, proceed, requestMaintenance, takeDrainProgress } from '../maintenance.ts';
+import { findNode } from '../node-rows.ts';
 import { type Maintenance, maintenanceOf } from './host.ts';
 import { cancelMaintenance, forceMaintenance, listMaintenance } from './operate.ts';
-import { actorOf, findNode } from './rows.ts';
 
 /** The routes of maintenance. A host speaks for itself and for nobody else. */
 export function maintenanceHandlers(m: Maintenance): Handlers<typeof MAINTENANCE_ROUTES> {

@@ -1,8 +1,9 @@
 import { groupDomain, VDC_DOMAIN } from '../../core/drain.ts';
 import { tellControlPlane } from '../control-plane.ts';
+import { lockNode } from '../node-rows.ts';
 import { fullAmong, fullDomains, givePlaceBack, lockGate, type Occupied, takePlace } from '../places.ts';
 import type { Change, MaintenanceTable, NodeTable, Reading, Store } from '../store.ts';
-import { type Doing, lockNode, move } from './rows.ts';
+import { type Doing, move } from './rows.ts';
 
 /** Places of hosts: who gets the next one, and what begins with it. */
 

@@ -2,10 +2,11 @@ import { QxError } from '../../errors.ts';
 import { ACTIVE_STATES, type MaintenanceStatus } from '../../format/maintenance.ts';
 import type { Clock, Random } from '../../ports.ts';
 import { undelivered } from '../control-plane.ts';
+import { findNode, lockNode } from '../node-rows.ts';
 import { holdsPlace, lockGate, occupiedInWords } from '../places.ts';
 import type { Change, MaintenanceTable, NodeTable } from '../store.ts';
 import { blockedBy, type Granting, grantWaiting, holderOf } from './grants.ts';
-import { type Doing, findNode, latestOf, lockNode } from './rows.ts';
+import { type Doing, latestOf } from './rows.ts';
 import { statusOf } from './status.ts';
 
 /** One host at a time: everything that changes its maintenance comes through here. */

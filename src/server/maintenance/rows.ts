@@ -1,39 +1,14 @@
 import { QxError } from '../../errors.ts';
 import { type MaintenanceEvent, nextState } from '../../format/maintenance.ts';
-import type { Principal } from '../../ports/serving.ts';
 import { record } from '../audit.ts';
-import { type Change, locked, type MaintenanceTable, type NodeTable, type Reading, type Store } from '../store.ts';
+import type { Change, MaintenanceTable, Reading } from '../store.ts';
 
-/** Hosts and their maintenance as rows: found, locked and moved on. */
+/** Maintenance as rows: found, and moved on. */
 
 /** Who does it, and when. */
 export interface Doing {
   readonly actor: string;
   readonly nowMs: number;
-}
-
-export function actorOf(principal: Principal | null): string {
-  if (principal === null) return 'nobody';
-  if (principal.kind === 'control-plane') return 'control-plane';
-  return principal.kind === 'node' ? `node ${principal.name}` : `${principal.role} ${principal.name}`;
-}
-
-/** By name or UUID; revoked ones by their UUID only. @throws QxError NODE_UNKNOWN */
-export async function findNode(db: Reading | Change, nameOrId: string): Promise<NodeTable> {
-  const found = await db
-    .selectFrom('node')
-    .selectAll()
-    .where(({ or, and, eb }) =>
-      or([eb('id', '=', nameOrId), and([eb('name', '=', nameOrId), eb('state', '!=', 'revoked')])]),
-    )
-    .executeTakeFirst();
-  if (found !== undefined) return found;
-  throw new QxError('NODE_UNKNOWN', `there is no host ${nameOrId}`, { next: 'qx-fleet node list' });
-}
-
-/** Whatever changes a host's maintenance holds its row: two that do are one after the other. */
-export async function lockNode(store: Pick<Store, 'engine'>, change: Change, id: string): Promise<NodeTable> {
-  return locked(store, change.selectFrom('node').selectAll().where('id', '=', id)).executeTakeFirstOrThrow();
 }
 
 /** The latest of a host, whether it is over or not. */

@@ -1,0 +1,46 @@
+import type { BUDGET_ROUTES } from '../format/budget-routes.ts';
+import type { FLEETLOCK_ROUTES } from '../format/fleetlock.ts';
+import type { MAINTENANCE_ROUTES } from '../format/maintenance-routes.ts';
+import type { Handlers } from '../ports/serving.ts';
+import type { Clock, Log, Post, Random } from '../ports.ts';
+import { budgetHandlers } from './budgets.ts';
+import { runDelivery } from './control-plane.ts';
+import { fleetLockHandlers } from './fleetlock.ts';
+import { maintenanceHandlers } from './maintenance/api.ts';
+import type { Maintenance } from './maintenance/host.ts';
+import { runSchedule } from './maintenance/schedule.ts';
+import type { Settings } from './settings.ts';
+import type { Store } from './store.ts';
+
+export interface MaintenancePorts {
+  readonly store: Store;
+  readonly http: Post;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+}
+
+interface OpenMaintenance {
+  readonly handlers: Handlers<typeof MAINTENANCE_ROUTES & typeof BUDGET_ROUTES & typeof FLEETLOCK_ROUTES>;
+  /** What is due by itself, and what has to be told, until the signal. */
+  run(signal: AbortSignal): Promise<void>;
+}
+
+export function openMaintenance(settings: Settings, ports: MaintenancePorts): OpenMaintenance {
+  const { controlPlane, grantTtlMs, drainTimeoutMs } = settings;
+  const { store, http, clock, random, log } = ports;
+  const drainBy = controlPlane === null ? 'host' : 'control-plane';
+  const maintenance: Maintenance = { store, drainBy, grantTtlMs, clock, random };
+  return {
+    handlers: {
+      ...maintenanceHandlers(maintenance),
+      ...budgetHandlers(maintenance),
+      ...fleetLockHandlers(maintenance),
+    },
+    run: async (signal) => {
+      const schedule = runSchedule({ maintenance, drainTimeoutMs, log }, signal);
+      if (controlPlane !== null) await runDelivery({ store, http, clock, random, log, ...controlPlane }, signal);
+      await schedule;
+    },
+  };
+}
