@@ -8,16 +8,8 @@ import {
   STEPS,
 } from '../format/maintenance.ts';
 import { becomeReady, beginDrain, holderOf, release } from './maintenance/grants.ts';
-import {
-  aboutHost,
-  expectMeant,
-  type Host,
-  isActive,
-  isBefore,
-  isLapsed,
-  type Maintenance,
-} from './maintenance/host.ts';
-import { move } from './maintenance/rows.ts';
+import { aboutHost, expectMeant, type Host, isBefore, isLapsed, type Maintenance } from './maintenance/host.ts';
+import { isActive, move } from './maintenance/rows.ts';
 import { holdsPlace } from './places.ts';
 import type { MaintenanceTable } from './store.ts';
 

@@ -5,8 +5,10 @@ import type { IssuedCertificate } from '../ports/authority.ts';
 import { record } from './audit.ts';
 import { sha256Hex } from './guard.ts';
 import { INVITE_AGAIN } from './identity.ts';
+import { endMaintenance } from './maintenance/grants.ts';
 import { type Fleet, membershipOf } from './membership.ts';
 import { findNode, lockNode } from './node-rows.ts';
+import { lockGate } from './places.ts';
 import type { Change, NodeTable, Reading } from './store.ts';
 
 /** The hosts of the fleet: who they are, and who may come and has to go. */
@@ -84,12 +86,15 @@ export async function approve(fleet: Fleet, nameOrId: string, fingerprint: strin
 export async function revoke({ store, clock }: Fleet, nameOrId: string, reason: string, actor: string) {
   const node = await findNode(store.db, nameOrId);
   const { id, name } = node;
+  const doing = { actor, nowMs: clock.nowMs() };
   return store.change(async (change) => {
+    await lockGate(store, change);
     const { state } = await lockNode(store, change, id);
     if (state === 'revoked') return stateOf(node, state);
+    await endMaintenance(change, id, doing, 'the host was put out of the fleet');
     await change.updateTable('node').set({ state: 'revoked' }).where('id', '=', id).execute();
     const fields = { name, reason };
-    await record(change, { subject: `node:${id}`, actor, event: 'node_revoked', fields, atMs: clock.nowMs() });
+    await record(change, { subject: `node:${id}`, actor, event: 'node_revoked', fields, atMs: doing.nowMs });
     return stateOf(node, 'revoked');
   });
 }

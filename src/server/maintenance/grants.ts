@@ -3,7 +3,7 @@ import { tellControlPlane } from '../control-plane.ts';
 import { lockNode } from '../node-rows.ts';
 import { fullAmong, fullDomains, givePlaceBack, lockGate, type Occupied, takePlace } from '../places.ts';
 import type { Change, MaintenanceTable, NodeTable, Reading, Store } from '../store.ts';
-import { type Doing, move } from './rows.ts';
+import { type Doing, isActive, latestOf, move } from './rows.ts';
 
 /** Places of hosts: who gets the next one, and what begins with it. */
 
@@ -144,4 +144,11 @@ export async function release(
   if (row.epoch > 0 && node.carries_vms === 1 && drainBy === 'control-plane') {
     await tellControlPlane(change, node, row, 'uncordon', nowMs);
   }
+}
+
+/** The gate and the host are held. Nobody hears of it any more, so nobody waits for it either. */
+export async function endMaintenance(change: Change, nodeId: string, doing: Doing, error: string): Promise<void> {
+  const row = await latestOf(change, nodeId);
+  if (row !== undefined && isActive(row)) await move(change, row, 'fail', doing, { completed_ms: doing.nowMs, error });
+  await givePlaceBack(change, holderOf(nodeId));
 }

@@ -1,5 +1,5 @@
 import { QxError } from '../../errors.ts';
-import { ACTIVE_STATES, type MaintenanceStatus } from '../../format/maintenance.ts';
+import type { MaintenanceStatus } from '../../format/maintenance.ts';
 import type { Clock, Random } from '../../ports.ts';
 import { undelivered } from '../control-plane.ts';
 import { findNode, lockNode } from '../node-rows.ts';
@@ -62,8 +62,6 @@ export async function maintenanceOf(m: Maintenance, nodeId: string): Promise<Mai
   const untold = await undelivered(db, node.id);
   return statusOf({ node, row, holdsPlace: held, drainBy: m.drainBy, untold, ...blocked });
 }
-
-export const isActive = ({ state }: MaintenanceTable): boolean => ACTIVE_STATES.includes(state);
 
 /** The host has changed nothing of itself yet. */
 export const isBefore = ({ state }: MaintenanceTable): boolean =>

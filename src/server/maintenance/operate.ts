@@ -4,8 +4,8 @@ import type { MaintenanceStatus } from '../../format/maintenance.ts';
 import { holdsPlace, occupiedInWords, takePlace } from '../places.ts';
 import type { MaintenanceTable, Tables } from '../store.ts';
 import { becomeReady, beginDrain, domainsOf, holderOf, release } from './grants.ts';
-import { aboutHost, type Host, isActive, isBefore, type Maintenance, notInMaintenance } from './host.ts';
-import { move } from './rows.ts';
+import { aboutHost, type Host, isBefore, type Maintenance, notInMaintenance } from './host.ts';
+import { isActive, move } from './rows.ts';
 import { statusOf } from './status.ts';
 
 /** What people do about maintenance. */

@@ -1,5 +1,5 @@
 import { QxError } from '../../errors.ts';
-import { type MaintenanceEvent, nextState } from '../../format/maintenance.ts';
+import { ACTIVE_STATES, type MaintenanceEvent, nextState } from '../../format/maintenance.ts';
 import { record } from '../audit.ts';
 import type { Change, MaintenanceTable, Reading } from '../store.ts';
 
@@ -20,6 +20,8 @@ export const latestOf = (db: Reading | Change, nodeId: string): Promise<Maintena
     .orderBy('ordinal', 'desc')
     .limit(1)
     .executeTakeFirst();
+
+export const isActive = ({ state }: MaintenanceTable): boolean => ACTIVE_STATES.includes(state);
 
 /** The one way in which a state changes, with its row in the audit trail. @throws QxError ILLEGAL_TRANSITION */
 export async function move(
