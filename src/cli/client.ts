@@ -1,10 +1,9 @@
 import { readFile } from 'node:fs/promises';
-import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Code, ERRORS, QxError } from '../errors.ts';
-import { type BodyOf, type ParamsOf, pathOf, type QueryOf, type ResponseOf, type Route } from '../format/route.ts';
+import type { BodyOf, ResponseOf, Route } from '../format/route.ts';
+import { readAnswer, send } from './exchange.ts';
 import { serverSentEvents } from './server-sent-events.ts';
-import { socketPath } from './socket.ts';
 
 /** Asks the agent of a host over its Unix socket, by the same table of routes that it answers from. */
 export interface AgentClient {
@@ -19,7 +18,6 @@ interface AgentRequest<R extends Route> {
   readonly signal?: AbortSignal;
 }
 
-const MAX_ANSWER_BYTES = 4 << 20;
 const TIMEOUT_MS = 10_000;
 /** A quiet agent still says every ten seconds that it is there. */
 const SILENCE_MS = 60_000;
@@ -83,33 +81,8 @@ async function exchange<R extends Route>(
 ): Promise<{ status: number; bytes: Buffer }> {
   const timeout = AbortSignal.timeout(timeoutMs);
   const ended = signal === undefined ? timeout : AbortSignal.any([timeout, signal]);
-  const response = await send(socket, route, { body, signal: ended });
-  return { status: response.statusCode ?? 0, bytes: await readAll(response) };
-}
-
-async function send<R extends Route>(
-  socket: string,
-  route: R,
-  { body, signal, silenceMs }: { body?: unknown; signal: AbortSignal; silenceMs?: number },
-): Promise<IncomingMessage> {
-  const short = await socketPath(socket);
-  try {
-    return await new Promise<IncomingMessage>((resolve, reject) => {
-      const request = httpRequest({
-        socketPath: short.path,
-        method: route.method,
-        path: pathOf(route, {} as ParamsOf<R>, {} as QueryOf<R>),
-        headers: { host: 'localhost', ...(body === undefined ? {} : { 'content-type': 'application/json' }) },
-        signal,
-      });
-      request.on('response', resolve).on('error', reject);
-      if (silenceMs !== undefined)
-        request.setTimeout(silenceMs, () => request.destroy(new DOMException('silent', 'TimeoutError')));
-      request.end(body === undefined ? undefined : JSON.stringify(body));
-    });
-  } finally {
-    await short.close();
-  }
+  const response = await send({ socket }, route, { body, signal: ended });
+  return { status: response.statusCode ?? 0, bytes: await readAnswer(response) };
 }
 
 async function* streamed<R extends Route>(
@@ -118,26 +91,15 @@ async function* streamed<R extends Route>(
   signal: AbortSignal,
 ): AsyncGenerator<ResponseOf<R>> {
   try {
-    const response = await send(socket, route, { signal, silenceMs: SILENCE_MS });
+    const response = await send({ socket }, route, { signal, silenceMs: SILENCE_MS });
     const status = response.statusCode ?? 0;
-    if (status >= 300) throw asRefused(parse(await readAll(response)), status);
+    if (status >= 300) throw asRefused(parse(await readAnswer(response)), status);
     for await (const { type, data } of serverSentEvents(response)) yield { type, data: parse(data) } as ResponseOf<R>;
   } catch (error) {
     if (signal.aborted) return;
     throw asUnanswered(error, socket);
   }
   if (!signal.aborted) throw new QxError('AGENT_DOWN', 'the agent of this host has ended', { next: START });
-}
-
-async function readAll(response: IncomingMessage): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of response as AsyncIterable<Buffer>) {
-    size += chunk.length;
-    if (size > MAX_ANSWER_BYTES) throw new QxError('RESPONSE_TOO_LARGE', 'the agent answered with too many bytes');
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks);
 }
 
 const DOWN: Readonly<Record<string, string>> = {

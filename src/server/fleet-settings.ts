@@ -39,7 +39,8 @@ interface Place {
   readonly keyDirectory: string;
 }
 
-const SYSTEM_SOCKET = '/run/quantix/server.sock';
+/** Where root finds the server of a machine. */
+export const SERVER_SOCKET = '/run/quantix/server.sock';
 
 /** @throws QxError CONFIG_INVALID | INSECURE_TOKEN */
 export function readFleetSettings(optional: (name: Name) => string | null, place: Place): FleetSettings {
@@ -51,7 +52,7 @@ export function readFleetSettings(optional: (name: Name) => string | null, place
   return {
     stateUrl,
     socket: {
-      path: path('SERVER_SOCKET', isDev ? `${beside}/server.sock` : SYSTEM_SOCKET),
+      path: path('SERVER_SOCKET', isDev ? `${beside}/server.sock` : SERVER_SOCKET),
       isChosen: optional('SERVER_SOCKET') !== null,
     },
     nodeAuthority: {

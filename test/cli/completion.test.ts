@@ -2,6 +2,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { expect, test } from 'vitest';
+import { fleetTool } from '../support/fleet-tools.ts';
 import { runInProcess } from '../support/host-tools.ts';
 import { release } from '../support/release-tools.ts';
 import { requires } from '../support/requires.ts';
@@ -49,6 +50,12 @@ requires({ commands: ['bash'] })('bash', () => {
     const file = await scriptFor('bash', release);
     expect(await offeredByBash(file, 'qx-release', 'pro')).toEqual(['promote']);
     expect(await offeredByBash(file, 'qx-release', 'keygen --kind d')).toEqual(['development']);
+  });
+
+  test('and those of qx-fleet, in their groups', async () => {
+    const file = await scriptFor('bash', (args) => fleetTool(args));
+    expect(await offeredByBash(file, 'qx-fleet', 'node in')).toEqual(['invite']);
+    expect(await offeredByBash(file, 'qx-fleet', 'operator add alice --role v')).toEqual(['viewer']);
   });
 });
 

@@ -5,12 +5,12 @@ import { parseStrict } from '../../format/json.ts';
 import { type Channel, type Component, type Manifest, type Product, readManifest } from '../../format/manifest.ts';
 import { instantOf, isInstant } from '../../format/schema.ts';
 import type { SlotLayout } from '../../format/slot-layout.ts';
-import { asVersion } from '../values.ts';
+import { asDurationMs, asVersion } from '../values.ts';
 import { examples, type Output, runs } from '../verb.ts';
 import { type ComponentSpec, parseComponent } from './components.ts';
 import { pretty } from './documents.ts';
 import { imageOf } from './image.ts';
-import { asDurationMs, asSequence, buildTimeMs, channelOption, productOption } from './options.ts';
+import { asSequence, buildTimeMs, channelOption, productOption } from './options.ts';
 import type { ReleaseProgram, ReleaseTools } from './tools.ts';
 
 export interface ManifestOptions {

@@ -1,6 +1,5 @@
 import { InvalidArgumentError, Option } from 'commander';
 import { QxError } from '../../errors.ts';
-import { durationMs } from '../../format/config.ts';
 import { CHANNELS, PRODUCTS } from '../../format/manifest.ts';
 
 /** Values of options: checked while the command line is read, so that a mistake is a usage error before anything is done. */
@@ -10,14 +9,6 @@ export const channelOption = (flags: string, description: string): Option =>
 
 export const productOption = (): Option =>
   new Option('--product <name>', 'what the release is for').choices([...PRODUCTS]);
-
-export function asDurationMs(text: string): number {
-  try {
-    return durationMs(text);
-  } catch {
-    throw new InvalidArgumentError('Not a duration such as 12h or 90d.');
-  }
-}
 
 export function asSequence(text: string): number {
   const value = Number(text);

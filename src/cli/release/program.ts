@@ -1,7 +1,7 @@
 import { rootCommand, runCommand } from '../command.ts';
+import { addCompletion } from '../completion-verb.ts';
 import { schemaOf } from '../verb.ts';
 import { addBundle } from './bundle.ts';
-import { addCompletion } from './completion.ts';
 import { addKeygen, addTrust } from './keys.ts';
 import { addManifest } from './manifest.ts';
 import { addPack } from './pack.ts';

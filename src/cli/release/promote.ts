@@ -4,9 +4,10 @@ import { ENVELOPE_NAME, openEnvelope } from '../../format/envelope.ts';
 import { CHANNELS, type Channel, type Product } from '../../format/manifest.ts';
 import { instantOf } from '../../format/schema.ts';
 import { isVersion } from '../../format/version.ts';
+import { asDurationMs } from '../values.ts';
 import { examples, type Output, runs } from '../verb.ts';
 import { loadKeyring, manifestInside, pretty } from './documents.ts';
-import { asDurationMs, asSequence, channelOption, productOption } from './options.ts';
+import { asSequence, channelOption, productOption } from './options.ts';
 import { nextSequence, refuseExpired, reissued } from './reissue.ts';
 import {
   fetchEnvelope,

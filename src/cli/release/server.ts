@@ -1,12 +1,13 @@
 import type { Command } from 'commander';
-import { type Code, ERRORS, QxError } from '../../errors.ts';
+import { ERRORS, QxError } from '../../errors.ts';
 import { DOCUMENT_LIMITS } from '../../format/json.ts';
 import type { Channel, Product } from '../../format/manifest.ts';
 import { pathOf } from '../../format/route.ts';
 import { SERVER_ROUTES } from '../../format/routes.ts';
 import type { UploadLimits, UploadPart } from '../../ports/upload.ts';
 import type { HttpLimits } from '../../ports.ts';
-import { printable } from '../render.ts';
+import { refusalOf } from '../refusal.ts';
+import { checkToken, isUnprotected, serverAddress } from '../server-address.ts';
 import type { Output } from '../verb.ts';
 import type { ReleaseTools } from './tools.ts';
 
@@ -43,15 +44,10 @@ const UPLOAD_LIMITS: UploadLimits = {
 
 export function serverUrl(tools: ReleaseTools, { server }: ServerOptions): URL {
   const text = server ?? (tools.env.QX_SERVER || 'http://127.0.0.1:9000');
-  const url = URL.parse(text);
-  const isPlain = url !== null && /^https?:$/.test(url.protocol) && url.search === '' && url.username === '';
-  if (!isPlain) throw new QxError('USAGE', '--server has to be an address such as https://updates.example.org:9000');
-  return url;
+  return serverAddress(text);
 }
 
 const addressOf = (server: URL, path: string): string => server.href.replace(/\/+$/, '') + path;
-
-const LOOPBACK = /^(?:localhost|127\.[0-9.]+|\[::1\])$/;
 
 /** The token is never printed, and never goes where the command line did not send it. */
 export async function publishToken(tools: ReleaseTools, output: Output, options: ServerOptions): Promise<string> {
@@ -61,11 +57,11 @@ export async function publishToken(tools: ReleaseTools, output: Output, options:
     const next = 'QX_TOKEN=..., or --token-file FILE; a server that runs with --dev takes any';
     throw new QxError('TOKEN_REQUIRED', 'publishing needs a token', { next });
   }
-  if (!/^[\x21-\x7e]+$/.test(token)) throw new QxError('USAGE', 'the token has characters that no token has');
-  const { protocol, hostname } = serverUrl(tools, options);
-  if (protocol === 'http:' && !LOOPBACK.test(hostname)) {
+  checkToken(token);
+  const server = serverUrl(tools, options);
+  if (isUnprotected(server)) {
     output.note(
-      `warning: the token goes to ${hostname} unencrypted, where whoever listens can use it; publish over https`,
+      `warning: the token goes to ${server.hostname} unencrypted, where whoever listens can use it; publish over https`,
     );
   }
   return token;
@@ -105,7 +101,7 @@ async function get(tools: ReleaseTools, server: URL, path: string): Promise<Uint
   const chunks: Uint8Array[] = [];
   for await (const chunk of body) chunks.push(chunk);
   const bytes = Buffer.concat(chunks);
-  if (status !== 200) throw refusalOf(status, bytes, server);
+  if (status !== 200) throw refusalOf(status, bytes, server.host);
   return bytes;
 }
 
@@ -127,7 +123,7 @@ export async function publishParts(
   for (let attempt = 0; ; attempt++) {
     try {
       const { status, body } = await tools.upload.post(url, { headers, parts, limits: UPLOAD_LIMITS, onSent });
-      if (status !== 200 && status !== 201) throw refusalOf(status, body, target.server);
+      if (status !== 200 && status !== 201) throw refusalOf(status, body, target.server.host);
       return;
     } catch (error) {
       const delayMs = RETRY_DELAYS_MS[attempt];
@@ -137,32 +133,5 @@ export async function publishParts(
     } finally {
       output.progress.end();
     }
-  }
-}
-
-const CODE_OF_STATUS: Readonly<Record<number, Code>> = {
-  400: 'BAD_REQUEST',
-  401: 'TOKEN_REFUSED',
-  403: 'FORBIDDEN',
-  404: 'NOT_FOUND',
-  409: 'REFUSED_OVERWRITE',
-  507: 'NO_SPACE',
-};
-
-/** The server's own code and words where it gave them; the exit code follows from the code as for our own refusals. */
-function refusalOf(status: number, body: Uint8Array, server: URL): QxError {
-  const { code, detail, error, next } = problemIn(body);
-  const own = typeof code === 'string' && Object.hasOwn(ERRORS, code) ? (code as Code) : undefined;
-  const byStatus = CODE_OF_STATUS[status] ?? (status >= 500 ? 'SERVER_ERROR' : 'SERVER_REFUSED');
-  const said = [detail, error].find((text) => typeof text === 'string') ?? `HTTP status ${status}`;
-  const hint = typeof next === 'string' ? { next: printable(next) } : {};
-  return new QxError(own ?? byStatus, `${server.host} answered: ${printable(String(said)).slice(0, 2000)}`, hint);
-}
-
-function problemIn(body: Uint8Array): { code?: unknown; detail?: unknown; error?: unknown; next?: unknown } {
-  try {
-    return Object(JSON.parse(new TextDecoder().decode(body)));
-  } catch {
-    return {};
   }
 }

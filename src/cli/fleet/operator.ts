@@ -1,0 +1,73 @@
+import { type Command, Option } from 'commander';
+import { NODE_ROUTES, type Role } from '../../format/fleet-routes.ts';
+import { table } from '../render.ts';
+import { examples, runs } from '../verb.ts';
+import { fleetServer, type ServerOptions, withServer } from './server.ts';
+import type { FleetProgram } from './tools.ts';
+import { asName } from './values.ts';
+
+const ROLES: readonly Role[] = ['viewer', 'operator', 'admin'];
+
+export function addOperator(commands: Command, program: FleetProgram): void {
+  const operator = commands
+    .command('operator')
+    .summary('people and programs with a token')
+    .description(
+      'Who may use this program over the network: a viewer looks, an operator acts, an admin decides who may.',
+    );
+  addAdd(operator, program);
+  addList(operator, program);
+  addRevoke(operator, program);
+}
+
+interface AddOptions extends ServerOptions {
+  readonly role: Role;
+}
+
+function addAdd(operator: Command, program: FleetProgram): void {
+  const command = withServer(operator.command('add'))
+    .summary('make a token for somebody')
+    .description(
+      'Makes a token for somebody. It is shown this once; the server keeps nothing that it could be made from.',
+    )
+    .argument('<name>', 'who gets it', asName)
+    .addOption(new Option('--role <role>', 'what it is good for').choices(ROLES).makeOptionMandatory())
+    .addHelpText(
+      'after',
+      examples(
+        'qx-fleet operator add alice --role admin',
+        'qx-fleet operator add ci --role viewer --json | jq -r .token',
+      ),
+    );
+  runs<AddOptions>(command, program, async (output, options, [name = '']) => {
+    const server = await fleetServer(program.tools, options);
+    const added = await server.call(NODE_ROUTES.addOperator, { body: { name, role: options.role } });
+    output.result(added, `${added.token}\n`);
+    if (!output.isJson) output.note(`${name} uses it as QX_FLEET_TOKEN; it is not shown again`);
+  });
+}
+
+function addList(operator: Command, program: FleetProgram): void {
+  const command = withServer(operator.command('list'))
+    .summary('who has a token')
+    .description('Lists who has a token, with which role, and whose was taken back.')
+    .addHelpText('after', examples('qx-fleet operator list', 'qx-fleet operator list --json'));
+  runs<ServerOptions>(command, program, async (output, options) => {
+    const operators = await (await fleetServer(program.tools, options)).call(NODE_ROUTES.operators, {});
+    const rows = operators.map(({ name, role, revoked_at }) => [name, role, revoked_at ?? '-']);
+    output.result({ operators }, rows.length === 0 ? 'Nobody.\n' : table([['NAME', 'ROLE', 'REVOKED'], ...rows]));
+  });
+}
+
+function addRevoke(operator: Command, program: FleetProgram): void {
+  const command = withServer(operator.command('revoke'))
+    .summary('take a token back')
+    .description('Takes a token back, from its next use on; the name can be given a new one.')
+    .argument('<name>', 'whose', asName)
+    .addHelpText('after', examples('qx-fleet operator revoke alice'));
+  runs<ServerOptions>(command, program, async (output, options, [name = '']) => {
+    const server = await fleetServer(program.tools, options);
+    const answer = await server.call(NODE_ROUTES.revokeOperator, { params: { operator: name } });
+    output.result(answer, `the token of ${answer.name} was taken back at ${answer.revoked_at}\n`);
+  });
+}
