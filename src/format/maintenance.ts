@@ -49,7 +49,7 @@ const text = Type.String({ maxLength: 2000 });
 const MAX_VMS = 10_000;
 
 const nodeId = Type.String({ ...id, description: 'name of the host, or its UUID' });
-export const MaintenanceId = Type.String({ ...id, description: 'of this maintenance of the host' });
+const MaintenanceId = Type.String({ ...id, description: 'of this maintenance of the host' });
 const token = Type.Integer({
   minimum: 1,
   description: 'fencing token: grows with each drain of the host; one of an earlier drain counts for nothing',
