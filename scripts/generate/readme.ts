@@ -3,12 +3,14 @@ import { SLOT_TABLE } from '../../src/core/boot.ts';
 import { VERDICTS } from '../../src/core/boot-verdict.ts';
 import { UPDATE_TABLE } from '../../src/core/update.ts';
 import { EXIT } from '../../src/errors.ts';
+import { MAINTENANCE } from '../../src/format/maintenance.ts';
 
 /** The parts of the README that the code knows better than anybody who writes by hand. */
 
 const SECTIONS: Readonly<Record<string, () => string>> = {
   update: () => diagram(UPDATE_TABLE),
   slot: () => diagram(SLOT_TABLE),
+  maintenance: () => diagram(MAINTENANCE),
   verdicts: () => table(['verdict', 'what follows'], Object.entries(VERDICTS)),
   verbs: () => table(['', '`qx-update ...`', ''], verbRows()),
   exits: () =>
