@@ -1,4 +1,3 @@
-import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import {
@@ -13,6 +12,7 @@ import {
 import pg from 'pg';
 import { QxError } from '../errors.ts';
 import type { Database } from '../ports/database.ts';
+import { makeDirectories } from './durable.ts';
 
 /** The two engines behind `Database`. What differs between them for whoever asks is in `server/store.ts`. */
 
@@ -26,8 +26,9 @@ export async function openDatabase<Tables>(url: string): Promise<Database<Tables
 /** A statement that waits for another process's lock longer than this fails; there is no other but a backup. */
 const BUSY_MS = 10_000;
 
-function openSqlite<Tables>(path: string): Database<Tables> {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+async function openSqlite<Tables>(path: string): Promise<Database<Tables>> {
+  // Node's own would try for ever where no folder can be made, such as in /proc.
+  await makeDirectories(dirname(path), 0o700);
   const umask = process.umask(0o077);
   const db = new Kysely<Tables>({ dialect: new SqliteDialect({ database: sqliteFile(path) }) });
   process.umask(umask);

@@ -93,6 +93,7 @@ describe('the server does not start', () => {
   test.each<[string, Readonly<Record<string, string>>, string]>([
     ['PostgreSQL does not answer', { STATE_DATABASE_URL: 'postgres://quantix@127.0.0.1:9/state' }, 'STATE_UNREACHABLE'],
     ['its state is no database', { STATE_DATABASE_URL: 'sqlite:/proc/version' }, 'STATE_UNREACHABLE'],
+    ['its state can be nowhere', { STATE_DATABASE_URL: 'sqlite:/proc/state/fleet.db' }, 'STATE_UNREACHABLE'],
     ['its state is of no known kind', { STATE_DATABASE_URL: 'mysql://state' }, 'CONFIG_INVALID'],
     ['its socket can be nowhere', { SERVER_SOCKET: '/proc/server.sock' }, ''],
   ])('when %s, and says what to do', async (_why, environment, code) => {
