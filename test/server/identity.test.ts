@@ -105,10 +105,12 @@ describe('T40: a host is not let in', () => {
 
 onBothEngines('T40: a host that is revoked', (freshUrl) => {
   test('is out at its next request, on a connection that it has kept open, and may be invited again', async () => {
-    const fleet = await fleetBench({ url: await freshUrl() });
+    const fleet = await fleetBench({ url: await freshUrl(), environment: { READ_NEEDS_CERTIFICATE: 'true' } });
+    const read = () => fleet.raw({ agent }, 'GET', '/api/v1/channels');
     const [a, b] = [await enrolled(fleet, 'qhci-01'), await enrolled(fleet, 'qhci-02')];
     const agent = oneConnection(a.certificate);
     expect((await renewAs(fleet, { agent }, a.id)).status).toBe(200);
+    expect((await read()).status).toBe(200);
     const [socket] = Object.values(agent.freeSockets).flat();
 
     const body = { reason: 'stolen' };
@@ -116,6 +118,7 @@ onBothEngines('T40: a host that is revoked', (freshUrl) => {
     expect(revoked.json).toEqual({ node_id: 'qhci-01', id: a.id, state: 'revoked' });
     const refused = await renewAs(fleet, { agent }, a.id);
     expect([refused.status, refused.json.code]).toEqual([403, 'NODE_REVOKED']);
+    expect((await read()).json.code).toBe('NODE_REVOKED');
     expect(Object.values(agent.freeSockets).flat()).toEqual([socket]);
     expect((await renewAs(fleet, { certificate: a.certificate }, a.id)).json.code).toBe('NODE_REVOKED');
     expect((await renewAs(fleet, { certificate: b.certificate }, b.id)).status).toBe(200);
