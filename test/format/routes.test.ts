@@ -1,10 +1,11 @@
 import { describe, expect, test } from 'vitest';
 import { AGENT_ROUTES } from '../../src/format/agent-routes.ts';
+import { NODE_ROUTES } from '../../src/format/fleet-routes.ts';
 import { pathOf, type Route } from '../../src/format/route.ts';
 import { SERVER_ROUTES } from '../../src/format/routes.ts';
 
 const tables: readonly (readonly [string, Readonly<Record<string, Route>>])[] = [
-  ['the server', SERVER_ROUTES],
+  ['the server', { ...SERVER_ROUTES, ...NODE_ROUTES }],
   ['the agent', AGENT_ROUTES],
 ];
 
