@@ -2,7 +2,7 @@ import { createHash, X509Certificate } from 'node:crypto';
 import { QxError } from '../errors.ts';
 import { isServerHost } from '../format/invitation.ts';
 import type { NodeAuthority } from '../ports/authority.ts';
-import type { Clock, Log } from '../ports.ts';
+import type { Clock, Files, Log } from '../ports.ts';
 import type { Fleet, Reach } from './membership.ts';
 import type { Settings } from './settings.ts';
 import { prepareStore, type Store } from './store.ts';
@@ -10,6 +10,7 @@ import { prepareStore, type Store } from './store.ts';
 /** What the server knows the fleet by: its state, and the authority of its hosts. */
 
 export interface FleetPorts {
+  readonly files: Files;
   readonly clock: Clock;
   readonly log: Log;
   openStore(url: string): Promise<Store>;
@@ -46,21 +47,36 @@ export async function openFleet(settings: Settings, ports: FleetPorts, tls: Tls)
   }
 }
 
-async function openState({ stateUrl }: Settings, { openStore }: FleetPorts): Promise<Store> {
+async function openState({ stateUrl }: Settings, { openStore, files }: FleetPorts): Promise<Store> {
+  const path = stateUrl.startsWith('sqlite:') ? stateUrl.slice('sqlite:'.length) : null;
+  const held: { unlock?: (() => Promise<void>) | null } = {};
   try {
+    // SQLite is for one server: what two of them decide at once would rest on waiting for its lock.
+    if (path !== null) held.unlock = await lockState(files, path);
     const store = await openStore(stateUrl);
-    await prepareStore(store).catch(async (error: unknown) => {
+    const close = async () => {
       await store.close();
-      throw error;
-    });
-    return store;
+      await held.unlock?.();
+    };
+    await prepareStore(store).catch((error: unknown) => close().then(() => Promise.reject(error)));
+    return { ...store, close };
   } catch (error) {
+    await held.unlock?.();
     if (error instanceof QxError) throw error;
     throw new QxError('STATE_UNREACHABLE', `the state database cannot be opened: ${(error as Error).message}`, {
       next: 'see STATE_DATABASE_URL: a folder that the server may write to, or a PostgreSQL that runs',
       cause: error,
     });
   }
+}
+
+async function lockState(files: Files, path: string): Promise<() => Promise<void>> {
+  await files.makeDirectory(path.slice(0, path.lastIndexOf('/')), 0o700);
+  const unlock = await files.lock(`${path}.lock`);
+  if (unlock !== null) return unlock;
+  throw new QxError('BUSY', `another server already keeps its state in ${path}`, {
+    next: 'give each server a STATE_DATABASE_URL of its own, or all of them one PostgreSQL',
+  });
 }
 
 const plainReach = ({ host, port }: Settings): Reach => ({

@@ -118,7 +118,19 @@ describe('the server does not start', () => {
     const { folder, environment, fleet } = await site();
     await startServer(environment);
     const ended = await start({ ...environment, RELEASE_DIR: join(folder, 'others') });
-    expect([ended.exitCode, ended.stderr]).toEqual([6, expect.stringContaining('[BUSY]')]);
+    expect([ended.exitCode, ended.stderr]).toEqual([6, expect.stringContaining('SERVER_SOCKET')]);
     expect(await fleet('node', 'list')).toMatchObject({ nodes: [] });
+  });
+
+  test('when another one keeps its state in the same file', async () => {
+    const { folder, environment: usual } = await site();
+    const environment = { ...usual, STATE_DATABASE_URL: `sqlite:${folder}/state/fleet.db` };
+    const first = await startServer(environment);
+    const other = { RELEASE_DIR: join(folder, 'others'), SERVER_SOCKET: join(folder, 'other.sock') };
+    const ended = await start({ ...environment, ...other });
+    expect([ended.exitCode, ended.stderr]).toEqual([6, expect.stringContaining('keeps its state in')]);
+    first.kill('SIGKILL');
+    await first.ended;
+    await startServer({ ...environment, ...other });
   });
 });

@@ -21,6 +21,9 @@ test("without more than a token, the seeds' defaults", () => {
     socket: { path: '/run/quantix/server.sock', isChosen: false },
     nodeAuthority: { cert: '/data/keys/node-ca.crt', key: '/data/keys/node-ca.key' },
     controlPlaneToken: null,
+    controlPlane: null,
+    drainTimeoutMs: 3_600_000,
+    grantTtlMs: 900_000,
     readNeedsCertificate: false,
   });
 });
@@ -93,7 +96,25 @@ describe('the fleet', () => {
     });
   });
 
+  test('a control plane is told with one secret and reports with another', () => {
+    const [CONTROL_PLANE_TOKEN, CONTROL_PLANE_SECRET] = ['c'.repeat(32), 's'.repeat(32)];
+    const both = { PUBLISH_TOKEN: TOKEN, CONTROL_PLANE_TOKEN, CONTROL_PLANE_SECRET };
+    const url = { CONTROL_PLANE_URL: 'https://vdc.example.org/api/', DRAIN_TIMEOUT: '2h', GRANT_TTL: '90s' };
+    expect(production({ ...both, ...url })).toMatchObject({
+      controlPlane: { url: 'https://vdc.example.org/api', secret: CONTROL_PLANE_SECRET },
+      drainTimeoutMs: 7_200_000,
+      grantTtlMs: 90_000,
+    });
+    expect(production(both).controlPlane).toBeNull();
+  });
+
   test.each<[string, Environment, string]>([
+    ['a control plane without secrets', { CONTROL_PLANE_URL: 'https://vdc' }, 'CONFIG_INVALID'],
+    ['a short secret', { CONTROL_PLANE_SECRET: 's'.repeat(31) }, 'INSECURE_TOKEN'],
+    ['a control plane at no address', { CONTROL_PLANE_URL: 'vdc.example.org' }, 'CONFIG_INVALID'],
+    ['a control plane with a password', { CONTROL_PLANE_URL: 'https://me:pass@vdc' }, 'CONFIG_INVALID'],
+    ['a drain without an end', { DRAIN_TIMEOUT: '0' }, 'CONFIG_INVALID'],
+    ['a grant of no time', { GRANT_TTL: 'soon' }, 'CONFIG_INVALID'],
     ['a key among what is served', { NODE_CA_KEY: '/data/releases/node-ca.key' }, 'CONFIG_INVALID'],
     ['one that a detour leads there', { NODE_CA_KEY: '/data/x/../releases/node-ca.key' }, 'CONFIG_INVALID'],
     ['a certificate among what is served', { NODE_CA_CERT: '/data/releases/ca.crt' }, 'CONFIG_INVALID'],

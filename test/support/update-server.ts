@@ -19,10 +19,11 @@ type Environment = Readonly<Record<string, string>>;
 
 /** `qx-update-server` with nothing in its environment but what is given. */
 export function runServer(environment: Environment, args: readonly string[] = []) {
-  // Beside the releases: the usual place is one for the whole machine.
-  const socket = environment.RELEASE_DIR && { SERVER_SOCKET: `${environment.RELEASE_DIR}.sock` };
+  // Each its own, where the usual place is one for the whole machine, or for all folders beside each other.
+  const { RELEASE_DIR: own } = environment;
+  const apart = own && { SERVER_SOCKET: `${own}.sock`, STATE_DATABASE_URL: `sqlite:${own}.state/fleet.db` };
   return execa(process.execPath, [MAIN, 'qx-update-server', ...args], {
-    env: { PATH: process.env.PATH ?? '', ...socket, ...environment },
+    env: { PATH: process.env.PATH ?? '', ...apart, ...environment },
     extendEnv: false,
     reject: false,
     all: true,
