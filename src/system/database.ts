@@ -5,6 +5,8 @@ import {
   type DatabaseConnection,
   Kysely,
   PostgresDialect,
+  type PostgresPool,
+  type PostgresPoolClient,
   type SqliteDatabase,
   SqliteDialect,
   type Transaction,
@@ -79,10 +81,43 @@ function openPostgres<Tables>(url: string): Database<Tables> {
     application_name: 'qx-update-server',
     types: { getTypeParser: (id, format) => (id === INT8 ? Number : pg.types.getTypeParser(id, format)) },
   });
-  // A connection that the server ends while nobody uses it: the next query opens another one.
+  // A connection that ends: unused, the next query opens another one; in use, its query says so. Unheard, it would end us.
   pool.on('error', () => undefined);
-  const db = new Kysely<Tables>({ dialect: new PostgresDialect({ pool, onCreateConnection: durable }) });
+  pool.on('connect', (client) => void client.on('error', () => undefined));
+  const db = new Kysely<Tables>({
+    dialect: new PostgresDialect({ pool: tellingOfFailure(pool), onCreateConnection: durable }),
+  });
   return { engine: 'postgres', db, change: (work) => again(db, work), close: () => db.destroy() };
+}
+
+/** Every way in which the database may be out of reach has one code, whatever was asked of it. */
+function tellingOfFailure(pool: pg.Pool): PostgresPool {
+  return {
+    options: pool.options,
+    end: () => pool.end(),
+    connect: async () => {
+      const client = await pool.connect().catch(asUnreachable);
+      const query = (text: string, values: unknown[]) => client.query(text, values).catch(asUnreachable);
+      const { processID } = client as pg.PoolClient & { readonly processID?: number };
+      return {
+        processID,
+        query,
+        release: (destroy?: boolean) => client.release(destroy),
+      } as unknown as PostgresPoolClient;
+    },
+  };
+}
+
+function asUnreachable(error: Error & { readonly code?: string }): never {
+  // The driver has no codes of its own for a connection that ended under a query, or that nobody opened in time.
+  const isLost = /^Connection terminated|^timeout exceeded when trying to connect|^Client has encountered/.test(
+    error.message,
+  );
+  if (!isLost && !UNREACHABLE.test(error.code ?? '')) throw error;
+  throw new QxError('STATE_UNREACHABLE', `the state database does not answer: ${error.message}`, {
+    cause: error,
+    next: 'see whether the PostgreSQL of STATE_DATABASE_URL runs',
+  });
 }
 
 /** Whatever the administrator of the database prefers: what was granted must not be forgotten by a power cut. */
@@ -100,13 +135,8 @@ async function again<Tables, T>(db: Kysely<Tables>, work: (transaction: Transact
     try {
       return await db.transaction().execute(work);
     } catch (error) {
-      const code = String((error as { code?: unknown }).code ?? '');
-      if (TRY_AGAIN.includes(code) && attempt < ATTEMPTS) continue;
-      if (error instanceof QxError || !UNREACHABLE.test(code)) throw error;
-      throw new QxError('STATE_UNREACHABLE', `the state database does not answer: ${(error as Error).message}`, {
-        cause: error,
-        next: 'see whether the PostgreSQL of STATE_DATABASE_URL runs',
-      });
+      const { code } = error as { readonly code?: unknown };
+      if (!TRY_AGAIN.includes(String(code)) || attempt >= ATTEMPTS) throw error;
     }
   }
 }

@@ -16,24 +16,38 @@ export const POSTGRES = {
 const asNobody = (...command: readonly string[]) =>
   execa('setpriv', [`--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups', ...command], { cwd: '/' });
 
-/** Answers addresses of fresh, empty databases while the tests of this file run. */
-export function postgres(): () => Promise<string> {
+interface Postgres {
+  /** Address of a fresh, empty database. */
+  (): Promise<string>;
+  stop(): Promise<void>;
+  start(): Promise<void>;
+}
+
+/** Runs while the tests of this file do. */
+export function postgres(): Postgres {
   const state = { folder: '', made: 0 };
+  const data = (): string => join(state.folder, 'data');
+  const stop = async (): Promise<void> => {
+    await asNobody(`${BIN}/pg_ctl`, '-D', data(), '-m', 'immediate', '-w', 'stop');
+  };
+  const start = async (): Promise<void> => {
+    const settings = `-c listen_addresses= -c unix_socket_directories=${state.folder} -c fsync=off -c max_connections=200`;
+    await asNobody(`${BIN}/pg_ctl`, '-D', data(), '-o', settings, '-l', join(state.folder, 'log'), '-w', 'start');
+  };
   beforeAll(async () => {
     state.folder = await mkdtemp('/tmp/quantix-pg-');
     await chown(state.folder, NOBODY, NOBODY);
-    const data = join(state.folder, 'data');
-    await asNobody(`${BIN}/initdb`, '-A', 'trust', '-U', 'quantix', '--no-sync', '-D', data);
-    const settings = `-c listen_addresses= -c unix_socket_directories=${state.folder} -c fsync=off -c max_connections=200`;
-    await asNobody(`${BIN}/pg_ctl`, '-D', data, '-o', settings, '-l', join(state.folder, 'log'), '-w', 'start');
+    await asNobody(`${BIN}/initdb`, '-A', 'trust', '-U', 'quantix', '--no-sync', '-D', data());
+    await start();
   }, 60_000);
   afterAll(async () => {
-    await asNobody(`${BIN}/pg_ctl`, '-D', join(state.folder, 'data'), '-m', 'immediate', '-w', 'stop');
+    await stop();
     await rm(state.folder, { recursive: true, force: true });
   });
-  return async () => {
+  const fresh = async (): Promise<string> => {
     const name = `state_${++state.made}`;
     await execa(`${BIN}/createdb`, ['-h', state.folder, '-U', 'quantix', name]);
     return `postgres://quantix@localhost/${name}?host=${encodeURIComponent(state.folder)}`;
   };
+  return Object.assign(fresh, { stop, start });
 }
