@@ -1,5 +1,6 @@
 import { dirname } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
+import { setTimeout as sleep } from 'node:timers/promises';
 import {
   CompiledQuery,
   type DatabaseConnection,
@@ -68,6 +69,7 @@ function sqliteFile(path: string): SqliteDatabase {
 const POOL = 10;
 const CONNECT_MS = 5000;
 const STATEMENT_MS = 30_000;
+const CLOSE_MS = 5000;
 /** Numbers of this size are counters and times in milliseconds, which JavaScript holds exactly. */
 const INT8 = 20;
 
@@ -87,26 +89,32 @@ function openPostgres<Tables>(url: string): Database<Tables> {
   const db = new Kysely<Tables>({
     dialect: new PostgresDialect({ pool: tellingOfFailure(pool), onCreateConnection: durable }),
   });
-  return { engine: 'postgres', db, change: (work) => again(db, work), close: () => db.destroy() };
+  // Seen once, on a busy machine: a connection that was lost in use was still waited for, and for ever.
+  const close = () => Promise.race([db.destroy(), sleep(CLOSE_MS, undefined, { ref: false })]);
+  return { engine: 'postgres', db, change: (work) => again(db, work), close };
 }
 
 /** Every way in which the database may be out of reach has one code, whatever was asked of it. */
 function tellingOfFailure(pool: pg.Pool): PostgresPool {
+  // The same one for the same connection: by that kysely knows which it has prepared.
+  const known = new WeakMap<pg.PoolClient, PostgresPoolClient>();
   return {
     options: pool.options,
     end: () => pool.end(),
     connect: async () => {
       const client = await pool.connect().catch(asUnreachable);
-      const query = (text: string, values: unknown[]) => client.query(text, values).catch(asUnreachable);
-      const { processID } = client as pg.PoolClient & { readonly processID?: number };
-      return {
-        processID,
-        query,
-        release: (destroy?: boolean) => client.release(destroy),
-      } as unknown as PostgresPoolClient;
+      const telling = known.get(client) ?? tellingClient(client);
+      known.set(client, telling);
+      return telling;
     },
   };
 }
+
+const tellingClient = (client: pg.PoolClient): PostgresPoolClient =>
+  ({
+    query: (text: string, values: unknown[]) => client.query(text, values).catch(asUnreachable),
+    release: (destroy?: boolean) => client.release(destroy),
+  }) as unknown as PostgresPoolClient;
 
 function asUnreachable(error: Error & { readonly code?: string }): never {
   // The driver has no codes of its own for a connection that ended under a query, or that nobody opened in time.
