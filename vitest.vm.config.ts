@@ -1,6 +1,6 @@
 import { defineConfig } from 'vitest/config';
 
-/** The tests in QEMU, apart from the others: minutes each, one after the other, and with packages of their own. */
+/** The tests in QEMU, apart from the others: minutes each, two at a time, and with packages of their own. */
 export default defineConfig({
   test: {
     // The second is for scripts/powercut.ts alone, the third for `npm run vm:all`.
@@ -10,9 +10,8 @@ export default defineConfig({
       ...(process.env.QX_ALL === undefined ? [] : ['test/vm/*.all.ts']),
     ],
     pool: 'forks',
-    // Each machine keeps one processor busy, and a second one slows both down past what they wait for.
-    maxWorkers: 1,
-    fileParallelism: false,
+    // Each machine keeps one processor busy, of the two that everybody has who runs these.
+    maxWorkers: 2,
     retry: process.env.CI === 'true' ? 1 : 0,
     testTimeout: 15 * 60_000,
     hookTimeout: 60_000,

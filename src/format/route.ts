@@ -6,24 +6,29 @@ import { type Static, type TObject, type TSchema, Type } from 'typebox';
  */
 
 /**
- * Who may call. `publisher`: holds the publish token. `local`: any user of this machine, over the Unix socket.
- * `host-admin`: the administrator of the host, over the Unix socket or with the host's API token. `enrolling`: open, but over
- * TLS. `node`: an enrolled host, by its certificate. `viewer`, `operator`, `admin`: people of the fleet, by their token, each
- * of them also the ones before. `control-plane`: what moves VMs, by its token.
+ * What a caller may be. `publisher`: holds the publish token. `local`: any user of this machine, over the Unix socket.
+ * `host-admin`: the administrator of the host, over the Unix socket or with the host's API token. `node`: an enrolled host, by
+ * its certificate. `viewer`, `operator`, `admin`: people of the fleet, by their token, each of them also the ones before.
+ * `control-plane`: what moves VMs, by its token.
  */
-export type Who =
-  | 'open'
-  | 'publisher'
-  | 'local'
-  | 'host-admin'
-  | 'enrolling'
-  | 'node'
-  | 'node-or-viewer'
-  | 'node-or-operator'
-  | 'node-or-control-plane'
-  | 'viewer'
-  | 'operator'
-  | 'admin';
+export type Proof = 'publisher' | 'local' | 'host-admin' | 'node' | 'control-plane' | 'viewer' | 'operator' | 'admin';
+
+/** Who may call, and what he has to be for it: any one of these. `enrolling` is open, but over TLS. */
+export const OPENED_BY = {
+  open: [],
+  enrolling: [],
+  publisher: ['publisher'],
+  local: ['local'],
+  'host-admin': ['host-admin'],
+  node: ['node'],
+  'node-or-viewer': ['node', 'viewer'],
+  'node-or-operator': ['node', 'operator'],
+  'node-or-control-plane': ['node', 'control-plane'],
+  viewer: ['viewer'],
+  operator: ['operator'],
+  admin: ['admin'],
+} as const satisfies Readonly<Record<string, readonly Proof[]>>;
+export type Who = keyof typeof OPENED_BY;
 
 /**
  * `json` is described by the response schema, and so is the data of each of `events`; `manifest` and `file` are bytes that are passed

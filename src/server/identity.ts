@@ -1,7 +1,7 @@
 import { timingSafeEqual } from 'node:crypto';
 import { QxError } from '../errors.ts';
 import type { Role } from '../format/fleet-routes.ts';
-import type { Who } from '../format/route.ts';
+import { OPENED_BY, type Proof, type Who } from '../format/route.ts';
 import { nodeUri } from '../ports/authority.ts';
 import type { Admission, Caller, Denial, Principal } from '../ports/serving.ts';
 import type { Clock, Log } from '../ports.ts';
@@ -26,16 +26,8 @@ export interface IdentityOptions {
 }
 
 type Accepted = 'node' | 'control-plane' | Role;
-
-const ACCEPTS: Partial<Record<Who, readonly Accepted[]>> = {
-  node: ['node'],
-  'node-or-viewer': ['node', 'viewer'],
-  'node-or-operator': ['node', 'operator'],
-  'node-or-control-plane': ['node', 'control-plane'],
-  viewer: ['viewer'],
-  operator: ['operator'],
-  admin: ['admin'],
-};
+const OURS: readonly Proof[] = ['node', 'control-plane', 'viewer', 'operator', 'admin'];
+const isOurs = (proof: Proof): proof is Accepted => OURS.includes(proof);
 
 const LADDER: readonly Role[] = ['viewer', 'operator', 'admin'];
 
@@ -44,10 +36,10 @@ export type Identify = (who: Who, caller: Caller) => Promise<Denial | Admission 
 export function createIdentity(options: IdentityOptions): Identify {
   const guard = createGuard(options.clock);
   return async (who, caller) => {
-    const accepted = ACCEPTS[who];
-    if (accepted === undefined && who !== 'enrolling') return forbidden('not possible on this server');
+    const accepted = OPENED_BY[who].filter(isOurs);
+    if (accepted.length === 0 && who !== 'enrolling') return forbidden('not possible on this server');
     const unsafe = caller.via === 'unix' ? null : refuseTransport(options, caller);
-    if (unsafe !== null || accepted === undefined) return unsafe;
+    if (unsafe !== null || accepted.length === 0) return unsafe;
     if (caller.queryNames.includes('token')) {
       return refuseToken('TOKEN_REFUSED', 'a token in the address ends up in logs');
     }

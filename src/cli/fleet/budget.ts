@@ -1,8 +1,8 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import { BUDGET_ROUTES, type BudgetRow } from '../../format/budget-routes.ts';
 import { table } from '../render.ts';
-import { examples, runs } from '../verb.ts';
-import { fleetServer, type ServerOptions, withServer } from './server.ts';
+import { examples } from '../verb.ts';
+import { asksFor, type ServerOptions, withServer } from './server.ts';
 import type { FleetProgram } from './tools.ts';
 
 export function addBudget(commands: Command, program: FleetProgram): void {
@@ -22,12 +22,12 @@ function addList(budget: Command, program: FleetProgram): void {
     .summary('the budgets, and who is away now')
     .description('Lists the budgets, the standard ones too, and who holds a place now.')
     .addHelpText('after', examples('qx-fleet budget list', 'qx-fleet budget list --json'));
-  runs<ServerOptions>(command, program, async (output, options) => {
-    const all = await (await fleetServer(program.tools, options)).call(BUDGET_ROUTES.budgets, {});
-    const budgets = table([['OF', 'AT MOST'], ...all.budgets.map((row) => [row.domain, inWords(row)])]);
-    const rows = all.away.map(({ holder, domains, since }) => [holder, since, domains.join(', ')]);
-    const away = rows.length === 0 ? 'Nobody is away.\n' : table([['AWAY', 'SINCE', 'COUNTS IN'], ...rows]);
-    output.result(all, `${budgets}\n${away}`);
+  asksFor(command, program, BUDGET_ROUTES.budgets, {
+    told: ({ budgets, away }) => {
+      const limits = table([['OF', 'AT MOST'], ...budgets.map((row) => [row.domain, inWords(row)])]);
+      const rows = away.map(({ holder, domains, since }) => [holder, since, domains.join(', ')]);
+      return `${limits}\n${rows.length === 0 ? 'Nobody is away.\n' : table([['AWAY', 'SINCE', 'COUNTS IN'], ...rows])}`;
+    },
   });
 }
 
@@ -73,11 +73,12 @@ function addSet(budget: Command, program: FleetProgram): void {
         "qx-fleet budget set 'group:*' --hosts 0",
       ),
     );
-  runs<SetOptions>(command, program, async (output, options, [domain = '']) => {
-    const server = await fleetServer(program.tools, options);
-    const body = { max_hosts: options.hosts ?? null, max_percent: options.percent ?? null };
-    const row = await server.call(BUDGET_ROUTES.setBudget, { params: { domain }, body });
-    output.result(row, `${row.domain}: at most ${inWords(row)}\n`);
+  asksFor(command, program, BUDGET_ROUTES.setBudget, {
+    asked: ({ hosts, percent }: SetOptions, [domain = '']) => ({
+      params: { domain },
+      body: { max_hosts: hosts ?? null, max_percent: percent ?? null },
+    }),
+    told: (row) => `${row.domain}: at most ${inWords(row)}\n`,
   });
 }
 
@@ -87,9 +88,8 @@ function addUnset(budget: Command, program: FleetProgram): void {
     .description('Takes back a budget that somebody has set. For admins.')
     .argument('<of>', 'as it was set', asDomain)
     .addHelpText('after', examples('qx-fleet budget unset rack'));
-  runs<ServerOptions>(command, program, async (output, options, [domain = '']) => {
-    const server = await fleetServer(program.tools, options);
-    const gone = await server.call(BUDGET_ROUTES.unsetBudget, { params: { domain } });
-    output.result(gone, `${gone.domain}: the standard again\n`);
+  asksFor(command, program, BUDGET_ROUTES.unsetBudget, {
+    asked: (_options: ServerOptions, [domain = '']) => ({ params: { domain } }),
+    told: ({ domain }) => `${domain}: the standard again\n`,
   });
 }

@@ -2,8 +2,8 @@ import type { Command } from 'commander';
 import type { MaintenanceStatus } from '../../format/maintenance.ts';
 import { MAINTENANCE_ROUTES } from '../../format/maintenance-routes.ts';
 import { table } from '../render.ts';
-import { examples, runs } from '../verb.ts';
-import { fleetServer, type ServerOptions, withServer } from './server.ts';
+import { examples } from '../verb.ts';
+import { asksFor, type ServerOptions, withServer } from './server.ts';
 import type { FleetProgram } from './tools.ts';
 import { asName } from './values.ts';
 
@@ -33,12 +33,8 @@ function addList(maintenance: Command, program: FleetProgram): void {
         `qx-fleet maintenance list --json | jq -r '.nodes[] | select(.state == "failed") | .node_id'`,
       ),
     );
-  runs<ServerOptions>(command, program, async (output, options) => {
-    const { nodes, count } = await (await fleetServer(program.tools, options)).call(
-      MAINTENANCE_ROUTES.listMaintenance,
-      {},
-    );
-    output.result({ nodes, count }, count === 0 ? 'No host is in maintenance.\n' : listed(nodes));
+  asksFor(command, program, MAINTENANCE_ROUTES.listMaintenance, {
+    told: ({ nodes, count }) => (count === 0 ? 'No host is in maintenance.\n' : listed(nodes)),
   });
 }
 
@@ -64,10 +60,9 @@ function addShow(maintenance: Command, program: FleetProgram): void {
     )
     .argument('<node>', 'name or id of the host, or id of a maintenance', asName)
     .addHelpText('after', examples('qx-fleet maintenance show qhci-01', 'qx-fleet maintenance show qhci-01 --json'));
-  runs<ServerOptions>(command, program, async (output, options, [nodeId = '']) => {
-    const server = await fleetServer(program.tools, options);
-    const status = await server.call(MAINTENANCE_ROUTES.maintenanceStatus, { params: { nodeId } });
-    output.result(status, shown(status));
+  asksFor(command, program, MAINTENANCE_ROUTES.maintenanceStatus, {
+    asked: (_options: ServerOptions, [nodeId = '']) => ({ params: { nodeId } }),
+    told: shown,
   });
 }
 
@@ -101,10 +96,9 @@ function addCancel(maintenance: Command, program: FleetProgram): void {
     )
     .argument('<node>', 'name or id of the host', asName)
     .addHelpText('after', examples('qx-fleet maintenance cancel qhci-01'));
-  runs<ServerOptions>(command, program, async (output, options, [nodeId = '']) => {
-    const server = await fleetServer(program.tools, options);
-    const status = await server.call(MAINTENANCE_ROUTES.cancelMaintenance, { params: { nodeId } });
-    output.result(status, told(status));
+  asksFor(command, program, MAINTENANCE_ROUTES.cancelMaintenance, {
+    asked: (_options: ServerOptions, [nodeId = '']) => ({ params: { nodeId } }),
+    told,
   });
 }
 
@@ -119,10 +113,8 @@ function addForce(maintenance: Command, program: FleetProgram): void {
     .argument('<node>', 'name or id of the host', asName)
     .requiredOption('--reason <text>', 'why, for the audit trail')
     .addHelpText('after', examples("qx-fleet maintenance force qhci-01 --reason 'water in the rack'"));
-  runs<ForceOptions>(command, program, async (output, options, [nodeId = '']) => {
-    const server = await fleetServer(program.tools, options);
-    const asked = { params: { nodeId }, body: { reason: options.reason } };
-    const status = await server.call(MAINTENANCE_ROUTES.forceMaintenance, asked);
-    output.result(status, told(status));
+  asksFor(command, program, MAINTENANCE_ROUTES.forceMaintenance, {
+    asked: ({ reason }: ForceOptions, [nodeId = '']) => ({ params: { nodeId }, body: { reason } }),
+    told,
   });
 }

@@ -3,7 +3,7 @@ import { NODE_ROUTES, type NodeSummary } from '../../format/fleet-routes.ts';
 import { table } from '../render.ts';
 import { asDurationMs } from '../values.ts';
 import { examples, type Output, runs } from '../verb.ts';
-import { fleetServer, type ServerOptions, withServer } from './server.ts';
+import { asksFor, fleetServer, type ServerOptions, withServer } from './server.ts';
 import type { FleetProgram, FleetTools } from './tools.ts';
 import { asFingerprint, asLabel, asName } from './values.ts';
 
@@ -83,9 +83,9 @@ function addList(node: Command, program: FleetProgram): void {
     .summary('the hosts that the server knows')
     .description('Lists the hosts of the fleet, also those that wait for approval and those that were put out.')
     .addHelpText('after', examples('qx-fleet node list', "qx-fleet node list --json | jq -r '.nodes[].node_id'"));
-  runs<ServerOptions>(command, program, async (output, options) => {
-    const nodes = await (await fleetServer(program.tools, options)).call(NODE_ROUTES.nodes, {});
-    output.result({ nodes }, nodes.length === 0 ? 'No host.\n' : listed(nodes));
+  asksFor(command, program, NODE_ROUTES.nodes, {
+    named: 'nodes',
+    told: (nodes) => (nodes.length === 0 ? 'No host.\n' : listed(nodes)),
   });
 }
 
@@ -119,11 +119,12 @@ function addApprove(node: Command, program: FleetProgram): void {
       asFingerprint,
     )
     .addHelpText('after', examples('qx-fleet node approve qhci-02 --fingerprint 9f86d081884c7d659a2feaa0c55ad015...'));
-  runs<ApproveOptions>(command, program, async (output, options, [name = '']) => {
-    const server = await fleetServer(program.tools, options);
-    const asked = { params: { node: name }, body: { key_fingerprint: options.fingerprint } };
-    const answer = await server.call(NODE_ROUTES.approveNode, asked);
-    output.result(answer, `${answer.node_id} is ${answer.state}\n`);
+  asksFor(command, program, NODE_ROUTES.approveNode, {
+    asked: ({ fingerprint }: ApproveOptions, [node = '']) => ({
+      params: { node },
+      body: { key_fingerprint: fingerprint },
+    }),
+    told,
   });
 }
 
@@ -138,10 +139,11 @@ function addRevoke(node: Command, program: FleetProgram): void {
     .argument('<name>', 'name or id of the host', asName)
     .requiredOption('--reason <text>', 'why, for the audit trail')
     .addHelpText('after', examples("qx-fleet node revoke qhci-02 --reason 'disk stolen'"));
-  runs<RevokeOptions>(command, program, async (output, options, [name = '']) => {
-    const server = await fleetServer(program.tools, options);
-    const asked = { params: { node: name }, body: { reason: options.reason } };
-    const answer = await server.call(NODE_ROUTES.revokeNode, asked);
-    output.result(answer, `${answer.node_id} is ${answer.state}\n`);
+  asksFor(command, program, NODE_ROUTES.revokeNode, {
+    asked: ({ reason }: RevokeOptions, [node = '']) => ({ params: { node }, body: { reason } }),
+    told,
   });
 }
+
+const told = ({ node_id, state }: { readonly node_id: string; readonly state: string }): string =>
+  `${node_id} is ${state}\n`;

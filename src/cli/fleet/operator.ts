@@ -1,8 +1,8 @@
 import { type Command, Option } from 'commander';
 import { NODE_ROUTES, type Role } from '../../format/fleet-routes.ts';
 import { table } from '../render.ts';
-import { examples, runs } from '../verb.ts';
-import { fleetServer, type ServerOptions, withServer } from './server.ts';
+import { examples } from '../verb.ts';
+import { asksFor, type ServerOptions, withServer } from './server.ts';
 import type { FleetProgram } from './tools.ts';
 import { asName } from './values.ts';
 
@@ -39,11 +39,10 @@ function addAdd(operator: Command, program: FleetProgram): void {
         'qx-fleet operator add ci --role viewer --json | jq -r .token',
       ),
     );
-  runs<AddOptions>(command, program, async (output, options, [name = '']) => {
-    const server = await fleetServer(program.tools, options);
-    const added = await server.call(NODE_ROUTES.addOperator, { body: { name, role: options.role } });
-    output.result(added, `${added.token}\n`);
-    if (!output.isJson) output.note(`${name} uses it as QX_FLEET_TOKEN; it is not shown again`);
+  asksFor(command, program, NODE_ROUTES.addOperator, {
+    asked: ({ role }: AddOptions, [name = '']) => ({ body: { name, role } }),
+    told: ({ token }) => `${token}\n`,
+    note: ({ name }) => `${name} uses it as QX_FLEET_TOKEN; it is not shown again`,
   });
 }
 
@@ -52,10 +51,12 @@ function addList(operator: Command, program: FleetProgram): void {
     .summary('who has a token')
     .description('Lists who has a token, with which role, and whose was taken back.')
     .addHelpText('after', examples('qx-fleet operator list', 'qx-fleet operator list --json'));
-  runs<ServerOptions>(command, program, async (output, options) => {
-    const operators = await (await fleetServer(program.tools, options)).call(NODE_ROUTES.operators, {});
-    const rows = operators.map(({ name, role, revoked_at }) => [name, role, revoked_at ?? '-']);
-    output.result({ operators }, rows.length === 0 ? 'Nobody.\n' : table([['NAME', 'ROLE', 'REVOKED'], ...rows]));
+  asksFor(command, program, NODE_ROUTES.operators, {
+    named: 'operators',
+    told: (operators) => {
+      const rows = operators.map(({ name, role, revoked_at }) => [name, role, revoked_at ?? '-']);
+      return rows.length === 0 ? 'Nobody.\n' : table([['NAME', 'ROLE', 'REVOKED'], ...rows]);
+    },
   });
 }
 
@@ -65,9 +66,8 @@ function addRevoke(operator: Command, program: FleetProgram): void {
     .description('Takes a token back, from its next use on; the name can be given a new one.')
     .argument('<name>', 'whose', asName)
     .addHelpText('after', examples('qx-fleet operator revoke alice'));
-  runs<ServerOptions>(command, program, async (output, options, [name = '']) => {
-    const server = await fleetServer(program.tools, options);
-    const answer = await server.call(NODE_ROUTES.revokeOperator, { params: { operator: name } });
-    output.result(answer, `the token of ${answer.name} was taken back at ${answer.revoked_at}\n`);
+  asksFor(command, program, NODE_ROUTES.revokeOperator, {
+    asked: (_options: ServerOptions, [operator = '']) => ({ params: { operator } }),
+    told: ({ name, revoked_at }) => `the token of ${name} was taken back at ${revoked_at}\n`,
   });
 }

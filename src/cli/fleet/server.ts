@@ -6,7 +6,8 @@ import { SERVER_SOCKET } from '../../server/fleet-settings.ts';
 import { type Endpoint, readAnswer, send } from '../exchange.ts';
 import { refusalOf } from '../refusal.ts';
 import { checkToken, isUnprotected, serverAddress } from '../server-address.ts';
-import type { FleetTools } from './tools.ts';
+import { runs } from '../verb.ts';
+import type { FleetProgram, FleetTools } from './tools.ts';
 
 /** The update server as qx-fleet sees it: as root over its Unix socket, or as an operator over the network. */
 
@@ -28,6 +29,26 @@ export interface FleetServer {
   /** Null for the Unix socket. */
   readonly url: URL | null;
   call<R extends Route>(route: R, asked: { params?: ParamsOf<R>; body?: BodyOf<R> }): Promise<ResponseOf<R>>;
+}
+
+/** A verb that asks once: what it asks for, and the answer in words. With --json the answer itself, or `{[name]: answer}`. */
+export function asksFor<Options extends ServerOptions, R extends Route>(
+  command: Command,
+  program: FleetProgram,
+  route: R,
+  verb: {
+    readonly asked?: (options: Options, args: readonly string[]) => { params?: ParamsOf<R>; body?: BodyOf<R> };
+    readonly named?: string;
+    readonly told: (answer: ResponseOf<R>) => string;
+    readonly note?: (answer: ResponseOf<R>) => string;
+  },
+): void {
+  runs<Options>(command, program, async (output, options, args) => {
+    const server = await fleetServer(program.tools, options);
+    const answer = await server.call(route, verb.asked?.(options, args) ?? {});
+    output.result(verb.named === undefined ? (answer as object) : { [verb.named]: answer }, verb.told(answer));
+    if (!output.isJson && verb.note !== undefined) output.note(verb.note(answer));
+  });
 }
 
 const TIMEOUT_MS = 30_000;

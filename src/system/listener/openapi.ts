@@ -1,6 +1,6 @@
 import type { FastifySchema } from 'fastify';
 import { type TSchema, Type } from 'typebox';
-import { Problem, type Route, type RouteTable, type Who } from '../../format/route.ts';
+import { OPENED_BY, Problem, type Proof, type Route, type RouteTable, type Who } from '../../format/route.ts';
 
 /** A row of the route table as the schema by which fastify validates and from which @fastify/swagger documents. */
 
@@ -13,25 +13,14 @@ const SCHEMES = {
   local: { type: 'http', scheme: 'bearer', description: 'the Unix socket of the host' },
 } as const;
 
-/** Any one of them opens the route. */
-const OPENED_BY: Readonly<Record<Who, readonly (keyof typeof SCHEMES)[]>> = {
-  open: [],
-  publisher: ['publisher'],
-  local: ['local'],
-  'host-admin': ['host-admin'],
-  enrolling: [],
-  node: ['node'],
-  'node-or-viewer': ['node', 'operator'],
-  'node-or-operator': ['node', 'operator'],
-  'node-or-control-plane': ['node', 'control-plane'],
-  viewer: ['operator'],
-  operator: ['operator'],
-  admin: ['operator'],
-};
+const PEOPLE: readonly Proof[] = ['viewer', 'operator', 'admin'];
+
+const schemesOf = (who: Who): readonly string[] =>
+  OPENED_BY[who].map((proof) => (PEOPLE.includes(proof) ? 'operator' : proof));
 
 /** Of the routes that there are, and no others. */
 export const securitySchemes = (routes: RouteTable): Partial<typeof SCHEMES> => {
-  const used = new Set<string>(Object.values(routes).flatMap(({ who }) => OPENED_BY[who]));
+  const used = new Set(Object.values(routes).flatMap(({ who }) => schemesOf(who)));
   return Object.fromEntries(Object.entries(SCHEMES).filter(([name]) => used.has(name)));
 };
 
@@ -48,6 +37,7 @@ const CONTENT_TYPES = {
 } as const;
 
 export function schemaOf(name: string, route: Route): FastifySchema {
+  const schemes = schemesOf(route.who);
   const answer = {
     description: route.summary,
     content: { [CONTENT_TYPES[route.content]]: { schema: route.response } },
@@ -60,7 +50,7 @@ export function schemaOf(name: string, route: Route): FastifySchema {
     ...(route.query === undefined ? {} : { querystring: route.query }),
     ...(route.body === undefined ? {} : { body: route.body === 'multipart' ? MULTIPART_BODY : route.body }),
     ...(route.body === 'multipart' ? { consumes: ['multipart/form-data'] } : {}),
-    ...(OPENED_BY[route.who].length === 0 ? {} : { security: OPENED_BY[route.who].map((name) => ({ [name]: [] })) }),
+    ...(schemes.length === 0 ? {} : { security: schemes.map((scheme) => ({ [scheme]: [] })) }),
     response: { [route.status ?? 200]: answer, default: failure },
   };
 }
