@@ -5,7 +5,8 @@ import { execa } from 'execa';
 
 const USAGE = `usage: npm run powercut -- [--minutes N] [--kills N] [--seed N]
   --minutes N  decide crash states of a recorded update for so long with the real GRUB, and start one of 50 in QEMU (10)
-  --kills N    kill QEMU so often at a random moment of an update, and start what that left each time (0)
+  --kills N    kill QEMU so often at a random moment of an update, and start what that left each time (0); one update is
+               killed some forty times, and what that leaves takes up to 15 GB in dist/powercut meanwhile
   --seed N     other states and moments; the same seed makes the same ones (1)
 Goes on where the last run with this seed stopped, as long as executable and grub.cfg are the same: dist/powercut/tally.json
 has the sum. The recording, once for --minutes, takes five of them.
