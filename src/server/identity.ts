@@ -90,7 +90,7 @@ async function ofToken(
 ): Promise<Denial | Admission> {
   const early = guard.mustWait(address);
   if (early !== null) return early;
-  const token = /^bearer +(\S+)$/i.exec(authorization.trim())?.[1] ?? '';
+  const token = tokenIn(authorization.trim());
   const isControlPlane = controlPlaneToken !== null && timingSafeEqual(digest(token), digest(controlPlaneToken));
   const principal = isControlPlane ? ({ kind: 'control-plane' } as const) : await operatorOf(db, token);
   const late = guard.mustWait(address);
@@ -102,6 +102,14 @@ async function ofToken(
   }
   guard.right(address);
   return mayDo(principal, accepted) ? { principal } : refuseRole(principal, accepted);
+}
+
+/** FleetLock's clients can carry no more than what is in their address: `https://NAME:TOKEN@SERVER`, which is sent as Basic. */
+function tokenIn(authorization: string): string {
+  const [, scheme = '', sent = ''] = /^(bearer|basic) +(\S+)$/i.exec(authorization) ?? [];
+  if (scheme.toLowerCase() !== 'basic') return sent;
+  const pair = Buffer.from(sent, 'base64').toString();
+  return pair.slice(pair.indexOf(':') + 1);
 }
 
 type TokenHolder = Exclude<Principal, { kind: 'node' }>;

@@ -252,6 +252,17 @@ describe('nobody else', () => {
     const refused = await lock('m2');
     expect([refused.status, refused.json.kind]).toEqual([409, 'failed_lock_semaphore_full']);
     expect((await request()).json).toMatchObject({ state: 'requested', approved: false });
+    // As whoever has no more than an address sends it: https://NAME:TOKEN@SERVER.
+    const basic = (word: string) => `Basic ${Buffer.from(`zincati:${word}`).toString('base64')}`;
+    const release = (word: string) =>
+      fleet.call(
+        { headers: { 'fleet-lock-protocol': 'true', authorization: basic(word) } },
+        FLEETLOCK_ROUTES.steadyState,
+        { body: { client_params: { id: 'm1', group: 'default' } } },
+      );
+    expect((await release('qxo_wrong')).json.code).toBe('TOKEN_REFUSED');
+    expect((await release(operator.token)).status).toBe(200);
+    expect((await request()).json).toMatchObject({ state: 'draining', approved: true });
   });
 
   test.each([
