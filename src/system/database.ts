@@ -1,9 +1,6 @@
 import { dirname } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import { setTimeout as sleep } from 'node:timers/promises';
 import {
-  CompiledQuery,
-  type DatabaseConnection,
   Kysely,
   PostgresDialect,
   type PostgresPool,
@@ -69,7 +66,6 @@ function sqliteFile(path: string): SqliteDatabase {
 const POOL = 10;
 const CONNECT_MS = 5000;
 const STATEMENT_MS = 30_000;
-const CLOSE_MS = 5000;
 /** Numbers of this size are counters and times in milliseconds, which JavaScript holds exactly. */
 const INT8 = 20;
 
@@ -81,34 +77,23 @@ function openPostgres<Tables>(url: string): Database<Tables> {
     statement_timeout: STATEMENT_MS,
     idle_in_transaction_session_timeout: STATEMENT_MS,
     application_name: 'qx-update-server',
+    // Here and not with kysely, which forgets a connection that is lost in the middle of this: ten of them, and no more came.
+    onConnect: durable,
     types: { getTypeParser: (id, format) => (id === INT8 ? Number : pg.types.getTypeParser(id, format)) },
   });
   // A connection that ends: unused, the next query opens another one; in use, its query says so. Unheard, it would end us.
   pool.on('error', () => undefined);
   pool.on('connect', (client) => void client.on('error', () => undefined));
-  const db = new Kysely<Tables>({
-    dialect: new PostgresDialect({ pool: tellingOfFailure(pool), onCreateConnection: durable }),
-  });
-  // Seen once, on a busy machine: a connection that was lost in use was still waited for, and for ever.
-  const close = () => Promise.race([db.destroy(), sleep(CLOSE_MS, undefined, { ref: false })]);
-  return { engine: 'postgres', db, change: (work) => again(db, work), close };
+  const db = new Kysely<Tables>({ dialect: new PostgresDialect({ pool: tellingOfFailure(pool) }) });
+  return { engine: 'postgres', db, change: (work) => again(db, work), close: () => db.destroy() };
 }
 
 /** Every way in which the database may be out of reach has one code, whatever was asked of it. */
-function tellingOfFailure(pool: pg.Pool): PostgresPool {
-  // The same one for the same connection: by that kysely knows which it has prepared.
-  const known = new WeakMap<pg.PoolClient, PostgresPoolClient>();
-  return {
-    options: pool.options,
-    end: () => pool.end(),
-    connect: async () => {
-      const client = await pool.connect().catch(asUnreachable);
-      const telling = known.get(client) ?? tellingClient(client);
-      known.set(client, telling);
-      return telling;
-    },
-  };
-}
+const tellingOfFailure = (pool: pg.Pool): PostgresPool => ({
+  options: pool.options,
+  end: () => pool.end(),
+  connect: () => pool.connect().then(tellingClient, asUnreachable),
+});
 
 const tellingClient = (client: pg.PoolClient): PostgresPoolClient =>
   ({
@@ -129,8 +114,7 @@ function asUnreachable(error: Error & { readonly code?: string }): never {
 }
 
 /** Whatever the administrator of the database prefers: what was granted must not be forgotten by a power cut. */
-const durable = async (connection: DatabaseConnection): Promise<void> =>
-  void (await connection.executeQuery(CompiledQuery.raw('set synchronous_commit = on')));
+const durable = (client: pg.ClientBase): Promise<unknown> => client.query('set synchronous_commit = on');
 
 const ATTEMPTS = 5;
 /** Serialisation failure, and a deadlock that the database resolved at our cost. */
