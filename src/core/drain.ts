@@ -19,6 +19,12 @@ export const VDC_DOMAIN = 'vdc=true';
 
 export const groupDomain = (group: string): string => `group:${group}`;
 
+/** What a host counts in: its group, and each of its labels. */
+export const domainsOfHost = (group: string, labels: Readonly<Record<string, string>>): readonly string[] => [
+  groupDomain(group),
+  ...Object.entries(labels).map(([label, value]) => `${label}=${value}`),
+];
+
 /** Of one domain such as `group:blue` or `rack=r1`; null when nothing limits it. */
 export function budgetOf(domain: string, budgets: readonly Budget[]): Budget | null {
   const names = domain.startsWith('group:') ? [domain, 'group:*'] : [domain.slice(0, domain.indexOf('='))];

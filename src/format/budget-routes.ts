@@ -3,8 +3,10 @@ import type { RouteTable } from './route.ts';
 
 /** How many hosts may be away at once, on the wire. */
 
+export const BUDGET_DOMAIN_PATTERN = '^(?:group:(?:\\*|[a-z0-9][a-z0-9._-]{0,63})|[a-z0-9][a-z0-9._-]{0,63})$';
+
 const domain = Type.String({
-  pattern: '^(?:group:(?:\\*|[a-z0-9][a-z0-9._-]{0,63})|[a-z0-9][a-z0-9._-]{0,63})$',
+  pattern: BUDGET_DOMAIN_PATTERN,
   description: 'group:NAME, group:* for all groups without one of their own, or a label such as rack: each value apart',
 });
 const ofDomain = Type.Object({ domain });

@@ -11,8 +11,8 @@ const name = Type.String({ pattern: NAME_PATTERN });
 const instant = Type.String({ pattern: INSTANT_PATTERN });
 const keyFingerprint = Type.String({ pattern: SHA256_PATTERN, description: 'SHA-256 of the public key (SPKI, DER)' });
 
-const INVITE_MAX_TTL_S = 7 * 86_400;
-const INVITE_TTL_S = 3600;
+export const INVITE_MAX_TTL_S = 7 * 86_400;
+export const INVITE_TTL_S = 3600;
 const MAX_LABELS = 16;
 const MAX_REASON_LENGTH = 500;
 
@@ -82,7 +82,9 @@ const NodeSummary = Type.Object({
 });
 export type NodeSummary = Static<typeof NodeSummary>;
 
-const Role = Type.Enum(['viewer', 'operator', 'admin']);
+/** Each may also what the ones before it may. */
+export const ROLES = ['viewer', 'operator', 'admin'] as const;
+const Role = Type.Enum(ROLES);
 export type Role = Static<typeof Role>;
 
 const OperatorSummary = Type.Object({

@@ -1,4 +1,5 @@
 import type { QxError } from '../errors.ts';
+import type { Role } from '../format/fleet-routes.ts';
 import type { BodyOf, ParamsOf, QueryOf, ResponseOf, Route, RouteTable, Who } from '../format/route.ts';
 import type { Log } from '../ports.ts';
 
@@ -31,7 +32,7 @@ export interface Caller {
 /** Whom a caller has proved to be. */
 export type Principal =
   | { readonly kind: 'node'; readonly id: string; readonly name: string; readonly fingerprint: string }
-  | { readonly kind: 'operator'; readonly name: string; readonly role: 'viewer' | 'operator' | 'admin' }
+  | { readonly kind: 'operator'; readonly name: string; readonly role: Role }
   | { readonly kind: 'control-plane' };
 
 /** One part of a multipart body. Its bytes must be read to the end, or given up together with the whole request. */

@@ -3,6 +3,7 @@ import { QxError } from '../errors.ts';
 import type { BUDGET_ROUTES, BudgetLimits, BudgetRow } from '../format/budget-routes.ts';
 import type { Handlers } from '../ports/serving.ts';
 import { actorOf, record } from './audit.ts';
+import { holderOf } from './maintenance/grants.ts';
 import type { Maintenance } from './maintenance/host.ts';
 import { lockGate } from './places.ts';
 import type { Change } from './store.ts';
@@ -65,7 +66,7 @@ async function away({ store: { db } }: Maintenance) {
   const places = await db.selectFrom('place').selectAll().orderBy('granted_ms').execute();
   const domains = await db.selectFrom('place_domain').selectAll().orderBy('domain').execute();
   const nodes = await db.selectFrom('node').select(['id', 'name']).execute();
-  const names = new Map(nodes.map(({ id, name }) => [`node:${id}`, name]));
+  const names = new Map(nodes.map(({ id, name }) => [holderOf(id), name]));
   return places.map(({ holder, granted_ms }) => ({
     holder: names.get(holder) ?? holder,
     domains: domains.filter((one) => one.holder === holder).map(({ domain }) => domain),

@@ -4,60 +4,10 @@ import { asQxError, QxError } from '../errors.ts';
 import { CONTROL_PLANE_ROUTES, type HostOrder } from '../format/control-plane.ts';
 import { pathOf } from '../format/route.ts';
 import type { Clock, HttpLimits, Log, Post, Random } from '../ports.ts';
-import type { Change, MaintenanceTable, NodeTable, OutboxTable, Reading, Store } from './store.ts';
+import { claimDue, settle } from './outbox.ts';
+import type { OutboxTable, Store } from './store.ts';
 
-/**
- * What the control plane is told. It is kept in the transaction that decided it, and sent until it was taken: nothing is lost
- * when either side is down. What concerns one host goes out in order.
- */
-
-export async function tellControlPlane(
-  change: Change,
-  node: NodeTable,
-  row: MaintenanceTable,
-  kind: OutboxTable['kind'],
-  nowMs: number,
-): Promise<void> {
-  const last = await change
-    .selectFrom('outbox')
-    .select('sequence')
-    .where('node_id', '=', node.id)
-    .orderBy('sequence', 'desc')
-    .limit(1)
-    .executeTakeFirst();
-  const certificate = await change
-    .selectFrom('node_certificate')
-    .select('fingerprint')
-    .where('node_id', '=', node.id)
-    .orderBy('not_after_ms', 'desc')
-    .limit(1)
-    .executeTakeFirst();
-  const order: HostOrder = {
-    node_id: node.name,
-    node_uuid: node.id,
-    certificate_fingerprint: certificate?.fingerprint ?? null,
-    maintenance_id: row.id,
-    epoch: row.epoch,
-    target_version: row.target_version,
-  };
-  const sequence = (last?.sequence ?? 0) + 1;
-  const fresh = { created_ms: nowMs, due_ms: 0, attempts: 0, delivered_ms: null, error: null };
-  const message = { node_id: node.id, sequence, kind, body: JSON.stringify(order), ...fresh };
-  await change.insertInto('outbox').values(message).execute();
-}
-
-/** Why a host's next message did not arrive yet; null when there is none, or it was not tried. */
-export async function undelivered(db: Reading, nodeId: string): Promise<string | null> {
-  const head = await db
-    .selectFrom('outbox')
-    .select('error')
-    .where('node_id', '=', nodeId)
-    .where('delivered_ms', 'is', null)
-    .orderBy('sequence')
-    .limit(1)
-    .executeTakeFirst();
-  return head?.error ?? null;
-}
+/** Sends the control plane what it has to be told, until it was taken. */
 
 export interface Deliverer {
   readonly store: Store;
@@ -71,9 +21,6 @@ export interface Deliverer {
 }
 
 const EVERY_MS = 1000;
-const AT_ONCE = 16;
-/** A server that dies in the middle leaves its message to the others after so long. */
-const LEASE_MS = 60_000;
 const POLICY = { maxAttempts: Number.POSITIVE_INFINITY, firstDelayMs: 1000, maxDelayMs: 60_000, maxRetryAfterMs: 0 };
 const LIMITS: HttpLimits = {
   maxBytes: 64 << 10,
@@ -97,45 +44,9 @@ export async function runDelivery(deliverer: Deliverer, signal: AbortSignal): Pr
 
 /** Answers how many messages were tried. */
 export async function deliverDue(deliverer: Deliverer, signal?: AbortSignal): Promise<number> {
-  const due = await claim(deliverer);
+  const due = await claimDue(deliverer.store, deliverer.clock.nowMs());
   await Promise.all(due.map((message) => deliver(deliverer, message, signal)));
   return due.length;
-}
-
-/** Each is busy with its own: two servers never send the same one at the same time. */
-function claim({ store, clock }: Deliverer): Promise<readonly OutboxTable[]> {
-  const nowMs = clock.nowMs();
-  return store.change(async (change) => {
-    const heads = change
-      .selectFrom('outbox as o')
-      .selectAll('o')
-      .where('o.delivered_ms', 'is', null)
-      .where('o.due_ms', '<=', nowMs)
-      .where(({ not, exists, selectFrom }) =>
-        not(
-          exists(
-            selectFrom('outbox as before')
-              .select('before.sequence')
-              .whereRef('before.node_id', '=', 'o.node_id')
-              .whereRef('before.sequence', '<', 'o.sequence')
-              .where('before.delivered_ms', 'is', null),
-          ),
-        ),
-      )
-      .orderBy('o.due_ms')
-      .limit(AT_ONCE);
-    const due = await (store.engine === 'postgres' ? heads.forUpdate().skipLocked() : heads).execute();
-    for (const { node_id, sequence } of due) {
-      const taken = { due_ms: nowMs + LEASE_MS };
-      await change
-        .updateTable('outbox')
-        .set(taken)
-        .where('node_id', '=', node_id)
-        .where('sequence', '=', sequence)
-        .execute();
-    }
-    return due;
-  });
 }
 
 async function deliver(deliverer: Deliverer, message: OutboxTable, signal?: AbortSignal): Promise<void> {
@@ -149,14 +60,7 @@ async function deliver(deliverer: Deliverer, message: OutboxTable, signal?: Abor
   const delayMs = retryDelayMs(POLICY, attempts, random.unit()) ?? POLICY.maxDelayMs;
   const outcome = failure === null ? { delivered_ms: nowMs, error: null } : { due_ms: nowMs + delayMs, error: failure };
   const { node_id, sequence, kind } = message;
-  await store.change((change) =>
-    change
-      .updateTable('outbox')
-      .set({ attempts, ...outcome })
-      .where('node_id', '=', node_id)
-      .where('sequence', '=', sequence)
-      .execute(),
-  );
+  await settle(store, message, { attempts, ...outcome });
   if (failure === null) log.info('control_plane_told', { kind, node_id, sequence, attempts });
   else log.warn('control_plane_not_told', { kind, node_id, sequence, attempts, detail: failure });
 }

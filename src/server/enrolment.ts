@@ -1,4 +1,5 @@
 import { randomUUID, timingSafeEqual } from 'node:crypto';
+import { domainsOfHost } from '../core/drain.ts';
 import { QxError } from '../errors.ts';
 import type { Certified, EnrolRequest, NODE_ROUTES } from '../format/fleet-routes.ts';
 import { enrolMessage } from '../format/node-key.ts';
@@ -98,8 +99,7 @@ async function addNode(
     .executeTakeFirstOrThrow();
   // Between the look and this, another invitation for the name may have been used.
   if (numInsertedOrUpdatedRows !== 1n) throw nameTaken(name);
-  const own = Object.entries(JSON.parse(labels)).map(([label, value]) => `${label}=${value}`);
-  const domains = [`group:${fleet_group}`, ...own].map((domain) => ({ node_id: id, domain }));
+  const domains = domainsOfHost(fleet_group, JSON.parse(labels)).map((domain) => ({ node_id: id, domain }));
   await change.insertInto('node_domain').values(domains).execute();
   await change.updateTable('node_invite').set({ node_id: id }).where('id', '=', invite.id).execute();
   const event = state === 'pending' ? 'node_pending' : 'node_enrolled';

@@ -1,6 +1,6 @@
 import { timingSafeEqual } from 'node:crypto';
 import { QxError } from '../errors.ts';
-import type { Role } from '../format/fleet-routes.ts';
+import { ROLES, type Role } from '../format/fleet-routes.ts';
 import { OPENED_BY, type Proof, type Who } from '../format/route.ts';
 import { nodeUri } from '../ports/authority.ts';
 import type { Admission, Caller, Denial, Principal } from '../ports/serving.ts';
@@ -8,7 +8,7 @@ import type { Clock, Log } from '../ports.ts';
 import { refuseForeignPage } from './admission.ts';
 import { ROOT } from './audit.ts';
 import { createGuard, digest, type Guard, refuseToken, sha256Hex } from './guard.ts';
-import type { Reading } from './store.ts';
+import type { NodeTable, Reading } from './store.ts';
 
 /**
  * Who a caller of the fleet's routes is: a host by its certificate, a person by a token, the control plane by its own, root by
@@ -26,10 +26,8 @@ export interface IdentityOptions {
 }
 
 type Accepted = 'node' | 'control-plane' | Role;
-const OURS: readonly Proof[] = ['node', 'control-plane', 'viewer', 'operator', 'admin'];
+const OURS: readonly Proof[] = ['node', 'control-plane', ...ROLES];
 const isOurs = (proof: Proof): proof is Accepted => OURS.includes(proof);
-
-const LADDER: readonly Role[] = ['viewer', 'operator', 'admin'];
 
 export type Identify = (who: Who, caller: Caller) => Promise<Denial | Admission | null>;
 
@@ -43,7 +41,7 @@ export function createIdentity(options: IdentityOptions): Identify {
     if (caller.queryNames.includes('token')) {
       return refuseToken('TOKEN_REFUSED', 'a token in the address ends up in logs');
     }
-    if (caller.via === 'unix' && accepted.some((one) => LADDER.includes(one as Role))) {
+    if (caller.via === 'unix' && accepted.some((one) => ROLES.includes(one as Role))) {
       return { principal: { kind: 'operator', name: ROOT, role: 'admin' } };
     }
     return prove(options, guard, caller, accepted);
@@ -128,7 +126,7 @@ async function operatorOf(db: Reading, token: string): Promise<TokenHolder | nul
 const mayDo = (principal: TokenHolder, accepted: readonly Accepted[]): boolean =>
   principal.kind === 'control-plane'
     ? accepted.includes('control-plane')
-    : accepted.some((one) => LADDER.slice(0, LADDER.indexOf(principal.role) + 1).includes(one as Role));
+    : accepted.some((one) => ROLES.slice(0, ROLES.indexOf(principal.role) + 1).includes(one as Role));
 
 function refuseRole(principal: TokenHolder, accepted: readonly Accepted[]): Denial {
   const own = principal.kind === 'control-plane' ? 'the control plane' : `the role ${principal.role}`;
@@ -182,7 +180,7 @@ async function ofDevName(db: Reading, name: string): Promise<Denial | Admission>
 }
 
 function admitNode(
-  { id, name, state }: { id: string; name: string; state: 'pending' | 'enrolled' | 'revoked' },
+  { id, name, state }: { id: string; name: string; state: NodeTable['state'] },
   fingerprint: string,
 ): Denial | Admission {
   if (state === 'enrolled') return { principal: { kind: 'node', id, name, fingerprint } };

@@ -1,6 +1,6 @@
 import { randomInt } from 'node:crypto';
 import { QxError } from '../errors.ts';
-import type { Invited, InviteRequest } from '../format/fleet-routes.ts';
+import { INVITE_TTL_S, type Invited, type InviteRequest } from '../format/fleet-routes.ts';
 import { isLoopbackHost, isServerHost, writeInvitation } from '../format/invitation.ts';
 import { instantOf } from '../format/schema.ts';
 import { record } from './audit.ts';
@@ -14,7 +14,6 @@ const LETTERS = 'abcdefghijklmnopqrstuvwxyz0123456789';
 const ID_LENGTH = 10;
 /** 144 bits. */
 const SECRET_LENGTH = 28;
-const DEFAULT_TTL_S = 3600;
 const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 const letters = (length: number): string =>
@@ -28,7 +27,7 @@ export async function invite(fleet: Fleet, request: InviteRequest, actor: string
   if (UUID.test(name)) throw new QxError('BAD_REQUEST', 'a host cannot have a name that looks like an id');
   await refuseTaken(store.db, name);
   const nowMs = clock.nowMs();
-  const expiresMs = nowMs + (request.ttl_seconds ?? DEFAULT_TTL_S) * 1000;
+  const expiresMs = nowMs + (request.ttl_seconds ?? INVITE_TTL_S) * 1000;
   const [id, secret] = [letters(ID_LENGTH), letters(SECRET_LENGTH)];
   const join = writeInvitation({ id, secret, ...host });
   await store.change(async (change) => {

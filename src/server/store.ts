@@ -1,6 +1,7 @@
 import type { Kysely, SelectQueryBuilder, Transaction } from 'kysely';
 import { Migrator } from 'kysely/migration';
 import { QxError } from '../errors.ts';
+import type { NodeSummary, Role } from '../format/fleet-routes.ts';
 import type { MaintenanceState } from '../format/maintenance.ts';
 import type { Database } from '../ports/database.ts';
 import { migrationsFor } from './store/migrations.ts';
@@ -31,7 +32,7 @@ export interface NodeTable {
   id: string;
   /** As operators and the wire's `node_id` call it. Unique among those that are not revoked. */
   name: string;
-  state: 'pending' | 'enrolled' | 'revoked';
+  state: NodeSummary['state'];
   fleet_group: string;
   /** JSON: `{"rack":"r1"}`. */
   labels: string;
@@ -77,7 +78,7 @@ export interface InviteTable {
 
 export interface OperatorTable {
   name: string;
-  role: 'viewer' | 'operator' | 'admin';
+  role: Role;
   token_sha256: string;
   revoked_ms: number | null;
 }

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { domainsOfHost } from '../../src/core/drain.ts';
 import type { Maintenance } from '../../src/server/maintenance/host.ts';
 import type { Store } from '../../src/server/store.ts';
 
@@ -46,11 +47,8 @@ export async function enrol(store: Store, ...nodes: readonly NewNode[]): Promise
         .insertInto('node')
         .values({ ...node, ...rest })
         .execute();
-      const domains = [`group:${group}`, ...Object.entries(labels).map(([key, value]) => `${key}=${value}`)];
-      await change
-        .insertInto('node_domain')
-        .values(domains.map((domain) => ({ node_id: id, domain })))
-        .execute();
+      const domains = domainsOfHost(group, labels).map((domain) => ({ node_id: id, domain }));
+      await change.insertInto('node_domain').values(domains).execute();
     }
   });
 }

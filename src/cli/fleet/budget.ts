@@ -1,5 +1,5 @@
 import { type Command, InvalidArgumentError } from 'commander';
-import { BUDGET_ROUTES, type BudgetRow } from '../../format/budget-routes.ts';
+import { BUDGET_DOMAIN_PATTERN, BUDGET_ROUTES, type BudgetRow } from '../../format/budget-routes.ts';
 import { table } from '../render.ts';
 import { examples } from '../verb.ts';
 import { asksFor, type ServerOptions, withServer } from './server.ts';
@@ -37,7 +37,7 @@ function inWords({ max_hosts, max_percent, is_standard }: BudgetRow): string {
   return `${[...hosts, ...share].join(', and ')}${is_standard ? ' (standard)' : ''}`;
 }
 
-const DOMAIN = /^(?:group:(?:\*|[a-z0-9][a-z0-9._-]{0,63})|[a-z0-9][a-z0-9._-]{0,63})$/;
+const DOMAIN = new RegExp(BUDGET_DOMAIN_PATTERN);
 
 function asDomain(text: string): string {
   if (DOMAIN.test(text)) return text;

@@ -1,5 +1,5 @@
 import { type Command, InvalidArgumentError } from 'commander';
-import { NODE_ROUTES, type NodeSummary } from '../../format/fleet-routes.ts';
+import { INVITE_MAX_TTL_S, NODE_ROUTES, type NodeSummary } from '../../format/fleet-routes.ts';
 import { table } from '../render.ts';
 import { asDurationMs } from '../values.ts';
 import { examples, type Output, runs } from '../verb.ts';
@@ -49,11 +49,9 @@ function addInvite(node: Command, program: FleetProgram): void {
   runs<InviteOptions>(command, program, (output, options, [name = '']) => invite(program.tools, output, options, name));
 }
 
-const MAX_TTL_MS = 7 * 86_400_000;
-
 function asTtl(text: string): number {
   const ms = asDurationMs(text);
-  if (ms <= MAX_TTL_MS) return ms;
+  if (ms <= INVITE_MAX_TTL_S * 1000) return ms;
   throw new InvalidArgumentError('Longer than 7d.');
 }
 

@@ -1,12 +1,10 @@
 import { type Command, Option } from 'commander';
-import { NODE_ROUTES, type Role } from '../../format/fleet-routes.ts';
+import { NODE_ROUTES, ROLES, type Role } from '../../format/fleet-routes.ts';
 import { table } from '../render.ts';
 import { examples } from '../verb.ts';
 import { asksFor, type ServerOptions, withServer } from './server.ts';
 import type { FleetProgram } from './tools.ts';
 import { asName } from './values.ts';
-
-const ROLES: readonly Role[] = ['viewer', 'operator', 'admin'];
 
 export function addOperator(commands: Command, program: FleetProgram): void {
   const operator = commands

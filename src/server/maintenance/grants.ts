@@ -1,6 +1,7 @@
 import { groupDomain, VDC_DOMAIN } from '../../core/drain.ts';
-import { tellControlPlane } from '../control-plane.ts';
+import { ACTIVE_STATES } from '../../format/maintenance.ts';
 import { lockNode } from '../node-rows.ts';
+import { tellControlPlane } from '../outbox.ts';
 import { fullAmong, fullDomains, givePlaceBack, lockGate, type Occupied, takePlace } from '../places.ts';
 import type { Change, MaintenanceTable, NodeTable, Reading, Store } from '../store.ts';
 import { type Doing, isActive, latestOf, move } from './rows.ts';
@@ -87,7 +88,7 @@ export async function blockedBy(
     .select('id')
     .where('fleet_group', '=', node.fleet_group)
     .where('node_id', '!=', node.id)
-    .where('state', 'not in', ['completed', 'failed', 'cancelled'])
+    .where('state', 'in', ACTIVE_STATES)
     .limit(1)
     .executeTakeFirst();
   return other === undefined ? [] : ['others first'];

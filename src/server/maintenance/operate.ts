@@ -1,8 +1,7 @@
-import type { ExpressionBuilder } from 'kysely';
 import { QxError } from '../../errors.ts';
-import type { MaintenanceStatus } from '../../format/maintenance.ts';
+import { ACTIVE_STATES, type MaintenanceStatus } from '../../format/maintenance.ts';
 import { holdsPlace, occupiedInWords, takePlace } from '../places.ts';
-import type { MaintenanceTable, Tables } from '../store.ts';
+import type { MaintenanceTable } from '../store.ts';
 import { becomeReady, beginDrain, domainsOf, holderOf, release } from './grants.ts';
 import { aboutHost, type Host, isBefore, type Maintenance, notInMaintenance } from './host.ts';
 import { isActive, move } from './rows.ts';
@@ -61,22 +60,26 @@ async function forcePlace(m: Maintenance, { change, node, doing }: Host, row: Ma
 
 /** Hosts in maintenance, and those that failed and still hold their place, which somebody has to look after; oldest first. */
 export async function listMaintenance({ store: { db }, drainBy }: Maintenance): Promise<readonly MaintenanceStatus[]> {
-  const places = await db.selectFrom('place').select('holder').execute();
-  const holders = new Set(places.map(({ holder }) => holder));
-  const rows = await db.selectFrom('maintenance').selectAll().where(isOpen(holders)).orderBy('requested_ms').execute();
+  const holders = new Set((await db.selectFrom('place').select('holder').execute()).map(({ holder }) => holder));
   const nodes = await db.selectFrom('node').selectAll().execute();
   const nodeOf = new Map(nodes.map((node) => [node.id, node]));
+  const holding = nodes.map(({ id }) => id).filter((id) => holders.has(holderOf(id)));
+  const rows = await db
+    .selectFrom('maintenance')
+    .selectAll()
+    .where(({ or, and, eb }) => {
+      const active = eb('state', 'in', ACTIVE_STATES);
+      return holding.length === 0
+        ? active
+        : or([active, and([eb('state', '=', 'failed'), eb('node_id', 'in', holding)])]);
+    })
+    .orderBy('ordinal')
+    .execute();
   const latest = new Map(rows.map((row) => [row.node_id, row]));
-  return [...latest.values()].flatMap((row) => {
-    const node = nodeOf.get(row.node_id);
-    return node === undefined ? [] : [statusOf({ node, row, holdsPlace: holders.has(holderOf(node.id)), drainBy })];
-  });
+  return [...latest.values()]
+    .toSorted((a, b) => a.requested_ms - b.requested_ms)
+    .flatMap((row) => {
+      const node = nodeOf.get(row.node_id);
+      return node === undefined ? [] : [statusOf({ node, row, holdsPlace: holders.has(holderOf(node.id)), drainBy })];
+    });
 }
-
-const isOpen =
-  (holders: ReadonlySet<string>) =>
-  ({ or, and, eb }: ExpressionBuilder<Tables, 'maintenance'>) => {
-    const held = [...holders].map((holder) => holder.replace(/^node:/, ''));
-    const active = eb('state', 'not in', ['completed', 'failed', 'cancelled']);
-    return held.length === 0 ? active : or([active, and([eb('state', '=', 'failed'), eb('node_id', 'in', held)])]);
-  };

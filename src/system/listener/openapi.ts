@@ -1,5 +1,6 @@
 import type { FastifySchema } from 'fastify';
 import { type TSchema, Type } from 'typebox';
+import { ROLES } from '../../format/fleet-routes.ts';
 import { OPENED_BY, Problem, type Proof, type Route, type RouteTable, type Who } from '../../format/route.ts';
 
 /** A row of the route table as the schema by which fastify validates and from which @fastify/swagger documents. */
@@ -13,10 +14,10 @@ const SCHEMES = {
   local: { type: 'http', scheme: 'bearer', description: 'the Unix socket of the host' },
 } as const;
 
-const PEOPLE: readonly Proof[] = ['viewer', 'operator', 'admin'];
+const isPerson = (proof: Proof): boolean => (ROLES as readonly Proof[]).includes(proof);
 
 const schemesOf = (who: Who): readonly string[] =>
-  OPENED_BY[who].map((proof) => (PEOPLE.includes(proof) ? 'operator' : proof));
+  OPENED_BY[who].map((proof) => (isPerson(proof) ? 'operator' : proof));
 
 /** Of the routes that there are, and no others. */
 export const securitySchemes = (routes: RouteTable): Partial<typeof SCHEMES> => {
