@@ -4,7 +4,7 @@ import { asQxError, QxError } from '../errors.ts';
 import { CONTROL_PLANE_ROUTES, type HostOrder } from '../format/control-plane.ts';
 import { pathOf } from '../format/route.ts';
 import type { Clock, HttpLimits, Log, Post, Random } from '../ports.ts';
-import { claimDue, settle } from './outbox.ts';
+import { claimDue, settle } from './control-plane/outbox.ts';
 import type { OutboxTable, Store } from './store.ts';
 
 /** Sends the control plane what it has to be told, until it was taken. */

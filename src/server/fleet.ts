@@ -1,13 +1,13 @@
 import type { NODE_ROUTES } from '../format/fleet-routes.ts';
 import type { Handlers } from '../ports/serving.ts';
 import { actorOf } from './audit.ts';
-import { enrol } from './enrolment.ts';
 import { createGuard } from './guard.ts';
-import { invite } from './invitations.ts';
 import type { Fleet } from './membership.ts';
+import { enrol } from './nodes/enrolment.ts';
+import { invite } from './nodes/invitations.ts';
+import { renew } from './nodes/renewal.ts';
 import { approve, listNodes, revoke } from './nodes.ts';
 import { addOperator, listOperators, revokeOperator } from './operators.ts';
-import { renew } from './renewal.ts';
 
 /** A handler for each row of the route table. */
 export function fleetHandlers(fleet: Fleet): Handlers<typeof NODE_ROUTES> {

@@ -7,7 +7,7 @@ import { sha256Hex } from './guard.ts';
 import { INVITE_AGAIN } from './identity.ts';
 import { endMaintenance } from './maintenance/grants.ts';
 import { type Fleet, membershipOf } from './membership.ts';
-import { findNode, lockNode } from './node-rows.ts';
+import { findNode, lockNode } from './nodes/rows.ts';
 import { lockGate } from './places.ts';
 import type { Change, NodeTable, Reading } from './store.ts';
 

@@ -3,7 +3,7 @@ import type { MAINTENANCE_ROUTES } from '../../format/maintenance-routes.ts';
 import type { Handlers, Principal } from '../../ports/serving.ts';
 import { actorOf } from '../audit.ts';
 import { completeMaintenance, proceed, requestMaintenance, takeDrainProgress } from '../maintenance.ts';
-import { findNode } from '../node-rows.ts';
+import { findNode } from '../nodes/rows.ts';
 import { type Maintenance, maintenanceOf } from './host.ts';
 import { cancelMaintenance, forceMaintenance, listMaintenance } from './operate.ts';
 

@@ -1,7 +1,7 @@
 import { groupDomain, VDC_DOMAIN } from '../../core/drain.ts';
 import { ACTIVE_STATES } from '../../format/maintenance.ts';
-import { lockNode } from '../node-rows.ts';
-import { tellControlPlane } from '../outbox.ts';
+import { tellControlPlane } from '../control-plane/outbox.ts';
+import { lockNode } from '../nodes/rows.ts';
 import { fullAmong, fullDomains, givePlaceBack, lockGate, type Occupied, takePlace } from '../places.ts';
 import type { Change, MaintenanceTable, NodeTable, Reading, Store } from '../store.ts';
 import { type Doing, isActive, latestOf, move } from './rows.ts';

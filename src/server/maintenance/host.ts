@@ -1,8 +1,8 @@
 import { QxError } from '../../errors.ts';
 import type { MaintenanceStatus } from '../../format/maintenance.ts';
 import type { Clock, Random } from '../../ports.ts';
-import { findNode, lockNode } from '../node-rows.ts';
-import { undelivered } from '../outbox.ts';
+import { undelivered } from '../control-plane/outbox.ts';
+import { findNode, lockNode } from '../nodes/rows.ts';
 import { holdsPlace, lockGate, occupiedInWords } from '../places.ts';
 import type { Change, MaintenanceTable, NodeTable } from '../store.ts';
 import { blockedBy, type Granting, grantWaiting, holderOf } from './grants.ts';

@@ -1,9 +1,9 @@
-import type { HostOrder } from '../format/control-plane.ts';
-import type { Change, MaintenanceTable, NodeTable, OutboxTable, Reading, Store } from './store.ts';
+import type { HostOrder } from '../../format/control-plane.ts';
+import type { Change, MaintenanceTable, NodeTable, OutboxTable, Reading, Store } from '../store.ts';
 
 /**
  * What the control plane has to be told. It is kept in the transaction that decided it, so that nothing is lost when either side
- * is down; what concerns one host goes out in order. Who sends it is `control-plane.ts`.
+ * is down; what concerns one host goes out in order. Who sends it is `server/control-plane.ts`.
  */
 
 export async function tellControlPlane(

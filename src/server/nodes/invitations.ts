@@ -1,12 +1,12 @@
 import { randomInt } from 'node:crypto';
-import { QxError } from '../errors.ts';
-import { INVITE_TTL_S, type Invited, type InviteRequest } from '../format/fleet-routes.ts';
-import { isLoopbackHost, isServerHost, writeInvitation } from '../format/invitation.ts';
-import { instantOf } from '../format/schema.ts';
-import { record } from './audit.ts';
-import { sha256Hex } from './guard.ts';
-import { type Fleet, membershipOf, type Reach } from './membership.ts';
-import type { Reading } from './store.ts';
+import { QxError } from '../../errors.ts';
+import { INVITE_TTL_S, type Invited, type InviteRequest } from '../../format/fleet-routes.ts';
+import { isLoopbackHost, isServerHost, writeInvitation } from '../../format/invitation.ts';
+import { instantOf } from '../../format/schema.ts';
+import { record } from '../audit.ts';
+import { sha256Hex } from '../guard.ts';
+import { type Fleet, membershipOf, type Reach } from '../membership.ts';
+import type { Reading } from '../store.ts';
 
 /** Invitations: the right to enrol one host of this name, once. Its secret is known to whoever carries it alone. */
 

@@ -1,5 +1,5 @@
-import { QxError } from '../errors.ts';
-import { type Change, locked, type NodeTable, type Reading, type Store } from './store.ts';
+import { QxError } from '../../errors.ts';
+import { type Change, locked, type NodeTable, type Reading, type Store } from '../store.ts';
 
 /** By name among those that are not revoked, by id among all. @throws QxError NODE_UNKNOWN */
 export async function findNode(db: Reading, nameOrId: string): Promise<NodeTable> {

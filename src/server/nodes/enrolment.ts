@@ -1,21 +1,21 @@
 import { randomUUID, timingSafeEqual } from 'node:crypto';
-import { domainsOfHost } from '../core/drain.ts';
-import { QxError } from '../errors.ts';
-import type { Certified, EnrolRequest, NODE_ROUTES } from '../format/fleet-routes.ts';
-import { enrolMessage } from '../format/node-key.ts';
-import type { ResponseOf } from '../format/route.ts';
-import { instantOf } from '../format/schema.ts';
-import type { IssuedCertificate, NodeAuthority } from '../ports/authority.ts';
-import type { Caller, Denial, Reply } from '../ports/serving.ts';
-import { record } from './audit.ts';
-import { digest, type Guard, sha256Hex } from './guard.ts';
-import { INVITE_AGAIN } from './identity.ts';
+import { domainsOfHost } from '../../core/drain.ts';
+import { QxError } from '../../errors.ts';
+import type { Certified, EnrolRequest, NODE_ROUTES } from '../../format/fleet-routes.ts';
+import { enrolMessage } from '../../format/node-key.ts';
+import type { ResponseOf } from '../../format/route.ts';
+import { instantOf } from '../../format/schema.ts';
+import type { IssuedCertificate, NodeAuthority } from '../../ports/authority.ts';
+import type { Caller, Denial, Reply } from '../../ports/serving.ts';
+import { record } from '../audit.ts';
+import { digest, type Guard, sha256Hex } from '../guard.ts';
+import { INVITE_AGAIN } from '../identity.ts';
+import { type Fleet, membershipOf } from '../membership.ts';
+import { keepCertificate, keyFingerprint } from '../nodes.ts';
+import { type CertificateTable, type Change, type InviteTable, locked, type NodeTable } from '../store.ts';
 import { nameTaken, refuseTaken } from './invitations.ts';
-import { type Fleet, membershipOf } from './membership.ts';
-import { lockNode } from './node-rows.ts';
-import { keepCertificate, keyFingerprint } from './nodes.ts';
 import { checkProof } from './proof.ts';
-import { type CertificateTable, type Change, type InviteTable, locked, type NodeTable } from './store.ts';
+import { lockNode } from './rows.ts';
 
 /** How a host gets its first certificate: by an invitation, and a key that it has the private half of. */
 

@@ -1,15 +1,15 @@
-import { QxError } from '../errors.ts';
-import type { Certified } from '../format/fleet-routes.ts';
-import { renewMessage } from '../format/node-key.ts';
-import type { Principal } from '../ports/serving.ts';
-import { actorOf, record } from './audit.ts';
+import { QxError } from '../../errors.ts';
+import type { Certified } from '../../format/fleet-routes.ts';
+import { renewMessage } from '../../format/node-key.ts';
+import type { Principal } from '../../ports/serving.ts';
+import { actorOf, record } from '../audit.ts';
+import { INVITE_AGAIN } from '../identity.ts';
+import { type Fleet, membershipOf } from '../membership.ts';
+import { keepCertificate, keyFingerprint } from '../nodes.ts';
+import type { Change } from '../store.ts';
 import { certified } from './enrolment.ts';
-import { INVITE_AGAIN } from './identity.ts';
-import { type Fleet, membershipOf } from './membership.ts';
-import { lockNode } from './node-rows.ts';
-import { keepCertificate, keyFingerprint } from './nodes.ts';
 import { checkProof } from './proof.ts';
-import type { Change } from './store.ts';
+import { lockNode } from './rows.ts';
 
 interface Renewal {
   readonly spki: string;

@@ -1,6 +1,6 @@
 import { createPublicKey, type KeyObject, verify } from 'node:crypto';
-import { QxError } from '../errors.ts';
-import { type NodeKey, readNodeKey } from '../format/node-key.ts';
+import { QxError } from '../../errors.ts';
+import { type NodeKey, readNodeKey } from '../../format/node-key.ts';
 
 /** That whoever sends a public key has its private half: it signed this very message. @throws QxError KEY_UNSAFE | SIGNATURE_INVALID */
 export function checkProof(spki: string, message: Uint8Array, proof: string): void {
