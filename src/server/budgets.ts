@@ -28,7 +28,7 @@ export function budgetHandlers(m: Maintenance): Handlers<typeof BUDGET_ROUTES> {
     setBudget: async ({ params: { domain }, body, principal }) => {
       if (body.max_hosts === null && body.max_percent === null) {
         throw new QxError('BAD_REQUEST', 'a budget is a number of hosts, a percentage, or both', {
-          next: 'to have none but the standard one, delete it',
+          next: 'for the standard one again: qx-fleet budget unset',
         });
       }
       await inGate(async (change) => {

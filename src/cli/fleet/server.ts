@@ -126,7 +126,8 @@ function asUnreachable(error: unknown, endpoint: Endpoint): unknown {
 }
 
 function unreachableSocket(error: unknown, code: string, socket: string): QxError {
-  const next = 'run it on the machine of the server, or give --server URL and a token';
+  const next =
+    'on the machine of the server, --socket PATH names another one (see SERVER_SOCKET); else give --server URL and a token';
   if (code === 'EACCES' || code === 'EPERM') {
     return new QxError('FORBIDDEN', `only root may use ${socket}`, { next: 'run it as root', cause: error });
   }
