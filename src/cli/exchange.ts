@@ -1,5 +1,4 @@
 import { type RequestOptions as HttpOptions, request as httpRequest, type IncomingMessage } from 'node:http';
-import { request as httpsRequest } from 'node:https';
 import { QxError } from '../errors.ts';
 import { type ParamsOf, pathOf, type QueryOf, type Route } from '../format/route.ts';
 import { socketPath } from './socket.ts';
@@ -54,8 +53,9 @@ function toAddress(
   };
 }
 
-function request(options: HttpOptions, { body, signal, silenceMs }: Sent): Promise<IncomingMessage> {
-  const start = options.protocol === 'https:' ? httpsRequest : httpRequest;
+async function request(options: HttpOptions, { body, signal, silenceMs }: Sent): Promise<IncomingMessage> {
+  // Node reads the authorities that the environment names as soon as TLS is loaded, which the agent has to leave behind first.
+  const start = options.protocol === 'https:' ? (await import('node:https')).request : httpRequest;
   return new Promise((resolve, reject) => {
     const started = start({ ...options, signal });
     started.on('response', resolve).on('error', reject);

@@ -87,4 +87,13 @@ requires({ files: { [EXECUTABLE]: 'npm run build' } })('the built executable', (
     expect([ran.exitCode, ran.stderr]).toEqual([2, expect.stringContaining('auto_aply')]);
     expect(ran.stderr).not.toContain('nothing.pem');
   });
+
+  test('T39 has not begun to read them by then: what loads TLS is loaded after it', async () => {
+    const ran = await execa(EXECUTABLE, ['--no-such-option'], {
+      env: { NODE_EXTRA_CA_CERTS: '/nothing.pem' },
+      extendEnv: false,
+      reject: false,
+    });
+    expect([ran.exitCode, ran.stderr]).toEqual([2, expect.not.stringContaining('nothing.pem')]);
+  });
 });
