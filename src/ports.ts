@@ -128,6 +128,17 @@ export interface HttpRequest {
   readonly signal?: AbortSignal;
   /** The body of a 200 is an envelope: answered is what `detach` makes of it, or what it refuses it with. */
   readonly isEnvelope?: boolean;
+  readonly tls?: TlsIdentity;
+}
+
+/** Who both ends of a connection are, where it is not left to the usual authorities. */
+export interface TlsIdentity {
+  /** Base64url SHA-256 of the server's public key (SPKI): one that has it is believed, whoever vouches for it. */
+  readonly pin?: string;
+  /** No other one is believed. */
+  readonly pinOnly?: boolean;
+  /** PEM; shown to a server that asks. */
+  readonly client?: { readonly certificate: string; readonly key: string };
 }
 
 export interface Http {

@@ -2,8 +2,9 @@ import { buffer } from 'node:stream/consumers';
 import { Agent, type Dispatcher } from 'undici';
 import { QxError } from '../errors.ts';
 import { detach } from '../format/envelope.ts';
-import type { Http, HttpRequest, HttpResponse, Post } from '../ports.ts';
+import type { Http, HttpRequest, HttpResponse, Post, TlsIdentity } from '../ports.ts';
 import { asRefusal, BoundedBody } from './http/bounded-body.ts';
+import { connectTo } from './http/connect.ts';
 
 /**
  * HTTP for bytes that nobody vouches for yet. No redirect is followed, nothing is decompressed, no proxy and no setting is
@@ -13,28 +14,27 @@ import { asRefusal, BoundedBody } from './http/bounded-body.ts';
 export interface HttpOptions {
   /** PEM; trusted instead of the certificates that come with Node. */
   readonly ca?: string;
-  /** PEM; shown to servers that ask for it. */
-  readonly clientCertificate?: { readonly cert: string; readonly key: string };
 }
 
-export interface ClosableHttp extends Http {
+export interface ClosableHttp extends Http, Post {
   /** Ends every connection, those in use too. */
   close(): Promise<void>;
 }
 
 const MAX_HEADER_BYTES = 16 << 10;
 
-export function undiciHttp(options: HttpOptions = {}): ClosableHttp & Post {
-  // The time to connect is a property of undici's agents, not of its requests.
-  const agents = new Map<number, Agent>();
-  const agentFor = (connectTimeoutMs: number): Agent => {
-    const agent = agents.get(connectTimeoutMs) ?? newAgent(options, connectTimeoutMs);
-    agents.set(connectTimeoutMs, agent);
+export function undiciHttp(options: HttpOptions = {}): ClosableHttp {
+  // Connecting is a matter of undici's agents, not of its requests.
+  const agents = new Map<string, Agent>();
+  const agentFor = ({ limits: { connectTimeoutMs }, tls = {} }: HttpRequest): Agent => {
+    const name = JSON.stringify([connectTimeoutMs, tls]);
+    const agent = agents.get(name) ?? newAgent({ ...options, ...tls }, connectTimeoutMs);
+    agents.set(name, agent);
     return agent;
   };
   return {
-    get: (url, request) => ask(agentFor(request.limits.connectTimeoutMs), url, request),
-    post: (url, request) => ask(agentFor(request.limits.connectTimeoutMs), url, request),
+    get: (url, request) => ask(agentFor(request), url, request),
+    post: (url, request) => ask(agentFor(request), url, request),
     close: async () => {
       await Promise.all([...agents.values()].map((agent) => agent.destroy()));
       agents.clear();
@@ -42,13 +42,13 @@ export function undiciHttp(options: HttpOptions = {}): ClosableHttp & Post {
   };
 }
 
-const newAgent = ({ ca, clientCertificate }: HttpOptions, timeout: number): Agent =>
+const newAgent = (options: HttpOptions & TlsIdentity, timeoutMs: number): Agent =>
   new Agent({
     allowH2: false,
     maxHeaderSize: MAX_HEADER_BYTES,
-    // Each of these would otherwise be taken from an environment variable.
+    // This would otherwise be taken from an environment variable.
     useMilo: false,
-    connect: { timeout, rejectUnauthorized: true, ...(ca === undefined ? {} : { ca }), ...clientCertificate },
+    connect: connectTo(options, timeoutMs),
   });
 
 async function ask(agent: Agent, url: string, request: HttpRequest & { body?: string }): Promise<HttpResponse> {

@@ -42,15 +42,17 @@ const OPTIONS = {
 export function isolatedHttp({ program, log, ...options }: IsolatedOptions): ClosableHttp {
   const running = new Set<Fetcher>();
   const prepared: { command?: Promise<readonly string[]> } = {};
+  const send = async (url: string, request: Asked): Promise<HttpResponse> => {
+    if (request.signal?.aborted) throw new QxError('CANCELLED', `the transfer from ${url} was cancelled`);
+    prepared.command ??= prepare(program, log);
+    const fetcher = start(await prepared.command);
+    running.add(fetcher);
+    void fetcher.exited.then(() => running.delete(fetcher));
+    return ask(fetcher, url, options, request);
+  };
   return {
-    get: async (url, request) => {
-      if (request.signal?.aborted) throw new QxError('CANCELLED', `the transfer from ${url} was cancelled`);
-      prepared.command ??= prepare(program, log);
-      const fetcher = start(await prepared.command);
-      running.add(fetcher);
-      void fetcher.exited.then(() => running.delete(fetcher));
-      return get(fetcher, url, options, request);
-    },
+    get: send,
+    post: send,
     close: async () => {
       await Promise.all([...running].map(({ kill, exited }) => [kill(), exited][1]));
     },
@@ -108,11 +110,13 @@ function start([file = '', ...args]: readonly string[]): Fetcher {
   };
 }
 
-async function get(
+type Asked = HttpRequest & { readonly body?: string };
+
+async function ask(
   fetcher: Fetcher,
   url: string,
   options: HttpOptions,
-  { signal, ...request }: HttpRequest,
+  { signal, ...request }: Asked,
 ): Promise<HttpResponse> {
   const { limits } = request;
   const { sayings, kill } = fetcher;

@@ -11,7 +11,7 @@ import { recorder } from './powercut/recorder.ts';
 import { armedTooEarly } from './powercut/tamper.ts';
 
 /** `npm run powercut` goes on for as long as one likes, and boots what it made. */
-const STATES = 1200;
+const STATES = 500;
 const STATES_TAMPERED = 500;
 
 requires({ ...VM, commands: [...VM.commands, 'grub-emu', 'debugfs'] })('power cuts during a whole update', () => {

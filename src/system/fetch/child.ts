@@ -18,7 +18,9 @@ export async function fetchForAgent(): Promise<number> {
   say({ say: 'ready' });
   const http = undiciHttp(order.options);
   try {
-    const response = await http.get(order.url, order.request);
+    const { url, request } = order;
+    const { body } = request;
+    const response = await (body === undefined ? http.get(url, request) : http.post(url, { ...request, body }));
     say({ say: 'head', status: response.status, headers: plainHeaders(response.headers) });
     say({ say: 'end', bytes: await handOn(response.body) });
   } catch (error) {

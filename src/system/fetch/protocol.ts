@@ -8,7 +8,7 @@ import type { HttpOptions } from '../http.ts';
  */
 
 /** The agent may be started by a file that an update has just replaced: two versions must not guess at each other. */
-export const FORMAT = 2;
+export const FORMAT = 3;
 export const CONTROL_FD = 3;
 export const MAX_LINE_BYTES = 64 << 10;
 export const MAX_HEADERS = 256;
@@ -22,7 +22,8 @@ export const HEADER_VALUE = `^[\\x20-\\x7e\\t]{0,${MAX_HEADER_VALUE}}$`;
 export interface Order {
   readonly format: typeof FORMAT;
   readonly url: string;
-  readonly request: Omit<HttpRequest, 'signal'>;
+  /** With a body it is a POST. */
+  readonly request: Omit<HttpRequest, 'signal'> & { readonly body?: string };
   readonly options: HttpOptions;
 }
 
