@@ -54,6 +54,7 @@ export const ERRORS = {
   NODE_UNKNOWN: row(404, 'other'),
   NAME_TAKEN: row(409, 'usage'),
   KEY_MISMATCH: row(409, 'policy'),
+  ALREADY_ENROLLED: row(409, 'nothing'),
 
   // Trust: envelope, signature, manifest.
   ENVELOPE_MALFORMED: row(400, 'verification'),
@@ -122,6 +123,7 @@ export const ERRORS = {
   NOT_IN_MAINTENANCE: row(404, 'other'),
   EPOCH_STALE: row(409, 'policy'),
   GRANT_LAPSED: row(409, 'policy', true),
+  DRAIN_FAILED: row(409, 'policy', true),
   NO_PLACE: row(409, 'policy', true),
   CANCEL_UNSAFE: row(409, 'policy'),
   ON_TRIAL: row(409, 'policy', true),

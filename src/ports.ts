@@ -1,5 +1,4 @@
 import type { Slot } from './core/boot.ts';
-import type { Channel, Product } from './format/manifest.ts';
 
 /**
  * What the outside can do for us. Decisions never see these; the journeys in `agent/` and `server/` are told them, `system/`
@@ -246,7 +245,10 @@ export interface Process {
 
 /** Programs of the operator's on this host, by their host path. Run as `Process` runs its own. */
 export interface Hooks {
-  run(path: string, options: { timeoutMs: number; signal?: AbortSignal }): Promise<ProcessResult>;
+  run(
+    path: string,
+    options: { args?: readonly string[]; timeoutMs: number; signal?: AbortSignal },
+  ): Promise<ProcessResult>;
 }
 
 /** The agent of this host as its own health gate sees it. */
@@ -258,37 +260,4 @@ export interface LocalAgent {
 export interface Log {
   info(event: string, fields?: Readonly<Record<string, unknown>>): void;
   warn(event: string, fields?: Readonly<Record<string, unknown>>): void;
-}
-
-export interface ReleaseRef {
-  readonly product: Product;
-  readonly channel: Channel;
-  readonly version: string;
-}
-
-export type Grant =
-  | { readonly granted: true }
-  | { readonly granted: false; readonly reason: string; readonly retryAfterMs?: number };
-
-/**
- * "May I?", asked immediately before acting. A fleet's answer comes from its server, a host that stands alone asks its own
- * windows and inhibitors. The answer can delay; it can never name bytes.
- */
-export interface Offer {
-  mayApply(release: ReleaseRef): Promise<Grant>;
-  mayReboot(release: ReleaseRef | null): Promise<Grant>;
-}
-
-export interface Outcome {
-  readonly id: string;
-  readonly release: ReleaseRef;
-  readonly result: 'complete' | 'rolled_back' | 'failed';
-  readonly at: string;
-  readonly code?: string;
-  readonly detail?: string;
-}
-
-/** Where the outcome of an update goes. Must never fail the update. */
-export interface Report {
-  outcome(outcome: Outcome): Promise<void>;
 }

@@ -4,7 +4,7 @@ import { sourceOf } from '../delivery/source.ts';
 import { type KnownRelease, type TrustedRelease, trustedRelease } from '../delivery/trust.ts';
 import { asQxError, ERRORS } from '../errors.ts';
 import type { Manifest } from '../format/manifest.ts';
-import type { ReleaseRef } from '../ports.ts';
+import type { ReleaseRef } from '../ports/offer.ts';
 import { type Situation, situation, startingPoint } from './facts.ts';
 import { type Host, PATHS, type Watch } from './host.ts';
 import { loadMemory, saveMemory } from './store.ts';

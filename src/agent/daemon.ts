@@ -44,6 +44,7 @@ export async function runAgent(host: Host, agent: Agent, signal: AbortSignal): P
       nextCheckMs = monotonicMs() + (pauseMs ?? intervalMs(host));
     }
     await quietly(host, 'contact', watchContact);
+    await quietly(host, 'duties', () => host.duties.tick());
     await quietly(host, 'reboot', () => rebootWhenAllowed(host));
     await host.clock.sleep(Math.min(TICK_MS, Math.max(1000, nextCheckMs - monotonicMs())), signal).catch(() => {});
   }

@@ -1,7 +1,7 @@
 import { writeDocument } from '../format/document.ts';
 import { EMPTY_HISTORY, type History, readHistory, withEntry } from '../format/history.ts';
 import type { Journal } from '../format/journal.ts';
-import type { Outcome } from '../ports.ts';
+import type { Outcome } from '../ports/offer.ts';
 import { type Host, PATHS } from './host.ts';
 
 /** How the updates of this host ended, for its operator and for its metrics. */

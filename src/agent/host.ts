@@ -2,6 +2,7 @@ import type { Config } from '../format/config.ts';
 import type { Keyring } from '../format/keyring.ts';
 import type { Audit } from '../ports/audit.ts';
 import type { Bundles } from '../ports/bundle.ts';
+import type { Duties, Offer, Report } from '../ports/offer.ts';
 import type { Ranges } from '../ports/serving.ts';
 import type {
   Archive,
@@ -13,10 +14,8 @@ import type {
   Http,
   LocalAgent,
   Log,
-  Offer,
   Process,
   Random,
-  Report,
   Services,
 } from '../ports.ts';
 
@@ -42,6 +41,7 @@ export interface Host {
   readonly log: Log;
   readonly offer: Offer;
   readonly report: Report;
+  readonly duties: Duties;
   readonly audit: Audit;
   /** The agent daemon of this host, asked from outside it. */
   readonly agent: LocalAgent;

@@ -51,7 +51,7 @@ async function prepare(host: Host, request: InstallRequest, watch: Watch): Promi
     if (plan.code === 'NOTHING_NEWER' && request.reboot === true) await wantReboot(host);
     return plan;
   }
-  const grant = await host.offer.mayApply(releaseOf(plan.manifest));
+  const grant = await host.offer.mayApply(releaseOf(plan.manifest), plan.requiresReboot);
   if (!grant.granted) return refusal('OFFER_REFUSED', grant.reason);
   if (plan.image !== null) await expectWritableBoot(host);
   await makeWay(host, plan, watch);

@@ -1,7 +1,7 @@
 import { type BootState, invalidate, previous, rollBack, type Slot } from '../core/boot.ts';
 import { withBad, withCommitted } from '../core/memory.ts';
 import type { Journal } from '../format/journal.ts';
-import type { Outcome } from '../ports.ts';
+import type { Outcome } from '../ports/offer.ts';
 import { changeBoot } from './bootenv.ts';
 import { putBack, settle } from './components.ts';
 import { addToHistory } from './history.ts';

@@ -1,5 +1,5 @@
 import { type Refusal, refusal } from '../core/plan.ts';
-import { asQxError } from '../errors.ts';
+import { asQxError, QxError } from '../errors.ts';
 import { takeBaseline } from './baseline.ts';
 import { type Host, instant, PATHS } from './host.ts';
 import { loadJournal, saveJournal } from './store.ts';
@@ -22,12 +22,15 @@ async function armedRelease(host: Host) {
   return { product, channel, version };
 }
 
+/** @throws QxError REBOOT_REFUSED when it is not granted any more */
 export async function reboot(host: Host, actor: string): Promise<void> {
   const journal = await loadJournal(host);
   const version = journal?.phase === 'armed' ? journal.target_version : null;
   host.log.info('rebooting', { version });
   await host.audit.record({ event: 'reboot_requested', actor, fields: { version } });
   await noteReboot(host);
+  const grant = await host.offer.beginReboot();
+  if (!grant.granted) throw new QxError('REBOOT_REFUSED', grant.reason, { next: 'repeat it later' });
   await host.boot.reboot();
 }
 

@@ -2,12 +2,13 @@ import type { Host } from '../agent/host.ts';
 import type { HostKeyring } from '../agent/keyring.ts';
 import type { Config } from '../format/config.ts';
 import type { Audit } from '../ports/audit.ts';
-import type { Files } from '../ports.ts';
+import type { Files, Http, Post } from '../ports.ts';
 
 /** What `cli/serve.ts` makes of a machine for the daemon and for the commands that work without it. */
 export interface ComposedHost extends Host, HostKeyring {
   /** Settings that count from now on. Where the agent listens and which slots there are is read at its start only. */
   reconfigure(config: Config): void;
+  readonly http: Http & Post;
   close(): Promise<void>;
 }
 

@@ -39,7 +39,8 @@ export async function composeRecords(root: string, log: Log): Promise<HostRecord
 export async function composeHost(root: string, options: HostOptions): Promise<ComposedHost> {
   const { loadConfig } = await import('../agent/settings.ts');
   const { hostKeyring } = await import('../agent/keyring.ts');
-  const { standaloneOffer, standaloneReport } = await import('../agent/standalone.ts');
+  const { memberHttp } = await import('../agent/fleet/membership.ts');
+  const { createMaintenance } = await import('../agent/maintenance/maintenance.ts');
   const { hostArchive } = await import('../system/archive.ts');
   const { operatorBundles } = await import('../system/bundle.ts');
   const { hostDisk } = await import('../system/disk.ts');
@@ -54,7 +55,9 @@ export async function composeHost(root: string, options: HostOptions): Promise<C
   const live = { config };
   const runner = hostProcess();
   const clock = hostClock(runner);
-  const http = isolatedHttp({ program: ownProgram(), log, ...(await serverAuthorities(files, config)) });
+  const isolated = isolatedHttp({ program: ownProgram(), log, ...(await serverAuthorities(files, config)) });
+  const http = memberHttp(isolated, files);
+  const hooks = hostHooks(root, runner);
   const daemon = agentClient(`${root}${AGENT_SOCKET}`);
   return {
     get config() {
@@ -73,18 +76,21 @@ export async function composeHost(root: string, options: HostOptions): Promise<C
     boot: grubBoot(root, runner),
     services: openrc(root, runner),
     process: runner,
-    hooks: hostHooks(root, runner),
+    hooks,
     clock,
     random: hostRandom(),
     log,
-    offer: standaloneOffer({
+    ...createMaintenance({
       get config() {
         return live.config;
       },
-      clock,
       files,
+      http,
+      hooks,
+      clock,
+      log,
+      audit,
     }),
-    report: standaloneReport,
     audit,
     agent: {
       answers: () =>
@@ -93,7 +99,7 @@ export async function composeHost(root: string, options: HostOptions): Promise<C
           () => false,
         ),
     },
-    close: () => http.close(),
+    close: () => isolated.close(),
   };
 }
 

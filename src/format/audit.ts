@@ -30,6 +30,8 @@ export const AUDIT_EVENTS = {
   updates_held: 'updates were put on hold',
   updates_released: 'the hold on updates was lifted',
   status_reset: 'the outcome of the last update was dismissed',
+  fleet_joined: 'this host became a member of a fleet',
+  drain_begun: 'the programs in drain.d were told to empty this host',
 } as const;
 export type AuditEventName = keyof typeof AUDIT_EVENTS;
 

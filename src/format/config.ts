@@ -30,6 +30,16 @@ export const Updates = Type.Object(
       Type.Boolean({ description: 'reboot into an installed image when window and drain allow it' }),
     ),
     maintenance_windows: Type.Optional(Type.Array(Window, { maxItems: 16, description: 'none: always open' })),
+    carries_vms: Type.Optional(
+      Type.Boolean({ description: 'false: nobody has to be moved away before this host reboots' }),
+    ),
+    drain_timeout: Type.Optional(duration('how long the programs in drain.d may take to empty this host')),
+    fleetlock_url: Type.Optional({
+      ...url,
+      description: 'ask this FleetLock server before a reboot; for hosts of no fleet',
+    }),
+    fleetlock_group: Type.Optional(Type.String({ pattern: '^[a-zA-Z0-9.-]{1,64}$' })),
+    fleetlock_login: Type.Optional({ ...path, description: 'file with NAME:TOKEN for it' }),
     health_timeout: Type.Optional(duration('how long a trial boot may take to become healthy')),
     slot_layout: Type.Optional(Type.Enum(['auto', 'raw', 'filesystem'])),
     slots: Type.Optional(Type.Object({ A: path, B: path }, { additionalProperties: false })),
@@ -72,6 +82,11 @@ export interface Config {
   readonly autoApply: boolean;
   readonly autoReboot: boolean;
   readonly windows: readonly Window[];
+  /** It may: what drain.d finds is moved away before a reboot. */
+  readonly carriesVms: boolean;
+  readonly drainTimeoutMs: number;
+  /** Null: no other FleetLock server is asked. `login`: path of a file with NAME:TOKEN. */
+  readonly fleetlock: { readonly url: string; readonly group: string; readonly login: string | null } | null;
   readonly healthTimeoutMs: number;
   readonly slotLayout: 'auto' | 'raw' | 'filesystem';
   readonly slots: { readonly A: string; readonly B: string };
@@ -160,6 +175,7 @@ function resolve(u: Static<typeof Updates>): Config {
     autoApply: u.auto_apply ?? false,
     autoReboot: u.auto_reboot ?? false,
     windows: (u.maintenance_windows ?? []).map(checkTimeZone),
+    ...drainOf(u),
     healthTimeoutMs: durationMs(u.health_timeout ?? '60s'),
     slotLayout: u.slot_layout ?? 'auto',
     slots: u.slots ?? { A: '/dev/disk/by-partlabel/QUANTIX-A', B: '/dev/disk/by-partlabel/QUANTIX-B' },
@@ -204,6 +220,15 @@ function listenAddress(text: string): Config['listen'] {
   const port = Number(text.slice(colon + 1));
   if (port > 65535) throw new QxError('CONFIG_INVALID', `updates: listen has no port ${port}`);
   return { host: text.slice(0, colon).replace(/^\[|\]$/g, ''), port };
+}
+
+function drainOf(u: Static<typeof Updates>): Pick<Config, 'carriesVms' | 'drainTimeoutMs' | 'fleetlock'> {
+  const { fleetlock_url: url, fleetlock_group: group = 'default', fleetlock_login: login = null } = u;
+  return {
+    carriesVms: u.carries_vms ?? true,
+    drainTimeoutMs: durationMs(u.drain_timeout ?? '30m'),
+    fleetlock: url === undefined ? null : { url: url.replace(/\/+$/, ''), group, login },
+  };
 }
 
 function tlsFiles(u: Static<typeof Updates>): Config['tls'] {

@@ -3,7 +3,8 @@ import { ENVELOPE_NAME } from '../format/envelope.ts';
 import { parseStrict } from '../format/json.ts';
 import { CHANNELS, type Channel, type Manifest, PRODUCTS, type Product, readManifest } from '../format/manifest.ts';
 import { checkVersion, compareVersions, isVersion } from '../format/version.ts';
-import type { Files, Log, ReleaseRef } from '../ports.ts';
+import type { ReleaseRef } from '../ports/offer.ts';
+import type { Files, Log } from '../ports.ts';
 
 /**
  * The releases on disk: `RELEASE_DIR/{product}/{channel}/{version}/` with the artifacts, `manifest.signed.json` (the envelope

@@ -4,8 +4,9 @@ import { openEnvelope } from '../format/envelope.ts';
 import type { Keyring } from '../format/keyring.ts';
 import { type ArtifactRef, artifactsOf, CHANNELS, type Product } from '../format/manifest.ts';
 import type { Published } from '../format/routes.ts';
+import type { ReleaseRef } from '../ports/offer.ts';
 import type { Part } from '../ports/serving.ts';
-import type { Random, ReleaseRef } from '../ports.ts';
+import type { Random } from '../ports.ts';
 import {
   ENVELOPE_MAX_BYTES,
   folderOf,

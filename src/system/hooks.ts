@@ -3,5 +3,5 @@ import { hostPath } from './host-path.ts';
 
 /** Programs of the operator's, of the host below `root`. */
 export const hostHooks = (root: string, runner: Process): Hooks => ({
-  run: (path, options) => runner.run([hostPath(root, path)], options),
+  run: (path, { args = [], ...options }) => runner.run([hostPath(root, path), ...args], options),
 });

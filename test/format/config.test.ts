@@ -97,10 +97,24 @@ describe('readConfig', () => {
   test('the shipped node.yaml names every key, and its commented ones stand at their defaults', async () => {
     const shipped = await readFile('openrc/node.yaml', 'utf8');
     const all = shipped.replace(/^ {2}#(?=\w)/gm, '  ');
-    const { serverUrl, tls, serverCa, clientCa, keyring, ...rest } = read(all);
-    const { serverUrl: _url, tls: _tls, serverCa: _sca, clientCa: _ca, keyring: _keyring, ...defaults } = read();
+    const { serverUrl, tls, serverCa, clientCa, keyring, fleetlock, ...rest } = read(all);
+    const {
+      serverUrl: _url,
+      tls: _tls,
+      serverCa: _sca,
+      clientCa: _ca,
+      keyring: _keyring,
+      fleetlock: none,
+      ...defaults
+    } = read();
     expect(rest).toEqual(defaults);
     expect([serverUrl, keyring]).toEqual(['http://192.168.0.95:9000', '/etc/limiquantix/keyring.json']);
+    expect(none).toBeNull();
+    expect(fleetlock).toEqual({
+      url: 'https://locks.example.org',
+      group: 'default',
+      login: '/quantix/limiquantix/fleetlock-login',
+    });
     expect(tls).toEqual({ cert: '/etc/limiquantix/tls.crt', key: '/etc/limiquantix/tls.key' });
     expect([serverCa, clientCa]).toEqual(['/etc/limiquantix/server-ca.pem', '/etc/limiquantix/client-ca.pem']);
     for (const key of SETTINGS) expect(all, key).toMatch(new RegExp(`^ {2}${key}:`, 'm'));

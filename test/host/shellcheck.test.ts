@@ -7,9 +7,12 @@ import { requires } from '../support/requires.ts';
 const project = join(import.meta.dirname, '../..');
 const isShell = (file: string): boolean =>
   /^#( shellcheck shell=sh|!\/bin\/sh|!\/sbin\/openrc-run)/.test(readFileSync(file, 'utf8'));
-const scripts = globSync(['openrc/*', 'local.d/*', 'scripts/*.sh', 'scripts/support/vm/guest/*', 'test/vm/faults/*'], {
-  cwd: project,
-}).filter((file) => file.endsWith('.sh') || isShell(join(project, file)));
+const scripts = globSync(
+  ['openrc/*', 'local.d/*', 'examples/drain.d/*', 'scripts/*.sh', 'scripts/support/vm/guest/*', 'test/vm/faults/*'],
+  {
+    cwd: project,
+  },
+).filter((file) => file.endsWith('.sh') || isShell(join(project, file)));
 
 requires({ commands: ['shellcheck', 'busybox', 'dash'] })('shell scripts', () => {
   test('there are the ones that a host needs', () => {
@@ -22,6 +25,7 @@ requires({ commands: ['shellcheck', 'busybox', 'dash'] })('shell scripts', () =>
         'local.d/03-ab-update-check.start',
         'local.d/05-overlay-mounts.start',
         'local.d/99-ab-update-verify.start',
+        'examples/drain.d/libvirt',
         'scripts/install-host.sh',
       ]),
     );

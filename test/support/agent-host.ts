@@ -2,12 +2,13 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { auditLog } from '../../src/agent/audit.ts';
 import type { Host } from '../../src/agent/host.ts';
-import { standaloneOffer } from '../../src/agent/standalone.ts';
+import { createMaintenance } from '../../src/agent/maintenance/maintenance.ts';
 import { freshState } from '../../src/core/boot.ts';
 import { QxError } from '../../src/errors.ts';
 import { readConfig } from '../../src/format/config.ts';
 import { encodeBoot } from '../../src/format/grubenv.ts';
-import type { Clock, Files, Grant, Outcome, Random, ServiceState, Services } from '../../src/ports.ts';
+import type { Grant, Outcome } from '../../src/ports/offer.ts';
+import type { Clock, Files, Random, ServiceState, Services } from '../../src/ports.ts';
 import { hostArchive } from '../../src/system/archive.ts';
 import { operatorBundles } from '../../src/system/bundle.ts';
 import { hostDisk } from '../../src/system/disk.ts';
@@ -130,6 +131,10 @@ export interface TestHost extends Host {
   readonly socket: { answers: boolean };
 }
 
+const noPost = async (): Promise<never> => {
+  throw new Error('a host that stands alone tells nobody anything');
+};
+
 /** Fresh objects over what is in the folder: what a process that has just started has. */
 export async function openHost({
   root,
@@ -141,10 +146,12 @@ export async function openHost({
   const lines = ['slots: { A: /slots/a, B: /slots/b }', ...settings];
   const config = readConfig([{ path: 'test', text: `updates:\n${lines.map((line) => `  ${line}\n`).join('')}` }]);
   const [files, runner] = [hostFiles(root), hostProcess()];
-  const alone = standaloneOffer({ config, clock, files });
   const [asked, outcomes]: [string[], Outcome[]] = [[], []];
   const grants: TestHost['grants'] = {};
   const log = recordedLog();
+  const audit = auditLog({ files, clock, log });
+  const hooks = hostHooks(root, runner);
+  const alone = createMaintenance({ config, clock, files, http: { ...site, post: noPost }, hooks, log, audit });
   const socket = { answers: true };
   const machine = { reboots: 0 };
   return {
@@ -167,26 +174,28 @@ export async function openHost({
     machine,
     services: testServices(files),
     process: runner,
-    hooks: hostHooks(root, runner),
+    hooks,
     clock,
     random: countingRandom(),
     log,
-    audit: auditLog({ files, clock, log }),
+    audit,
     asked,
     outcomes,
     grants,
     socket,
     offer: {
-      mayApply: async (release) => {
+      mayApply: async (release, needsReboot) => {
         asked.push(`apply ${release.version}`);
-        return grants.apply ?? alone.mayApply(release);
+        return grants.apply ?? alone.offer.mayApply(release, needsReboot);
       },
       mayReboot: async (release) => {
         asked.push(`reboot ${release?.version ?? ''}`);
-        return grants.reboot ?? alone.mayReboot(release);
+        return grants.reboot ?? alone.offer.mayReboot(release);
       },
+      beginReboot: async () => grants.reboot ?? alone.offer.beginReboot(),
     },
     report: { outcome: async (outcome) => void outcomes.push(outcome) },
+    duties: alone.duties,
     agent: { answers: async () => socket.answers },
   };
 }

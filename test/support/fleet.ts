@@ -1,6 +1,7 @@
 import { type RequestOptions as HttpOptions, request as httpRequest } from 'node:http';
 import { Agent, request as httpsRequest } from 'node:https';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { onTestFinished } from 'vitest';
 import { NODE_ROUTES } from '../../src/format/fleet-routes.ts';
 import { type BodyOf, type ParamsOf, pathOf, type QueryOf, type Route } from '../../src/format/route.ts';
@@ -70,9 +71,11 @@ interface BenchOptions {
   readonly isDev?: boolean;
   readonly hasTls?: boolean;
   readonly environment?: Environment;
+  /** What a server does by itself goes on: the control plane is told, what is due is done. */
+  readonly runs?: boolean;
 }
 
-export async function fleetBench({ url, isDev = false, hasTls = true, environment = {} }: BenchOptions) {
+export async function fleetBench({ url, isDev = false, hasTls = true, environment = {}, runs = false }: BenchOptions) {
   const folder = await temporaryFolder();
   const files = hostFiles('');
   const log = recordedLog();
@@ -93,7 +96,7 @@ export async function fleetBench({ url, isDev = false, hasTls = true, environmen
   const server = await openServer(settings, {
     files,
     ranges: hostRanges(''),
-    clock: { ...fakeClock(), nowMs, monotonicMs: () => nowMs() },
+    clock: { ...fakeClock(), nowMs, monotonicMs: () => nowMs(), sleep: shortSleep },
     random: hostRandom(),
     log,
     http: undiciHttp(),
@@ -111,8 +114,11 @@ export async function fleetBench({ url, isDev = false, hasTls = true, environmen
   const tcp = await listenTcp(service, { host: '127.0.0.1', port: 0, ...(server.tls && { tls: server.tls }) });
   const socket = join(folder, 'server.sock');
   const unix = await listenUnix(service, socket);
+  const stop = new AbortController();
+  const background = runs ? server.run(stop.signal) : Promise.resolve();
   onTestFinished(async () => {
-    await Promise.all([tcp.close(0), unix.close(0)]);
+    stop.abort();
+    await Promise.all([tcp.close(0), unix.close(0), background]);
     await server.close();
   });
   const { port } = tcp;
@@ -140,6 +146,12 @@ export async function fleetBench({ url, isDev = false, hasTls = true, environmen
   };
   return bench;
 }
+
+const LONGEST_SLEEP_MS = 100;
+
+/** Nobody waits for long, and whoever works in between gets to do it. */
+const shortSleep = (ms: number, signal?: AbortSignal): Promise<void> =>
+  sleep(Math.min(ms, LONGEST_SLEEP_MS), undefined, signal === undefined ? {} : { signal });
 
 const addressed = <R extends Route>(route: R, params: ParamsOf<R> | undefined): string =>
   pathOf(route, (params ?? {}) as ParamsOf<R>, {} as QueryOf<R>);

@@ -73,13 +73,17 @@ export const config: VerbGroup = {
 };
 
 async function changeTo(context: VerbContext, change: SettingsChange): Promise<number> {
-  const settings = await throughAgent(context, change).catch((error: unknown) => {
-    if (isCode(error, 'AGENT_DOWN')) return onHost(context, change);
-    throw error;
-  });
+  const settings = await makeChange(context, change);
   context.result(settings, settingsText(settings));
   return EXIT.done;
 }
+
+/** Through the agent, or on the host itself where the agent does not run. Answers the settings that count from now on. */
+export const makeChange = (context: VerbContext, change: SettingsChange): Promise<Settings> =>
+  throughAgent(context, change).catch((error: unknown) => {
+    if (isCode(error, 'AGENT_DOWN')) return onHost(context, change);
+    throw error;
+  });
 
 const throughAgent = ({ agent }: VerbContext, body: SettingsChange): Promise<Settings> =>
   agent.call(AGENT_ROUTES.changeConfig, { body });

@@ -1,11 +1,10 @@
 import { resolve } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
-import type { Host } from '../../agent/host.ts';
 import { isRefusal, type Refusal } from '../../core/plan.ts';
 import { QxError } from '../../errors.ts';
 import type { Log } from '../../ports.ts';
 import { type AgentClient, agentClient } from '../client.ts';
-import { AGENT_SOCKET, type HostRecords, SUPERVISOR_PID } from '../composed.ts';
+import { AGENT_SOCKET, type ComposedHost, type HostRecords, SUPERVISOR_PID } from '../composed.ts';
 import { printable } from '../render.ts';
 import { examples, type Output, type Program, runs } from '../verb.ts';
 import type { HostTools } from './tools.ts';
@@ -35,7 +34,7 @@ export interface VerbContext extends Output {
   readonly agent: AgentClient;
   readonly interrupted: () => AbortSignal;
   /** Runs something on the host itself, without its agent. @throws QxError FORBIDDEN when that needs root */
-  onHost<T>(work: (host: Host) => Promise<T>): Promise<T>;
+  onHost<T>(work: (host: ComposedHost) => Promise<T>): Promise<T>;
   /** Files and audit log of the host itself, also where its settings are broken. @throws QxError FORBIDDEN when that needs root */
   records(): Promise<HostRecords>;
   /** Of the machine that the command is typed on, for files that are named on the command line. */

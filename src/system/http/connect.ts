@@ -3,12 +3,11 @@ import { TLSSocket } from 'node:tls';
 import { buildConnector } from 'undici';
 import { QxError } from '../../errors.ts';
 import type { TlsIdentity } from '../../ports.ts';
-import type { HttpOptions } from '../http.ts';
 
 /** Which server a connection leads to is settled before the first byte of a request is sent. */
 
 export function connectTo(
-  { ca, pin, pinOnly, client }: HttpOptions & TlsIdentity,
+  { ca, pin, pinOnly, client }: TlsIdentity & { readonly ca?: string },
   timeout: number,
 ): buildConnector.connector {
   const connect = buildConnector({

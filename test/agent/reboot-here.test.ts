@@ -1,11 +1,9 @@
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { standaloneOffer } from '../../src/agent/standalone.ts';
-import { readConfig } from '../../src/format/config.ts';
-import type { Offer } from '../../src/ports.ts';
-import { hostFiles } from '../../src/system/files.ts';
-import { fakeClock } from '../support/fakes.ts';
+import type { Offer } from '../../src/ports/offer.ts';
+import { steppedClock } from '../support/agent-host.ts';
+import { openMember } from '../support/member.ts';
 import { temporaryFolder } from '../support/temp.ts';
 
 let root: string;
@@ -13,10 +11,8 @@ beforeEach(async () => {
   root = await temporaryFolder();
 });
 
-const at = (now: string, settings = '{}'): Offer => {
-  const config = readConfig([{ path: 'test', text: `updates: ${settings}\n` }]);
-  return standaloneOffer({ config, clock: fakeClock(now), files: hostFiles(root) });
-};
+const at = async (now: string, ...settings: readonly string[]): Promise<Offer> =>
+  (await openMember({ root, clock: steppedClock(now), settings })).offer;
 const inhibit = async (name: string, why: string): Promise<void> => {
   await mkdir(join(root, 'run/quantix/inhibit'), { recursive: true });
   await writeFile(join(root, 'run/quantix/inhibit', name), why);
@@ -25,11 +21,13 @@ const release = { product: 'quantix-os', channel: 'dev', version: '1.1.0' } as c
 
 describe('checklist: the reboot of an A/B update', () => {
   test('is free where nothing stands against it', async () => {
-    expect(await at('2026-11-10T12:00:00Z').mayReboot(release)).toEqual({ granted: true });
+    const offer = await at('2026-11-10T12:00:00Z');
+    expect(await offer.mayReboot(release)).toEqual({ granted: true });
+    expect(await offer.beginReboot()).toEqual({ granted: true });
   });
 
   test('waits while the host is drained, and says for what', async () => {
-    const offer = at('2026-11-10T12:00:00Z');
+    const offer = await at('2026-11-10T12:00:00Z');
     await inhibit('drain', '3 machines still move\n');
     const reason = 'drain inhibits the reboot: 3 machines still move';
     expect(await offer.mayReboot(release)).toEqual({ granted: false, reason });
@@ -38,13 +36,13 @@ describe('checklist: the reboot of an A/B update', () => {
   });
 
   test('waits for the maintenance window, which does not pass by a drain either', async () => {
-    const window = "{ maintenance_windows: [{ start: '22:00', end: '23:00', timezone: UTC }] }";
-    expect(await at('2026-11-10T21:00:00Z', window).mayReboot(release)).toMatchObject({
+    const window = "maintenance_windows: [{ start: '22:00', end: '23:00', timezone: UTC }]";
+    expect(await (await at('2026-11-10T21:00:00Z', window)).mayReboot(release)).toMatchObject({
       granted: false,
       reason: expect.stringContaining('2026-11-10T22:00:00.000Z'),
       retryAfterMs: 3600_000,
     });
-    const open = at('2026-11-10T22:30:00Z', window);
+    const open = await at('2026-11-10T22:30:00Z', window);
     expect(await open.mayReboot(release)).toEqual({ granted: true });
     await inhibit('drain', '');
     expect(await open.mayReboot(release)).toEqual({ granted: false, reason: 'drain inhibits the reboot' });
@@ -52,6 +50,8 @@ describe('checklist: the reboot of an A/B update', () => {
 
   test('an inhibitor that cannot be read inhibits all the same', async () => {
     await mkdir(join(root, 'run/quantix/inhibit/folder'), { recursive: true });
-    await expect(at('2026-11-10T12:00:00Z').mayReboot(release)).rejects.toThrow();
+    const offer = await at('2026-11-10T12:00:00Z');
+    expect(await offer.mayReboot(release)).toMatchObject({ granted: false });
+    expect(await offer.beginReboot()).toMatchObject({ granted: false });
   });
 });

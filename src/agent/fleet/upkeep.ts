@@ -1,0 +1,34 @@
+import { asQxError } from '../../errors.ts';
+import type { Clock } from '../../ports.ts';
+import { askToEnrol, type Member, renew } from './enrol.ts';
+import { loadEnrolling, loadMembership } from './membership.ts';
+
+/** What a member of a fleet does by itself: asks again until an operator has let it in, and renews its certificate in time. */
+
+const ASK_EVERY_MS = 60_000;
+/** Ten days are left when the first try is due. */
+const RENEW_EVERY_MS = 15 * 60_000;
+
+/** To be called again and again; does something when it is due. */
+export function fleetUpkeep(host: Member & { readonly clock: Clock }): () => Promise<void> {
+  const { files, clock, log } = host;
+  const next = { askMs: 0, renewMs: 0 };
+  const quietly = async (event: string, work: () => Promise<unknown>): Promise<void> => {
+    await work().catch((error: unknown) => {
+      const { code, message } = asQxError(error);
+      log.warn(event, { code, detail: message });
+    });
+  };
+  return async () => {
+    const nowMs = clock.monotonicMs();
+    const enrolling = nowMs < next.askMs ? null : await loadEnrolling(files);
+    if (enrolling !== null) {
+      next.askMs = nowMs + ASK_EVERY_MS;
+      await quietly('not_enrolled_yet', () => askToEnrol(host, enrolling));
+    }
+    const membership = nowMs < next.renewMs ? null : await loadMembership(files);
+    if (membership === null || clock.nowMs() < Date.parse(membership.renew_after)) return;
+    next.renewMs = nowMs + RENEW_EVERY_MS;
+    await quietly('certificate_not_renewed', () => renew(host, membership));
+  };
+}

@@ -1,0 +1,58 @@
+import type { HostMaintenance } from '../../format/host-maintenance.ts';
+import type { Grant } from '../../ports/offer.ts';
+import type { DrainState } from './drain.ts';
+
+/** Whoever sees to it that not too many hosts are away at once, as this host asks him. */
+
+/** What this host wants to be allowed. */
+export interface Wish {
+  readonly version: string;
+  readonly updateType: HostMaintenance['update_type'];
+}
+
+export type Standing =
+  | { readonly kind: 'go' }
+  /** It has its place, and has to be emptied by itself. `must`: without a way to do that it may not go. */
+  | { readonly kind: 'drain'; readonly must: boolean }
+  | { readonly kind: 'wait'; readonly reason: string; readonly retryAfterMs?: number };
+
+export interface Coordinator {
+  readonly by: HostMaintenance['by'];
+  /** Asked again, the answer is where this host stands now. What it has to remember goes into the record. */
+  ask(wish: Wish): Promise<Standing>;
+  /** How far its own drain has come. */
+  drained(state: DrainState): Promise<Standing>;
+  /** The last question before the reboot. */
+  begin(record: HostMaintenance): Promise<Grant>;
+  /** The host is up again, and looks at its health. */
+  verifying(record: HostMaintenance): Promise<void>;
+  /** How it ended; heard once this returns. `took back`: nothing was begun, or it was given up before. */
+  end(record: HostMaintenance, how: 'complete' | 'failed' | 'took back', detail?: string): Promise<Ended>;
+  /** Of one that failed: whether somebody has looked after it, here (`isDismissed`) or there; its place is free again then. */
+  isForgiven(record: HostMaintenance, isDismissed: boolean): Promise<boolean>;
+}
+
+/** `over`: the place is free again. `kept`: it stays taken until somebody has looked after this host. */
+export type Ended = 'over' | 'kept';
+
+/** Nobody is asked: this host stands alone. */
+export const nobody: Coordinator = {
+  by: 'nobody',
+  ask: async () => ({ kind: 'drain', must: false }),
+  drained: async (state) => afterDrain(state),
+  begin: async () => ({ granted: true }),
+  verifying: async () => undefined,
+  end: async () => 'over',
+  isForgiven: async () => true,
+};
+
+/** What the state of its own drain means where nobody else has to hear it. */
+export function afterDrain({ isEmpty, remaining, totalVms, failure }: DrainState): Standing {
+  if (isEmpty) return { kind: 'go' };
+  const moved = totalVms - remaining.length;
+  const reason =
+    failure === null
+      ? `this host is being emptied: ${moved} of ${totalVms} VMs are gone`
+      : `this host could not be emptied, and is tried again: ${failure}`;
+  return { kind: 'wait', reason };
+}

@@ -1,0 +1,148 @@
+import { isCode, type QxError } from '../../errors.ts';
+import type { HostMaintenance } from '../../format/host-maintenance.ts';
+import { ACTIVE_STATES, type MaintenanceState, type MaintenanceStatus } from '../../format/maintenance.ts';
+import { MAINTENANCE_ROUTES } from '../../format/maintenance-routes.ts';
+import type { Membership } from '../../format/membership.ts';
+import type { ResponseOf, Route } from '../../format/route.ts';
+import { type Asked, askFleet, isFinal } from '../fleet/client.ts';
+import { type Member, serverOf } from '../fleet/enrol.ts';
+import type { Host } from '../host.ts';
+import type { Coordinator, Standing, Wish } from './coordinator.ts';
+import type { DrainState } from './drain.ts';
+import { changeRecord, loadRecord } from './record.ts';
+
+/** The server of the fleet gives out the places, and has the host emptied before it may go. */
+
+/** One that was called off or failed is not asked for again at once: somebody had a reason. */
+const AGAIN_AFTER_MS = 15 * 60_000;
+
+export function fleet(host: Pick<Host, 'files' | 'clock'> & Pick<Member, 'http'>, membership: Membership): Coordinator {
+  const { files, http, clock } = host;
+  const node_id = membership.node_id;
+  const call = <R extends Route>(route: R, asked: Asked<R>): Promise<ResponseOf<R>> =>
+    askFleet(http, serverOf(membership), route, asked);
+  const statusNow = () => call(MAINTENANCE_ROUTES.maintenanceStatus, { params: { nodeId: node_id } });
+
+  const cancel = () => call(MAINTENANCE_ROUTES.cancelMaintenance, { params: { nodeId: node_id } });
+
+  const ask = async (wish: Wish): Promise<Standing> => {
+    const record = await loadRecord(files);
+    const now = await statusNow();
+    const isOurs = record?.maintenance_id !== undefined && record.maintenance_id === now.maintenance_id;
+    const pauseMs = isOurs ? pauseAfter(now, clock.nowMs()) : 0;
+    if (pauseMs > 0) return { kind: 'wait', reason: `${now.message}; asked for again later`, retryAfterMs: pauseMs };
+    // It waits for a reboot that is not wanted any more, or for none where one is.
+    if (isOurs && BEFORE.has(now.state) && now.update_type !== typeOf(wish.updateType)) await cancel();
+    const status =
+      isOurs && isFor(now, wish)
+        ? now
+        : await call(MAINTENANCE_ROUTES.requestMaintenance, { body: bodyOf(node_id, wish) });
+    await remember(wish, status);
+    return standingOf(status);
+  };
+
+  const remember = async (
+    wish: Wish,
+    { maintenance_id, fencing_token }: MaintenanceStatus,
+  ): Promise<HostMaintenance> => {
+    const record: HostMaintenance = (await loadRecord(files)) ?? {
+      format: 1,
+      by: 'fleet',
+      update_type: wish.updateType,
+      target_version: wish.version,
+    };
+    return changeRecord(files, record, {
+      ...(maintenance_id === null ? {} : { maintenance_id }),
+      ...(fencing_token === undefined ? {} : { fencing_token }),
+      update_type: wish.updateType,
+      target_version: wish.version,
+    });
+  };
+
+  const meant = ({ maintenance_id = '', fencing_token = 0 }: HostMaintenance) => ({
+    node_id,
+    maintenance_id,
+    fencing_token,
+  });
+
+  return {
+    by: 'fleet',
+    ask,
+    drained: async (state) => {
+      const record = await loadRecord(files);
+      if (record?.maintenance_id === undefined) return { kind: 'wait', reason: 'the fleet has not answered yet' };
+      const { maintenance_id, fencing_token = 0 } = record;
+      const body = { node_id, maintenance_id, epoch: fencing_token, ...progressOf(state) };
+      return standingOf(await call(MAINTENANCE_ROUTES.drainProgress, { body }));
+    },
+    begin: async (record) => {
+      try {
+        await call(MAINTENANCE_ROUTES.proceed, { body: { ...meant(record), state: 'rebooting' } });
+        return { granted: true };
+      } catch (error) {
+        if (!isFinal(error) && !isCode(error, 'GRANT_LAPSED')) throw error;
+        return { granted: false, reason: (error as QxError).message };
+      }
+    },
+    verifying: async (record) => {
+      await call(MAINTENANCE_ROUTES.proceed, { body: { ...meant(record), state: 'verifying' } });
+    },
+    end: async (record, how, detail) => {
+      const { maintenance_id = '', target_version: version } = record;
+      const { state, maintenance_id: latest } = await statusNow();
+      if (latest !== maintenance_id || !ACTIVE_STATES.includes(state)) return 'over';
+      if (how !== 'complete' && BEFORE.has(state)) {
+        await cancel();
+        return 'over';
+      }
+      const ended =
+        how === 'complete'
+          ? { success: true, version }
+          : { success: false, error: detail ?? 'the update was given up' };
+      const told = await call(MAINTENANCE_ROUTES.completeMaintenance, { body: { node_id, maintenance_id, ...ended } });
+      return told.holds_place ? 'kept' : 'over';
+    },
+    isForgiven: async () => !(await statusNow()).holds_place,
+  };
+}
+
+const BEFORE: ReadonlySet<MaintenanceState> = new Set(['requested', 'draining', 'ready']);
+/** Granted and begun: an agent that was started anew before the reboot goes on. */
+const BEGUN: ReadonlySet<MaintenanceState> = new Set(['updating', 'rebooting']);
+
+const bodyOf = (node_id: string, { version, updateType }: Wish) => ({
+  node_id,
+  target_version: version,
+  update_type: typeOf(updateType),
+  requires_reboot: updateType !== 'component',
+});
+
+/** The server knows two kinds: a bare reboot is as much of a change to the VMs as a full update. */
+const typeOf = (updateType: Wish['updateType']): 'component' | 'full' =>
+  updateType === 'component' ? 'component' : 'full';
+
+const isFor = (status: MaintenanceStatus, { version, updateType }: Wish): boolean =>
+  ACTIVE_STATES.includes(status.state) &&
+  status.target_version === version &&
+  status.update_type === typeOf(updateType);
+
+function pauseAfter({ state, completed_at }: MaintenanceStatus, nowMs: number): number {
+  if (state !== 'failed' && state !== 'cancelled') return 0;
+  const agoMs = nowMs - Date.parse(completed_at ?? '');
+  // By a clock that was set in between nothing can be said; then it is asked for.
+  return agoMs >= 0 && agoMs < AGAIN_AFTER_MS ? AGAIN_AFTER_MS - agoMs : 0;
+}
+
+function standingOf({ state, proceed_now, drain_by, message, wait_seconds }: MaintenanceStatus): Standing {
+  if (proceed_now || BEGUN.has(state)) return { kind: 'go' };
+  if (state === 'draining' && drain_by === 'host') return { kind: 'drain', must: true };
+  return { kind: 'wait', reason: message, retryAfterMs: (wait_seconds ?? 30) * 1000 };
+}
+
+const progressOf = ({ totalVms, remaining, failure, isEmpty }: DrainState) => ({
+  total_vms: totalVms,
+  migrated_vms: totalVms - remaining.length,
+  remaining_vms: [...remaining],
+  failed_vms: failure === null ? [] : remaining.map((vm) => ({ vm, reason: failure.slice(0, 2000) })),
+  completed: isEmpty,
+});

@@ -1,0 +1,98 @@
+import { createHash } from 'node:crypto';
+import { hostname } from 'node:os';
+import { asQxError, QxError } from '../../errors.ts';
+import type { Config } from '../../format/config.ts';
+import { FLEETLOCK_HEADER, FLEETLOCK_ROUTES, type FleetLockRequest } from '../../format/fleetlock.ts';
+import type { Files } from '../../ports.ts';
+import type { Member } from '../fleet/enrol.ts';
+import { afterDrain, type Coordinator } from './coordinator.ts';
+
+/** A FleetLock server of somebody else's gives out the places: https://coreos.github.io/zincati/development/fleetlock/protocol/ */
+
+const LIMITS = {
+  maxBytes: 64 << 10,
+  connectTimeoutMs: 10_000,
+  headersTimeoutMs: 20_000,
+  minBytesPerWindow: 1,
+  windowMs: 10_000,
+};
+
+type Settings = NonNullable<Config['fleetlock']>;
+
+export function fleetlock({ files, http }: Pick<Member, 'files' | 'http'>, settings: Settings): Coordinator {
+  /** Null: yes. */
+  const call = async (path: string): Promise<string | null> => {
+    const { url, group, login } = settings;
+    const body: FleetLockRequest = { client_params: { id: await machineId(files), group } };
+    const response = await http.post(url + path, {
+      limits: LIMITS,
+      headers: { 'content-type': 'application/json', [FLEETLOCK_HEADER]: 'true', ...(await loginHeader(files, login)) },
+      body: JSON.stringify(body),
+    });
+    const chunks: Uint8Array[] = [];
+    for await (const chunk of response.body) chunks.push(chunk);
+    if (response.status === 200) return null;
+    return `${url} answers ${response.status}: ${reasonIn(Buffer.concat(chunks).toString())}`;
+  };
+  const preReboot = () => call(FLEETLOCK_ROUTES.preReboot.path);
+  const steadyState = async (): Promise<void> => {
+    const refused = await call(FLEETLOCK_ROUTES.steadyState.path);
+    if (refused !== null) throw new QxError('SERVER_ERROR', refused);
+  };
+  return {
+    by: 'fleetlock',
+    ask: async () => {
+      const refused = await preReboot();
+      return refused === null
+        ? { kind: 'drain', must: false }
+        : { kind: 'wait', reason: refused, retryAfterMs: 60_000 };
+    },
+    drained: async (state) => afterDrain(state),
+    begin: async () => {
+      const reason = await preReboot();
+      return reason === null ? { granted: true } : { granted: false, reason };
+    },
+    verifying: async () => undefined,
+    // After a failure the lock is kept: a release that is bad everywhere must not take one host after the other.
+    end: async (_record, how) => {
+      if (how === 'failed') return 'kept';
+      await steadyState();
+      return 'over';
+    },
+    // The protocol has no words for it: `qx-update reset` on the host says so.
+    isForgiven: async (_record, isDismissed) => {
+      if (isDismissed) await steadyState();
+      return isDismissed;
+    },
+  };
+}
+
+const MAX_LOGIN_BYTES = 4096;
+
+async function loginHeader(files: Files, path: string | null): Promise<Record<string, string>> {
+  if (path === null) return {};
+  const bytes = await files.read(path, MAX_LOGIN_BYTES);
+  if (bytes === null) throw new QxError('CONFIG_INVALID', `updates: fleetlock_login: there is no ${path}`);
+  return { authorization: `Basic ${Buffer.from(new TextDecoder().decode(bytes).trim()).toString('base64')}` };
+}
+
+/** Not the machine's id itself, which is a secret of its programs. */
+async function machineId(files: Files): Promise<string> {
+  const bytes = await files.read('/etc/machine-id', 4096);
+  const seed = new TextDecoder().decode(bytes ?? new Uint8Array()).trim() || hostname();
+  return createHash('sha256').update(`quantix fleetlock ${seed}`).digest('hex').slice(0, 32);
+}
+
+/** What it says reaches logs and terminals. */
+function reasonIn(text: string): string {
+  const plain = (said: unknown): string =>
+    String(said ?? '')
+      .replace(/[^\x20-\x7e]/g, '?')
+      .slice(0, 300);
+  try {
+    const { kind, value } = JSON.parse(text) as { kind?: unknown; value?: unknown };
+    return plain(value ?? kind ?? 'it gives no reason');
+  } catch (error) {
+    return `no reason that can be read (${plain(asQxError(error).code)})`;
+  }
+}

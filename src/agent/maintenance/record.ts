@@ -1,0 +1,51 @@
+import { writeDocument } from '../../format/document.ts';
+import { HOST_MAINTENANCE_PATH, type HostMaintenance, readHostMaintenance } from '../../format/host-maintenance.ts';
+import type { Files } from '../../ports.ts';
+import { PATHS } from '../host.ts';
+
+/** The maintenance of this host, as it remembers it. */
+
+const MAX_BYTES = 64 << 10;
+/** In /run, which a boot empties. */
+const THIS_BOOT = `${PATHS.run}/rebooting`;
+
+/** Null: nothing was asked for. @throws QxError STATE_INVALID | STATE_TOO_NEW */
+export async function loadRecord(files: Files): Promise<HostMaintenance | null> {
+  const bytes = await files.read(HOST_MAINTENANCE_PATH, MAX_BYTES);
+  return bytes === null ? null : readHostMaintenance(bytes);
+}
+
+/** Writes only what is new: a host that waits asks four times a minute. */
+export async function changeRecord(
+  files: Files,
+  record: HostMaintenance,
+  change: Partial<HostMaintenance> = {},
+): Promise<HostMaintenance> {
+  const next = { ...record, ...change };
+  const bytes = writeDocument(next);
+  const before = await files.read(HOST_MAINTENANCE_PATH, MAX_BYTES);
+  if (before === null || Buffer.compare(before, bytes) !== 0) {
+    await files.makeDirectory(HOST_MAINTENANCE_PATH.slice(0, HOST_MAINTENANCE_PATH.lastIndexOf('/')), 0o700);
+    await files.writeAtomic(HOST_MAINTENANCE_PATH, bytes, 0o600);
+  }
+  return next;
+}
+
+export const forgetRecord = (files: Files): Promise<void> => files.remove(HOST_MAINTENANCE_PATH);
+
+/** That the reboot is about to happen; a crash of the agent before it leaves the mark, the reboot itself does not. */
+export async function markReboot(files: Files, record: HostMaintenance): Promise<HostMaintenance> {
+  await files.makeDirectory(PATHS.run);
+  await files.writeAtomic(THIS_BOOT, new TextEncoder().encode(`${record.target_version}\n`), 0o644);
+  return changeRecord(files, record, { is_rebooting: true });
+}
+
+/** It is not granted after all. */
+export async function unmarkReboot(files: Files, { is_rebooting: _, ...record }: HostMaintenance): Promise<void> {
+  await changeRecord(files, record);
+  await files.remove(THIS_BOOT);
+}
+
+/** The reboot that was granted has happened. */
+export const hasRebooted = async (files: Files, { is_rebooting }: HostMaintenance): Promise<boolean> =>
+  is_rebooting === true && (await files.info(THIS_BOOT)) === null;

@@ -1,0 +1,54 @@
+import { text } from 'node:stream/consumers';
+import type { Enrolment } from '../../agent/fleet/enrol.ts';
+import { EXIT, QxError } from '../../errors.ts';
+import { makeChange } from './config.ts';
+import type { Verb, VerbContext } from './verb.ts';
+
+export const enroll: Verb<{ readonly again?: boolean }> = {
+  name: 'enroll',
+  summary: 'Make this host a member of a fleet, by the join string of qx-fleet node invite',
+  notes: `Works without the agent, which needs no restart. The key of the host is made here and stays here. From then on the host asks
+the fleet before it reboots, and fetches its releases there, unless server_url is set to something else.
+JOIN may be - to read it from stdin, so that it is in no history and no list of processes. A join string counts once and for
+one host; after a lost answer the same host may use it again.
+Exit code 0 when it is a member, 3 when it was one already, 5 refused or waiting for an operator (the agent goes on asking),
+9 server unreachable.`,
+  examples: [
+    'qx-update enroll qx1.a1b2c3.SECRET.PIN.updates.example.org:9000',
+    'qx-update enroll - < /root/join-string',
+    'qx-update enroll --again qx1.d4e5f6.SECRET.PIN.updates.example.org:9000',
+  ],
+  arguments: (command) =>
+    command
+      .argument('<join>', 'the join string, or - for stdin')
+      .option('--again', 'although it is a member: leave that fleet for this one'),
+  run: async (context, { again = false }, [given = '']) => {
+    const join = given === '-' ? await text(process.stdin) : given;
+    const { enrol } = await import('../../agent/fleet/enrol.ts');
+    const enrolment = await context.onHost((host) => enrol(host, join, { again }));
+    const { server } = enrolment.kind === 'pending' ? enrolment : enrolment.membership;
+    const isFetchedThere = await fetchFrom(context, server);
+    if (enrolment.kind === 'pending') throw pending(enrolment);
+    const { node_id, not_after } = enrolment.membership;
+    const where = isFetchedThere
+      ? 'and fetches its releases there'
+      : 'and fetches its releases from its server_url as before';
+    context.result({ node_id, server, not_after }, `This host is ${node_id} in the fleet of ${server}, ${where}.\n`);
+    return EXIT.done;
+  },
+};
+
+const pending = ({ nodeId, keyFingerprint, server }: Extract<Enrolment, { kind: 'pending' }>): QxError =>
+  new QxError('APPROVAL_PENDING', `${nodeId} waits for an operator of ${server}; its key is ${keyFingerprint}`, {
+    next: `compare it there: qx-fleet node approve ${nodeId} --fingerprint ${keyFingerprint}; the agent goes on asking`,
+  });
+
+/** Unless somebody chose another server on purpose. */
+async function fetchFrom(context: VerbContext, server: string): Promise<boolean> {
+  const { loadConfigWithOrigins } = await import('../../agent/settings.ts');
+  const { config, origins } = await loadConfigWithOrigins((await context.records()).files);
+  if (config.serverUrl === server) return true;
+  if (origins.has('server_url')) return false;
+  await makeChange(context, { serverUrl: server });
+  return true;
+}

@@ -1,0 +1,170 @@
+import { X509Certificate } from 'node:crypto';
+import { readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { beforeEach, describe, expect, test } from 'vitest';
+import { enrol } from '../../src/agent/fleet/enrol.ts';
+import { loadEnrolling, loadMembership } from '../../src/agent/fleet/membership.ts';
+import { NODE_ROUTES } from '../../src/format/fleet-routes.ts';
+import { MAINTENANCE_ROUTES } from '../../src/format/maintenance-routes.ts';
+import { refusal } from '../support/documents.ts';
+import { enrolled, type FleetBench, fleetBench, trailOf } from '../support/fleet.ts';
+import { joinString, newMember, openMember, RELEASE, type TestMember } from '../support/member.ts';
+import { temporaryFolder } from '../support/temp.ts';
+
+/** A host becomes a member of a fleet: over real TLS, to a server that no authority of the host vouches for. */
+
+const DAY_MS = 86_400_000;
+
+let fleet: FleetBench;
+beforeEach(async () => {
+  fleet = await fleetBench({ url: `sqlite:${await temporaryFolder()}/fleet.db` });
+});
+
+const fleetFile = (member: TestMember): string => join(member.root, 'quantix/limiquantix/fleet.json');
+
+describe('enrolment', () => {
+  test('makes a key that only root can read, and a certificate for it that the fleet knows', async () => {
+    const member = await openMember();
+    const join = await joinString(fleet, 'qhci-01', { group: 'edge' });
+    expect(await enrol(member, `${join}\n`, {})).toMatchObject({
+      kind: 'enrolled',
+      membership: { node_id: 'qhci-01' },
+    });
+    expect((await stat(fleetFile(member))).mode & 0o777).toBe(0o600);
+    const membership = await loadMembership(member.files);
+    expect(membership).toMatchObject({ server: fleet.origin, node_id: 'qhci-01' });
+    expect(new X509Certificate(membership?.certificate ?? '').subjectAltName).toBe(`URI:urn:qx:node:${membership?.id}`);
+    expect(await loadEnrolling(member.files)).toBeNull();
+    expect(await trailOf(fleet, `node:${membership?.id}`)).toEqual(['node_enrolled by node qhci-01']);
+    // The secret of the join string is of no use any more, and nobody keeps it.
+    expect(await readFile(fleetFile(member), 'utf8')).not.toContain(join.split('.')[2]);
+  });
+
+  test('is known to the server by its certificate from then on, and speaks for nobody else', async () => {
+    const member = await newMember(fleet, 'qhci-01');
+    await enrolled(fleet, 'qhci-02');
+    expect(await member.offer.mayReboot(RELEASE)).toMatchObject({ granted: false });
+    const { json } = await fleet.root(MAINTENANCE_ROUTES.listMaintenance);
+    expect(json).toMatchObject({ count: 1, nodes: [{ node_id: 'qhci-01', target_version: '1.1.0' }] });
+  });
+
+  test('an answer that was lost costs nothing: the same host asks again with the same key', async () => {
+    const member = await openMember();
+    const join = await joinString(fleet, 'qhci-01');
+    const lost = {
+      ...member,
+      http: {
+        ...member.http,
+        post: async (...sent: Parameters<typeof member.http.post>) => {
+          await member.http.post(...sent);
+          throw new Error('the line is dead');
+        },
+      },
+    };
+    await expect(enrol(lost, join, {})).rejects.toThrow('the line is dead');
+    expect(await loadMembership(member.files)).toBeNull();
+    expect(await enrol(member, join, {})).toMatchObject({ kind: 'enrolled' });
+    const { json } = await fleet.root(NODE_ROUTES.nodes);
+    expect(json).toHaveLength(1);
+  });
+
+  test('the key of the server is not that of the join string: nothing is sent to it', async () => {
+    const member = await openMember();
+    const parts = (await joinString(fleet, 'qhci-01')).split('.');
+    const forged = [...parts.slice(0, 3), 'A'.repeat(43), ...parts.slice(4)].join('.');
+    expect(await refusal(() => enrol(member, forged, {}))).toBe('SERVER_UNREACHABLE');
+    expect(fleet.log.lines.filter(({ event }) => event.startsWith('invitation'))).toEqual([]);
+    expect(await enrol(member, parts.join('.'), {})).toMatchObject({ kind: 'enrolled' });
+  });
+
+  test.each([
+    ['no join string', async () => 'qx1.nothing', 'BAD_REQUEST'],
+    [
+      'of an invitation that never was',
+      async () => {
+        const [head, , secret, ...rest] = (await joinString(fleet, 'qhci-01')).split('.');
+        return [head, 'abcdefgh', secret, ...rest].join('.');
+      },
+      'INVITE_REFUSED',
+    ],
+    [
+      'that another host has used',
+      async () => {
+        const join = await joinString(fleet, 'qhci-01');
+        await enrol(await openMember(), join, {});
+        return join;
+      },
+      'INVITE_REFUSED',
+    ],
+  ])('T41 %s is refused, and leaves nothing behind', async (_what, makeJoin, code) => {
+    const member = await openMember();
+    const join = await makeJoin();
+    expect(await refusal(() => enrol(member, join, {}))).toBe(code);
+    expect([await loadMembership(member.files), await loadEnrolling(member.files)]).toEqual([null, null]);
+  });
+
+  test('a member stays where it is, until it is told to go', async () => {
+    const member = await newMember(fleet, 'qhci-01');
+    const join = await joinString(fleet, 'qhci-02');
+    expect(await refusal(() => enrol(member, join, {}))).toBe('ALREADY_ENROLLED');
+    expect(await loadMembership(member.files)).toMatchObject({ node_id: 'qhci-01' });
+    await enrol(member, join, { again: true });
+    expect(await loadMembership(member.files)).toMatchObject({ node_id: 'qhci-02' });
+  });
+});
+
+describe('approval', () => {
+  test('a host that waits for it asks again by itself, and is a member once it is let in', async () => {
+    const member = await openMember();
+    const answer = await enrol(member, await joinString(fleet, 'qhci-01', { needs_approval: true }), {});
+    expect(answer).toMatchObject({ kind: 'pending', nodeId: 'qhci-01' });
+    await member.duties.tick();
+    expect(await loadMembership(member.files)).toBeNull();
+    const { keyFingerprint: key_fingerprint } = answer as Extract<typeof answer, { kind: 'pending' }>;
+    await fleet.root(NODE_ROUTES.approveNode, { params: { node: 'qhci-01' }, body: { key_fingerprint } });
+    member.clock.advance(60_000);
+    await member.duties.tick();
+    expect(await loadMembership(member.files)).toMatchObject({ node_id: 'qhci-01' });
+    expect(await loadEnrolling(member.files)).toBeNull();
+  });
+});
+
+describe('renewal', () => {
+  test('at two thirds of its time, with a fresh key', async () => {
+    const member = await newMember(fleet, 'qhci-01');
+    const before = await loadMembership(member.files);
+    member.clock.advance(19 * DAY_MS);
+    await member.duties.tick();
+    expect(await loadMembership(member.files)).toEqual(before);
+    member.clock.advance(1.1 * DAY_MS);
+    fleet.clock.aheadMs = 20.1 * DAY_MS;
+    await member.duties.tick();
+    const after = await loadMembership(member.files);
+    expect(Date.parse(after?.not_after ?? '')).toBeGreaterThan(Date.parse(before?.not_after ?? ''));
+    expect(after?.private_key).not.toBe(before?.private_key);
+    expect(await trailOf(fleet, `node:${after?.id}`)).toContain('certificate_renewed by node qhci-01');
+  });
+
+  test('a server that cannot be reached is asked again, and the old certificate goes on counting', async () => {
+    const member = await newMember(fleet, 'qhci-01');
+    const before = await loadMembership(member.files);
+    member.clock.advance(21 * DAY_MS);
+    await member.files.writeAtomic(
+      '/quantix/limiquantix/fleet.json',
+      new TextEncoder().encode(JSON.stringify({ ...before, server: 'https://127.0.0.1:9' })),
+      0o600,
+    );
+    await member.duties.tick();
+    expect(member.log.lines).toContainEqual(expect.objectContaining({ event: 'certificate_not_renewed' }));
+    expect((await loadMembership(member.files))?.certificate).toBe(before?.certificate);
+  });
+
+  test('a host that was put out of the fleet gets no certificate and no grant', async () => {
+    const member = await newMember(fleet, 'qhci-01');
+    await fleet.root(NODE_ROUTES.revokeNode, { params: { node: 'qhci-01' }, body: { reason: 'stolen' } });
+    expect(await member.offer.mayReboot(RELEASE)).toMatchObject({
+      granted: false,
+      reason: expect.stringContaining('put out of the fleet'),
+    });
+  });
+});

@@ -1,0 +1,148 @@
+import { once } from 'node:events';
+import { rm } from 'node:fs/promises';
+import { createServer, type IncomingMessage } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { loadRecord } from '../../src/agent/maintenance/record.ts';
+import { fleetBench, operatorToken, SITE } from '../support/fleet.ts';
+import { JOURNAL, openMember, RELEASE, untilGranted } from '../support/member.ts';
+import { temporaryFolder } from '../support/temp.ts';
+
+/** This host asks a FleetLock server of somebody else's, by the protocol alone. */
+
+interface Asked {
+  readonly path: string;
+  readonly id: string;
+  readonly group: string;
+  readonly headers: IncomingMessage['headers'];
+}
+
+/** As airlock answers: one lock for each group, with the protocol's own header demanded. */
+async function lockServer(answer?: () => { status: number; body: string }) {
+  const asked: Asked[] = [];
+  const holders = new Map<string, string>();
+  const server = createServer(async (request, response) => {
+    const { client_params } = JSON.parse(await text(request)) as { client_params: { id: string; group: string } };
+    const { id, group } = client_params;
+    asked.push({ path: request.url ?? '', id, group, headers: request.headers });
+    const given = answer?.();
+    if (given !== undefined) return void response.writeHead(given.status).end(given.body);
+    if (request.headers['fleet-lock-protocol'] !== 'true') return void response.writeHead(400).end();
+    const holder = holders.get(group);
+    if (request.url === '/v1/steady-state') {
+      if (holder === id) holders.delete(group);
+      return void response.writeHead(200).end();
+    }
+    if (holder === undefined || holder === id) holders.set(group, id);
+    const isHis = holders.get(group) === id;
+    const refusal = JSON.stringify({ kind: 'failed_lock', value: 'semaphore currently full' });
+    response.writeHead(isHis ? 200 : 409).end(isHis ? '' : refusal);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  onTestFinished(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, asked, holders };
+}
+
+const outcome = (result: 'complete' | 'rolled_back') => ({
+  id: 'abcdefgh01234567',
+  release: RELEASE,
+  result,
+  at: '2026-11-27T12:00:00Z',
+});
+
+async function member(url: string, id: string, root?: string) {
+  const host = await openMember({
+    settings: [`fleetlock_url: ${url}`, 'fleetlock_group: rack-1'],
+    ...(root && { root }),
+  });
+  await host.write('etc/machine-id', `${id}\n`);
+  return host;
+}
+
+const down = (root: string): Promise<void> => rm(join(root, 'run'), { recursive: true, force: true });
+
+describe('a FleetLock server', () => {
+  test('gives one host of a group its lock, which is back when its update is over', async () => {
+    const { url, asked, holders } = await lockServer();
+    const [first, second] = [await member(url, 'a'.repeat(32)), await member(url, 'b'.repeat(32))];
+    expect(await first.offer.mayReboot(RELEASE)).toEqual({ granted: true });
+    expect(await second.offer.mayReboot(RELEASE)).toMatchObject({
+      granted: false,
+      reason: expect.stringContaining('409: semaphore currently full'),
+    });
+    expect(await first.offer.beginReboot()).toEqual({ granted: true });
+    await down(first.root);
+    const after = await member(url, 'a'.repeat(32), first.root);
+    await after.report.outcome(outcome('complete'));
+    await after.duties.tick();
+    expect(await second.offer.mayReboot(RELEASE)).toEqual({ granted: true });
+    expect(holders.size).toBe(1);
+    expect(asked[0]).toMatchObject({ path: '/v1/pre-reboot', group: 'rack-1' });
+    // The id of the machine itself is nobody's business.
+    expect(asked[0]?.id).toMatch(/^[a-f0-9]{32}$/);
+    expect(asked[0]?.id).not.toBe('a'.repeat(32));
+  });
+
+  test('keeps the lock of a host whose update failed, until its operator has seen it', async () => {
+    const { url, holders } = await lockServer();
+    const host = await member(url, 'a'.repeat(32));
+    await untilGranted(host);
+    await host.offer.beginReboot();
+    await down(host.root);
+    await host.report.outcome(outcome('rolled_back'));
+    await host.duties.tick();
+    await host.duties.tick();
+    expect(holders.size).toBe(1);
+    await host.write(
+      'quantix/ab-update-state.json',
+      JSON.stringify({ ...JOURNAL, phase: 'rolledBack', pending: false, dismissed: true }),
+    );
+    await host.duties.tick();
+    expect([holders.size, await loadRecord(host.files)]).toEqual([0, null]);
+  });
+
+  test.each([
+    ['500 and nonsense', { status: 500, body: '<html>\u001b[31m' }],
+    ['a reason for a terminal', { status: 409, body: JSON.stringify({ kind: 'x', value: '\u001b[2J gone' }) }],
+    ['401', { status: 401, body: '' }],
+    ['a redirect', { status: 302, body: '' }],
+  ])('that answers %s gives no leave', async (_what, answer) => {
+    const { url } = await lockServer(() => answer);
+    const host = await member(url, 'a'.repeat(32));
+    const grant = await host.offer.mayReboot(RELEASE);
+    expect(grant.granted).toBe(false);
+    expect(JSON.stringify(grant)).not.toMatch(/\\u001b/);
+    expect(await host.offer.beginReboot()).toMatchObject({ granted: false });
+  });
+
+  test('that is not there gives no leave', async () => {
+    const host = await member('http://127.0.0.1:9', 'a'.repeat(32));
+    expect(await host.offer.mayReboot(RELEASE)).toMatchObject({ granted: false });
+  });
+
+  test('of ours takes the login of an operator from a file', async () => {
+    const fleet = await fleetBench({ url: `sqlite:${await temporaryFolder()}/fleet.db` });
+    const token = await operatorToken(fleet, 'locks', 'operator');
+    const host = await openMember({
+      settings: [`fleetlock_url: ${fleet.origin}`, 'fleetlock_login: /login'],
+      ca: SITE.ca,
+    });
+    await host.write('login', `locks:${token}\n`, 0o600);
+    expect(await host.offer.mayReboot(RELEASE)).toEqual({ granted: true });
+    const wrong = await openMember({
+      settings: [`fleetlock_url: ${fleet.origin}`, 'fleetlock_login: /login'],
+      ca: SITE.ca,
+    });
+    await wrong.write('login', 'locks:nothing\n', 0o600);
+    expect(await wrong.offer.mayReboot(RELEASE)).toMatchObject({
+      granted: false,
+      reason: expect.stringContaining('401'),
+    });
+  });
+});
