@@ -10,7 +10,7 @@ export async function openApiFiles(): Promise<Map<string, string>> {
       title: 'Control plane, as the Quantix update server calls it',
       version: '1',
       routes: CONTROL_PLANE_ROUTES,
-      handlers: { drain: handler, uncordon: handler },
+      handlers: { drain: handler, uncordon: handler, drainPlan: async () => ({ json: { vms: [], blocks: [] } }) },
       admit: () => null,
       documentFor: 'open',
       log: { info: () => undefined, warn: () => undefined },
@@ -32,7 +32,7 @@ interface Document {
 }
 
 const REPORTS =
-  'The server of these paths is CONTROL_PLANE_URL. Orders come until they are answered with 2xx, more than once at times, and those about one host in order. How far a drain has come is reported to POST /api/v1/maintenance/drain-progress of the update server, with the epoch of the order and the header Authorization: Bearer CONTROL_PLANE_TOKEN; completed: true says that the host is empty and stays so.';
+  'The server of these paths is CONTROL_PLANE_URL. Orders come until they are answered with 2xx, more than once at times, and those about one host in order. How far a drain has come is reported to POST /api/v1/maintenance/drain-progress of the update server, with the epoch of the order and the header Authorization: Bearer CONTROL_PLANE_TOKEN; completed: true says that the host is empty and stays so. A drain plan is no order: it is asked for once, for somebody who waits for it, and without an answer the update server says that there is none.';
 
 const HEADERS = {
   'webhook-id': 'the same each time that the same order is sent',

@@ -1,4 +1,5 @@
 import { Type } from 'typebox';
+import { DrainPlan } from './drain-plan.ts';
 import {
   DrainProgress,
   ForceReason,
@@ -30,6 +31,16 @@ export const MAINTENANCE_ROUTES = {
     params: OfNodeOrMaintenance,
     content: 'json',
     response: MaintenanceStatus,
+  },
+  maintenancePlan: {
+    method: 'GET',
+    path: '/api/v1/maintenance/plan/{nodeId}',
+    who: 'node-or-viewer',
+    summary:
+      'What a drain of a host would do: which VM would move where, what blocks, how long it takes. Changes nothing',
+    params: OfNode,
+    content: 'json',
+    response: DrainPlan,
   },
   drainProgress: {
     method: 'POST',

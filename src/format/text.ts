@@ -4,3 +4,12 @@ export const readableText = (text: string): string =>
     .toWellFormed()
     .replaceAll(/(\p{M}{8})\p{M}+/gu, '$1')
     .normalize('NFC');
+
+/**
+ * As one line that may stand on a terminal and in a log: what could steer it, begin a line of its own or turn text around is
+ * shown as U+FFFD.
+ */
+export const oneLine = (text: string): string =>
+  text
+    .toWellFormed()
+    .replaceAll(/[\p{Cc}\p{Zl}\p{Zp}\u{200e}\u{200f}\u{202a}-\u{202e}\u{2066}-\u{2069}]/gu, '\u{fffd}');

@@ -1,21 +1,15 @@
-import { createHmac } from 'node:crypto';
 import { retryDelayMs } from '../core/retry.ts';
 import { asQxError, QxError } from '../errors.ts';
 import { CONTROL_PLANE_ROUTES, type HostOrder } from '../format/control-plane.ts';
-import { pathOf } from '../format/route.ts';
-import type { Clock, HttpLimits, Log, Post, Random } from '../ports.ts';
+import type { HttpLimits, Log, Random } from '../ports.ts';
 import { claimDue, settle } from './control-plane/outbox.ts';
+import { type ControlPlane, postSigned } from './control-plane/signed.ts';
 import type { OutboxTable, Store } from './store.ts';
 
 /** Sends the control plane what it has to be told, until it was taken. */
 
-export interface Deliverer {
+export interface Deliverer extends ControlPlane {
   readonly store: Store;
-  readonly http: Post;
-  /** Without a slash at its end. */
-  readonly url: string;
-  readonly secret: string;
-  readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
 }
@@ -65,24 +59,15 @@ async function deliver(deliverer: Deliverer, message: OutboxTable, signal?: Abor
   else log.warn('control_plane_not_told', { kind, node_id, sequence, attempts, detail: failure });
 }
 
-async function send(
-  { http, url, secret, clock }: Deliverer,
-  message: OutboxTable,
-  signal?: AbortSignal,
-): Promise<void> {
+async function send(plane: ControlPlane, message: OutboxTable, signal?: AbortSignal): Promise<void> {
   const { node_id }: HostOrder = JSON.parse(message.body);
-  const path = pathOf(CONTROL_PLANE_ROUTES[message.kind], { node_id }, {});
-  const id = `${message.node_id}-${message.sequence}`;
-  const headers = { 'content-type': 'application/json', ...signed(secret, id, message.body, clock.nowMs()) };
-  const request = { headers, body: message.body, limits: LIMITS, ...(signal === undefined ? {} : { signal }) };
-  const { status, body } = await http.post(url + path, request);
+  const { status, body } = await postSigned(plane, CONTROL_PLANE_ROUTES[message.kind], {
+    id: `${message.node_id}-${message.sequence}`,
+    node_id,
+    body: message.body,
+    limits: LIMITS,
+    ...(signal === undefined ? {} : { signal }),
+  });
   await body[Symbol.asyncIterator]().return?.();
   if (status < 200 || status > 299) throw new QxError('SERVER_REFUSED', `the control plane answered ${status}`);
-}
-
-/** As Standard Webhooks has it. */
-export function signed(secret: string, id: string, body: string, nowMs: number): Record<string, string> {
-  const timestamp = String(Math.floor(nowMs / 1000));
-  const signature = createHmac('sha256', secret).update(`${id}.${timestamp}.${body}`).digest('base64');
-  return { 'webhook-id': id, 'webhook-timestamp': timestamp, 'webhook-signature': `v1,${signature}` };
 }

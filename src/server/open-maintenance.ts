@@ -4,6 +4,7 @@ import type { MAINTENANCE_ROUTES } from '../format/maintenance-routes.ts';
 import type { Handlers } from '../ports/serving.ts';
 import type { Clock, Log, Post, Random } from '../ports.ts';
 import { budgetHandlers } from './budgets.ts';
+import type { ControlPlane } from './control-plane/signed.ts';
 import { runDelivery } from './control-plane.ts';
 import { fleetLockHandlers } from './fleetlock.ts';
 import { maintenanceHandlers } from './maintenance/api.ts';
@@ -31,15 +32,16 @@ export function openMaintenance(settings: Settings, ports: MaintenancePorts): Op
   const { store, http, clock, random, log } = ports;
   const drainBy = controlPlane === null ? 'host' : 'control-plane';
   const maintenance: Maintenance = { store, drainBy, grantTtlMs, clock, random };
+  const plane: ControlPlane | null = controlPlane && { http, clock, ...controlPlane };
   return {
     handlers: {
-      ...maintenanceHandlers(maintenance),
+      ...maintenanceHandlers(maintenance, { controlPlane: plane, log }),
       ...budgetHandlers(maintenance),
       ...fleetLockHandlers(maintenance),
     },
     run: async (signal) => {
       const schedule = runSchedule({ maintenance, drainTimeoutMs, log }, signal);
-      if (controlPlane !== null) await runDelivery({ store, http, clock, random, log, ...controlPlane }, signal);
+      if (plane !== null) await runDelivery({ store, random, log, ...plane }, signal);
       await schedule;
     },
   };

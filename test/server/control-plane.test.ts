@@ -1,6 +1,7 @@
 import { execa } from 'execa';
 import { expect, onTestFinished, test, vi } from 'vitest';
-import { type Deliverer, deliverDue, signed } from '../../src/server/control-plane.ts';
+import { signed } from '../../src/server/control-plane/signed.ts';
+import { type Deliverer, deliverDue } from '../../src/server/control-plane.ts';
 import { type Maintenance, maintenanceOf } from '../../src/server/maintenance/host.ts';
 import { cancelMaintenance } from '../../src/server/maintenance/operate.ts';
 import { completeMaintenance, proceed, requestMaintenance, takeDrainProgress } from '../../src/server/maintenance.ts';

@@ -5,7 +5,8 @@ import { text } from 'node:stream/consumers';
 import { execa } from 'execa';
 import { Value } from 'typebox/value';
 import { onTestFinished } from 'vitest';
-import { HostOrder } from '../../src/format/control-plane.ts';
+import { HostOrder, PlanRequest } from '../../src/format/control-plane.ts';
+import type { ControlPlanePlan } from '../../src/format/drain-plan.ts';
 import type { DrainProgress } from '../../src/format/maintenance.ts';
 
 /**
@@ -16,6 +17,8 @@ import type { DrainProgress } from '../../src/format/maintenance.ts';
 interface Vm {
   readonly name: string;
   readonly pid: number;
+  /** Why it can run nowhere else; null when it can. */
+  readonly pinned: string | null;
   readonly stop: () => Promise<void>;
 }
 
@@ -29,8 +32,10 @@ export interface ControlPlane {
   readonly url: string;
   /** Every order that it took: `drain a 1`, and the id under which it came. */
   readonly taken: readonly { readonly what: string; readonly id: string }[];
-  /** Starts a VM on a host. */
-  run(host: string, vm: string): Promise<void>;
+  /** Every host whose plan was asked for, as the update server describes it. */
+  readonly planned: readonly PlanRequest[];
+  /** Starts a VM on a host; `pinned` says why it cannot leave it. */
+  run(host: string, vm: string, pinned?: string): Promise<void>;
   /** Names of the VMs whose processes are alive on a host. */
   on(host: string): readonly string[];
   isCordoned(host: string): boolean;
@@ -57,29 +62,46 @@ export async function startControlPlane({
   const cordoned = new Set<string>();
   const seen = new Set<string>();
   const taken: { what: string; id: string }[] = [];
+  const planned: PlanRequest[] = [];
   const vmsOf = (host: string): Map<string, Vm> => running.get(host) ?? new Map();
 
-  const start = (name: string): Vm => {
+  const start = (name: string, pinned: string | null): Vm => {
     const child = execa('sleep', ['600'], { reject: false });
     return {
       name,
       pid: child.pid ?? 0,
+      pinned,
       stop: async () => {
         child.kill('SIGKILL');
         await child;
       },
     };
   };
-  const freeHost = (): string | undefined =>
-    hosts.find(({ name, room }) => !cordoned.has(name) && vmsOf(name).size < room)?.name;
+  /** `promised`: what else will be on a host. */
+  const freeHost = (from: string, promised: ReadonlyMap<string, number> = new Map()): string | undefined =>
+    hosts.find(
+      ({ name, room }) => name !== from && !cordoned.has(name) && vmsOf(name).size + (promised.get(name) ?? 0) < room,
+    )?.name;
 
-  const move = async (vm: Vm, from: string): Promise<boolean> => {
-    const to = freeHost();
-    if (to === undefined) return false;
-    vmsOf(to).set(vm.name, start(vm.name));
+  /** Answers why it did not. */
+  const move = async (vm: Vm, from: string): Promise<string | null> => {
+    const to = freeHost(from);
+    if (vm.pinned !== null || to === undefined) return vm.pinned ?? NO_ROOM;
+    vmsOf(to).set(vm.name, start(vm.name, null));
     await vm.stop();
     vmsOf(from).delete(vm.name);
-    return true;
+    return null;
+  };
+
+  const plan = (from: string): ControlPlanePlan => {
+    const promised = new Map<string, number>();
+    const vms = [...vmsOf(from).values()].map(({ name: vm, pinned }) => {
+      const target_node = pinned === null ? (freeHost(from, promised) ?? null) : null;
+      if (target_node === null) return { vm, target_node, reason: pinned ?? NO_ROOM };
+      promised.set(target_node, (promised.get(target_node) ?? 0) + 1);
+      return { vm, target_node };
+    });
+    return { vms, blocks: vms.flatMap(({ vm, reason }) => (reason === undefined ? [] : [{ vm, reason }])) };
   };
 
   const drain = async ({ node_id, maintenance_id, epoch }: HostOrder): Promise<void> => {
@@ -100,7 +122,8 @@ export async function startControlPlane({
       });
     };
     for (const vm of all) {
-      if (!(await move(vm, node_id))) failed.push({ vm: vm.name, reason: 'no other host has room' });
+      const reason = await move(vm, node_id);
+      if (reason !== null) failed.push({ vm: vm.name, reason });
       await told({});
     }
     if (failed.length === 0) await told({ completed: true });
@@ -116,10 +139,17 @@ export async function startControlPlane({
   const answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     const body = await text(request);
     const refusal = refuse();
-    const [, host = '', kind = ''] = /^\/api\/nodes\/([^/]+)\/(drain|uncordon)$/.exec(request.url ?? '') ?? [];
+    const [, host = '', kind = ''] = PATH.exec(request.url ?? '') ?? [];
     const order: unknown = JSON.parse(body);
-    const isSound = isSigned(secret, request, body) && Value.Check(HostOrder, order) && order.node_id === host;
-    if (refusal !== null || !isSound) return void response.writeHead(refusal ?? 401).end();
+    const isAbout = isSigned(secret, request, body) && Value.Check(PlanRequest, order) && order.node_id === host;
+    if (kind === 'drain-plan' && refusal === null && isAbout) {
+      planned.push(order);
+      if (!running.has(host)) return void response.writeHead(404).end();
+      return void response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(plan(host)));
+    }
+    if (refusal !== null || !isAbout || !Value.Check(HostOrder, order)) {
+      return void response.writeHead(refusal ?? 401).end();
+    }
     const id = String(request.headers['webhook-id']);
     taken.push({ what: `${kind} ${host} ${order.epoch}`, id });
     response.writeHead(202).end('{}');
@@ -146,7 +176,8 @@ export async function startControlPlane({
   return {
     url: `http://127.0.0.1:${state.port}/api`,
     taken,
-    run: async (host, vm) => void vmsOf(host).set(vm, start(vm)),
+    planned,
+    run: async (host, vm, pinned) => void vmsOf(host).set(vm, start(vm, pinned ?? null)),
     on: (host) => [...vmsOf(host).values()].filter(({ pid }) => isAlive(pid)).map(({ name }) => name),
     isCordoned: (host) => cordoned.has(host),
     goDown,
@@ -154,6 +185,8 @@ export async function startControlPlane({
   };
 }
 
+const PATH = /^\/api\/nodes\/([^/]+)\/(drain|uncordon|drain-plan)$/;
+const NO_ROOM = 'no other host has room';
 const TOLERANCE_S = 300;
 
 function isSigned(secret: string, { headers }: IncomingMessage, body: string): boolean {

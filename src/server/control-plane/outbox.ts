@@ -1,4 +1,4 @@
-import type { HostOrder } from '../../format/control-plane.ts';
+import type { HostOrder, PlanRequest } from '../../format/control-plane.ts';
 import type { Change, MaintenanceTable, NodeTable, OutboxTable, Reading, Store } from '../store.ts';
 
 /**
@@ -20,17 +20,8 @@ export async function tellControlPlane(
     .orderBy('sequence', 'desc')
     .limit(1)
     .executeTakeFirst();
-  const certificate = await change
-    .selectFrom('node_certificate')
-    .select('fingerprint')
-    .where('node_id', '=', node.id)
-    .orderBy('not_after_ms', 'desc')
-    .limit(1)
-    .executeTakeFirst();
   const order: HostOrder = {
-    node_id: node.name,
-    node_uuid: node.id,
-    certificate_fingerprint: certificate?.fingerprint ?? null,
+    ...(await identityOf(change, node)),
     maintenance_id: row.id,
     epoch: row.epoch,
     target_version: row.target_version,
@@ -39,6 +30,18 @@ export async function tellControlPlane(
   const fresh = { created_ms: nowMs, due_ms: 0, attempts: 0, delivered_ms: null, error: null };
   const message = { node_id: node.id, sequence, kind, body: JSON.stringify(order), ...fresh };
   await change.insertInto('outbox').values(message).execute();
+}
+
+/** Under which the control plane knows a host, or can come to know it. */
+export async function identityOf(db: Reading | Change, { id, name }: NodeTable): Promise<PlanRequest> {
+  const certificate = await db
+    .selectFrom('node_certificate')
+    .select('fingerprint')
+    .where('node_id', '=', id)
+    .orderBy('not_after_ms', 'desc')
+    .limit(1)
+    .executeTakeFirst();
+  return { node_id: name, node_uuid: id, certificate_fingerprint: certificate?.fingerprint ?? null };
 }
 
 /** Why a host's next message did not arrive yet; null when there is none, or it was not tried. */

@@ -6,9 +6,10 @@ import { completeMaintenance, proceed, requestMaintenance, takeDrainProgress } f
 import { findNode } from '../nodes/rows.ts';
 import { type Maintenance, maintenanceOf } from './host.ts';
 import { cancelMaintenance, forceMaintenance, listMaintenance } from './operate.ts';
+import { drainPlanOf, type Planning } from './plan.ts';
 
 /** The routes of maintenance. A host speaks for itself and for nobody else. */
-export function maintenanceHandlers(m: Maintenance): Handlers<typeof MAINTENANCE_ROUTES> {
+export function maintenanceHandlers(m: Maintenance, planning: Planning): Handlers<typeof MAINTENANCE_ROUTES> {
   return {
     requestMaintenance: async ({ body, principal }) => {
       const node_id = expectItself(principal, body.node_id);
@@ -17,6 +18,10 @@ export function maintenanceHandlers(m: Maintenance): Handlers<typeof MAINTENANCE
     maintenanceStatus: async ({ params, principal }) => {
       const nodeId = await nodeMeantBy(m, params.nodeId);
       return { json: await maintenanceOf(m, expectItself(principal, nodeId)) };
+    },
+    maintenancePlan: async ({ params, principal, signal }) => {
+      const nodeId = expectItself(principal, params.nodeId);
+      return { json: await drainPlanOf(m, planning, nodeId, signal) };
     },
     drainProgress: async ({ body, principal }) => {
       const node_id = expectItself(principal, body.node_id);

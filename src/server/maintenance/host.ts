@@ -4,7 +4,7 @@ import type { Clock, Random } from '../../ports.ts';
 import { undelivered } from '../control-plane/outbox.ts';
 import { findNode, lockNode } from '../nodes/rows.ts';
 import { holdsPlace, lockGate, occupiedInWords } from '../places.ts';
-import type { Change, MaintenanceTable, NodeTable } from '../store.ts';
+import type { Change, MaintenanceTable, NodeTable, Reading } from '../store.ts';
 import { blockedBy, type Granting, grantWaiting, holderOf } from './grants.ts';
 import { type Doing, latestOf } from './rows.ts';
 import { statusOf } from './status.ts';
@@ -56,11 +56,19 @@ export async function maintenanceOf(m: Maintenance, nodeId: string): Promise<Mai
   const node = await findNode(db, nodeId);
   const row = (await latestOf(db, node.id)) ?? null;
   const held = await holdsPlace(db, holderOf(node.id));
-  const waits = row?.state === 'requested' ? await blockedBy(db, node) : [];
-  const reasons = waits.map((one) => (one === 'others first' ? 'it goes last of its group' : occupiedInWords([one])));
-  const blocked = reasons.length === 0 ? {} : { blockedBy: reasons.join('; ') };
+  const waits = row?.state === 'requested' ? await waitsFor(db, node) : null;
+  const blocked = waits === null ? {} : { blockedBy: waits };
   const untold = await undelivered(db, node.id);
   return statusOf({ node, row, holdsPlace: held, drainBy: m.drainBy, untold, ...blocked });
+}
+
+/** Why a host would have to wait for its place, in words; null when it would not. */
+export async function waitsFor(db: Reading, node: NodeTable): Promise<string | null> {
+  const blocks = await blockedBy(db, node);
+  if (blocks.length === 0) return null;
+  return blocks
+    .map((one) => (one === 'others first' ? 'it goes last of its group' : occupiedInWords([one])))
+    .join('; ');
 }
 
 /** The host has changed nothing of itself yet. */

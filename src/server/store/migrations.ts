@@ -5,7 +5,7 @@ import type { Database } from '../../ports/database.ts';
 /** How the tables of `server/store.ts` came to be. What was released is never changed: the next step goes below. */
 
 export function migrationsFor(engine: Database<unknown>['engine']): Record<string, Migration> {
-  return { '0001_fleet': { up: (db) => fleet(db, engine) } };
+  return { '0001_fleet': { up: (db) => fleet(db, engine) }, '0002_drained': { up: drained } };
 }
 
 async function fleet(db: Kysely<unknown>, engine: Database<unknown>['engine']): Promise<void> {
@@ -146,4 +146,10 @@ async function fleet(db: Kysely<unknown>, engine: Database<unknown>['engine']): 
       .addColumn('hash', 'text', (c) => c.notNull())
       .addPrimaryKeyConstraint('audit_key', ['subject', 'sequence']),
   );
+}
+
+/** The latest drains of a group are asked for at any time, and maintenance is never deleted. */
+async function drained(db: Kysely<unknown>): Promise<void> {
+  await sql`create index maintenance_drained on maintenance (fleet_group, ready_ms)
+    where total_vms > 0 and migrated_vms = total_vms`.execute(db);
 }
