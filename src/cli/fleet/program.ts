@@ -3,6 +3,7 @@ import { rootCommand, runCommand } from '../command.ts';
 import { addCompletion } from '../completion-verb.ts';
 import { schemaOf } from '../verb.ts';
 import { addBudget } from './budget.ts';
+import { addDrainPlan } from './drain-plan.ts';
 import { addMaintenance } from './maintenance.ts';
 import { addNode } from './node.ts';
 import { addOperator } from './operator.ts';
@@ -17,12 +18,13 @@ A new host, step by step:
   qx-fleet node list
 
 Hosts that are updated:
+  qx-fleet drain-plan qhci-01
   qx-fleet maintenance list
   qx-fleet budget set group:default --percent 10
 
 Exit codes: 0 done, 1 other, 2 usage, 5 refused by policy, 9 server unreachable.`;
 
-const VERBS = [addNode, addOperator, addMaintenance, addBudget, addCompletion] as const;
+const VERBS = [addNode, addOperator, addDrainPlan, addMaintenance, addBudget, addCompletion] as const;
 
 export async function runFleet(args: readonly string[], tools: FleetTools): Promise<number> {
   const outcome = { exitCode: 0 };
