@@ -100,7 +100,12 @@ export function createAgent(host: Host, events: AgentEvents = {}): Agent {
     status: async () => {
       const [held, journal, boot] = await Promise.all([loadHold(host), loadJournal(host), bootsNow(host)]);
       const status = updateStatus(now.activity, now.last, journal, boot);
-      return held === null ? status : { ...status, held: held.reason };
+      const waitsFor = status.status === 'reboot_required' ? host.duties.waitsFor() : null;
+      return {
+        ...status,
+        ...(held === null ? {} : { held: held.reason }),
+        ...(waitsFor === null ? {} : { waitsFor }),
+      };
     },
     activity: () => now.activity,
     lastFinished: () => (now.job === null ? now.finished : null),

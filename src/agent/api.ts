@@ -47,7 +47,11 @@ type Routes = Handlers<typeof AGENT_ROUTES>;
 const looks = ({ host, agent, hostname, keyringFrom }: Agency) =>
   ({
     check: async ({ signal }) => ({ json: await checkResponse(host, await agent.check(signal)) }),
-    plan: async ({ signal }) => ({ json: planResponse(await agent.check(signal)) }),
+    plan: async ({ signal }) => {
+      const plan = planResponse(await agent.check(signal));
+      const drain = plan.requiresReboot ? await host.duties.outlook() : null;
+      return { json: drain === null ? plan : { ...plan, drain } };
+    },
     status: async () => ({ json: await agent.status() }),
     progress: async () => ({ json: progressResponse(agent) }),
     events: async ({ signal }) => eventStream(agent, host.clock, signal),

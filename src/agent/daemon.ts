@@ -17,6 +17,8 @@ import { loadJournal } from './store.ts';
 const TICK_MS = 15_000;
 /** Racks are switched on together; their first questions to the server are not asked together. */
 const FIRST_CHECK_WITHIN_MS = 60_000;
+/** A window that opens in hours may be another one by then. */
+const ASK_AGAIN_WITHIN_MS = 30_000;
 /** Up for so long is more than a crash at start. */
 const STARTED_AFTER_MS = 15_000;
 
@@ -35,6 +37,7 @@ export async function runAgent(host: Host, agent: Agent, signal: AbortSignal): P
   let nextCheckMs = startedMs + host.random.unit() * Math.min(FIRST_CHECK_WITHIN_MS, host.config.checkIntervalMs);
   const watchContact = contactWatch(host);
   let isReported = false;
+  let nextRebootMs = 0;
   while (!signal.aborted) {
     if (!isReported && monotonicMs() >= startedMs) {
       isReported = (await quietly(host, 'report_started', () => reportStarted(host).then(() => true))) === true;
@@ -45,7 +48,10 @@ export async function runAgent(host: Host, agent: Agent, signal: AbortSignal): P
     }
     await quietly(host, 'contact', watchContact);
     await quietly(host, 'duties', () => host.duties.tick());
-    await quietly(host, 'reboot', () => rebootWhenAllowed(host));
+    if (monotonicMs() >= nextRebootMs) {
+      const pauseMs = await quietly(host, 'reboot', () => rebootWhenAllowed(host));
+      nextRebootMs = monotonicMs() + Math.min(pauseMs ?? 0, ASK_AGAIN_WITHIN_MS);
+    }
     await host.clock.sleep(Math.min(TICK_MS, Math.max(1000, nextCheckMs - monotonicMs())), signal).catch(() => {});
   }
 }
@@ -94,17 +100,19 @@ async function look(host: Host, agent: Agent, signal: AbortSignal): Promise<numb
 /** A tenth more or less, so that hosts which started together drift apart. */
 const intervalMs = (host: Host): number => host.config.checkIntervalMs * (0.9 + 0.2 * host.random.unit());
 
-async function rebootWhenAllowed(host: Host): Promise<void> {
+/** Answers how long to wait before it is asked again, if somebody said so. */
+async function rebootWhenAllowed(host: Host): Promise<number | undefined> {
   const journal = await loadJournal(host);
-  if (journal?.phase !== 'armed' || !(host.config.autoReboot || journal.reboot_wanted === true)) return;
+  if (journal?.phase !== 'armed' || !(host.config.autoReboot || journal.reboot_wanted === true)) return undefined;
   // The trial boot itself: what it waits for now is its health gate.
-  if ((await host.boot.booted()).slot === journal.target_slot) return;
-  if ((await loadHold(host)) !== null) return;
+  if ((await host.boot.booted()).slot === journal.target_slot) return undefined;
+  if ((await loadHold(host)) !== null) return undefined;
   const { product, channel, target_version: version } = journal;
   const grant = await host.offer.mayReboot({ product, channel, version });
   if (!grant.granted) {
     host.log.info('reboot_waits', { version, reason: grant.reason });
-    return;
+    return grant.retryAfterMs;
   }
   await reboot(host, 'schedule');
+  return undefined;
 }

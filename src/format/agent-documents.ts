@@ -53,6 +53,7 @@ export const UpdateStatus = Type.Object({
   message: Type.Optional(Type.String()),
   progress: Type.Optional(Type.Integer({ minimum: 0, maximum: 100, description: 'percent' })),
   held: Type.Optional(Type.String({ description: 'updates are on hold; why' })),
+  waitsFor: Type.Optional(Type.String({ description: 'why the reboot was not granted when it was last asked for' })),
 });
 export type UpdateStatus = Static<typeof UpdateStatus>;
 
@@ -114,6 +115,18 @@ export const VersionInfo = Type.Object({
 });
 export type VersionInfo = Static<typeof VersionInfo>;
 
+/** What would become of the VMs here before the reboot. */
+export const Outlook = Type.Object({
+  message: Type.String(),
+  vms: Type.Array(
+    Type.Object({ vm: Type.String(), target: Type.Optional(Type.String()), reason: Type.Optional(Type.String()) }),
+    { description: 'that run here now, as far as anybody can tell; target: the host that each would move to' },
+  ),
+  blocks: Type.Array(Type.String()),
+  expectedSeconds: Type.Optional(Type.Integer({ minimum: 0, description: 'from past drains' })),
+});
+export type Outlook = Static<typeof Outlook>;
+
 /** What would be done, step by step, before anything is. */
 export const PlanResponse = Type.Object({
   version: Type.Optional(Type.String({ description: 'absent: there is nothing to plan, and refused says why' })),
@@ -121,6 +134,7 @@ export const PlanResponse = Type.Object({
   downloadBytes: Type.Integer({ minimum: 0 }),
   requiresReboot: Type.Boolean(),
   targetSlot: Type.Optional(Type.Enum(['A', 'B'])),
+  drain: Type.Optional(Outlook),
   refused: Type.Optional(RefusalInfo()),
 });
 export type PlanResponse = Static<typeof PlanResponse>;

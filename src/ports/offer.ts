@@ -1,3 +1,4 @@
+import type { Outlook } from '../format/agent-documents.ts';
 import type { Channel, Product } from '../format/manifest.ts';
 
 /** What a host asks before it acts, and whom it tells how it went. */
@@ -29,6 +30,8 @@ export interface Offer {
 export interface Duties {
   /** To be called again and again. */
   tick(): Promise<void>;
+  /** What would become of the VMs here before a reboot; null: of none is anything known, and nobody is asked. */
+  outlook(): Promise<Outlook | null>;
   /** Why the last question was answered by no; null when it was not. */
   waitsFor(): string | null;
   stop(): void;

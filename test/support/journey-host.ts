@@ -21,6 +21,8 @@ export interface JourneyHost {
   bootUntilItEnds(): Promise<'A' | 'B'>;
   /** An operator's `qx-update reboot`, until the host is down. */
   goDown(): Promise<void>;
+  /** Of what the agent does by itself. */
+  untilDown(why: string): Promise<void>;
   /** GRUB, and then a kernel that never gets anywhere. */
   panic(): Promise<'A' | 'B' | null>;
   /** In good order. */
@@ -93,6 +95,10 @@ export function journeyHost(machine: Machine, patienceMs: number, atEnd: AtEnd =
       const { ended } = on();
       const { output } = await update('reboot');
       await untilDown(ended, output);
+      await off();
+    },
+    untilDown: async (why) => {
+      await untilDown(on().ended, why);
       await off();
     },
     panic: async () => slotIn((await machine.grub()).kernel?.cmdline),

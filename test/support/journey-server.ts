@@ -36,8 +36,21 @@ export async function journeyServer(folder: string, keyring: string, atEnd: AtEn
   };
 }
 
-async function run(environment: Readonly<Record<string, string>>) {
-  const server = execa('dist/qx-update-server', ['--dev'], {
+/** The part of the server that fleets know: over TLS, with the releases that the other one has. Killed with the test. */
+export async function fleetServer(folder: string, environment: Readonly<Record<string, string>>) {
+  const { process, port } = await run(
+    { PUBLISH_TOKEN: TOKEN, RELEASE_DIR: join(folder, 'releases'), ...environment },
+    [],
+  );
+  atTestEnd(async () => {
+    process.kill('SIGKILL');
+    await process;
+  });
+  return { url: `https://127.0.0.1:${port}`, port };
+}
+
+async function run(environment: Readonly<Record<string, string>>, args: readonly string[] = ['--dev']) {
+  const server = execa('dist/qx-update-server', args, {
     env: { PATH: process.env.PATH ?? '', ...environment },
     extendEnv: false,
     stdin: 'ignore',

@@ -1,3 +1,4 @@
+import type { Outlook } from '../../format/agent-documents.ts';
 import type { HostMaintenance } from '../../format/host-maintenance.ts';
 import type { Grant } from '../../ports/offer.ts';
 import type { DrainState } from './drain.ts';
@@ -22,6 +23,8 @@ export interface Coordinator {
   ask(wish: Wish): Promise<Standing>;
   /** How far its own drain has come. */
   drained(state: DrainState): Promise<Standing>;
+  /** What its server would do; null: this host empties itself, or is empty. */
+  plan(): Promise<Outlook | null>;
   /** The last question before the reboot. */
   begin(record: HostMaintenance): Promise<Grant>;
   /** The host is up again, and looks at its health. */
@@ -40,6 +43,7 @@ export const nobody: Coordinator = {
   by: 'nobody',
   ask: async () => ({ kind: 'drain', must: false }),
   drained: async (state) => afterDrain(state),
+  plan: async () => null,
   begin: async () => ({ granted: true }),
   verifying: async () => undefined,
   end: async () => 'over',

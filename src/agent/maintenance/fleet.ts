@@ -1,4 +1,6 @@
 import { isCode, type QxError } from '../../errors.ts';
+import type { Outlook } from '../../format/agent-documents.ts';
+import type { DrainPlan } from '../../format/drain-plan.ts';
 import type { HostMaintenance } from '../../format/host-maintenance.ts';
 import { ACTIVE_STATES, type MaintenanceState, type MaintenanceStatus } from '../../format/maintenance.ts';
 import { MAINTENANCE_ROUTES } from '../../format/maintenance-routes.ts';
@@ -75,6 +77,10 @@ export function fleet(host: Pick<Host, 'files' | 'clock'> & Pick<Member, 'http'>
       const body = { node_id, maintenance_id, epoch: fencing_token, ...progressOf(state) };
       return standingOf(await call(MAINTENANCE_ROUTES.drainProgress, { body }));
     },
+    plan: async () => {
+      const plan = await call(MAINTENANCE_ROUTES.maintenancePlan, { params: { nodeId: node_id } });
+      return plan.drain_by === 'host' ? null : outlookOf(plan);
+    },
     begin: async (record) => {
       try {
         await call(MAINTENANCE_ROUTES.proceed, { body: { ...meant(record), state: 'rebooting' } });
@@ -146,3 +152,19 @@ const progressOf = ({ totalVms, remaining, failure, isEmpty }: DrainState) => ({
   failed_vms: failure === null ? [] : remaining.map((vm) => ({ vm, reason: failure.slice(0, 2000) })),
   completed: isEmpty,
 });
+
+function outlookOf({ message, waits_for, control_plane_error, vms, blocks, expected_seconds }: DrainPlan): Outlook {
+  const others = [waits_for && `it waits for its turn: ${waits_for}`, control_plane_error].filter(
+    (one) => one !== undefined,
+  );
+  return {
+    message,
+    vms: (vms ?? []).map(({ vm, target_node, reason }) => ({
+      vm,
+      ...(target_node === null ? {} : { target: target_node }),
+      ...(reason === undefined ? {} : { reason }),
+    })),
+    blocks: [...others, ...(blocks ?? []).map(({ vm, reason }) => (vm === undefined ? reason : `${vm}: ${reason}`))],
+    ...(expected_seconds === null ? {} : { expectedSeconds: expected_seconds }),
+  };
+}

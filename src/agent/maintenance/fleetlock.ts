@@ -48,6 +48,7 @@ export function fleetlock({ files, http }: Pick<Member, 'files' | 'http'>, setti
         : { kind: 'wait', reason: refused, retryAfterMs: 60_000 };
     },
     drained: async (state) => afterDrain(state),
+    plan: async () => null,
     begin: async () => {
       const reason = await preReboot();
       return reason === null ? { granted: true } : { granted: false, reason };

@@ -1,5 +1,6 @@
 import { isSettled } from '../../core/update.ts';
 import { asQxError } from '../../errors.ts';
+import type { Outlook } from '../../format/agent-documents.ts';
 import type { HostMaintenance } from '../../format/host-maintenance.ts';
 import type { Journal } from '../../format/journal.ts';
 import type { Duties, Grant, Offer, ReleaseRef, Report } from '../../ports/offer.ts';
@@ -166,6 +167,13 @@ export function createMaintenance(host: Machine): Maintenance {
     return grant;
   };
 
+  const outlook = async (): Promise<Outlook | null> => {
+    const planned = await (await coordinatorOf(host)).plan();
+    if (planned !== null || (await drain.can()) !== 'programs') return planned;
+    const vms = (await drain.list()).map((vm) => ({ vm }));
+    return { message: 'The programs in drain.d empty this host', vms, blocks: [] };
+  };
+
   const mayApply = async ({ version }: ReleaseRef): Promise<Grant> => {
     const who = await coordinatorOf(host);
     if (who.by !== 'fleet') return { granted: true };
@@ -185,7 +193,17 @@ export function createMaintenance(host: Machine): Maintenance {
       beginReboot: () => inTurn(() => remembered(beginReboot())),
     },
     report: keptReports(files, async () => (await loadRecord(files)) !== null),
-    duties: { tick: () => inTurn(tick), waitsFor: () => now.waitsFor, stop: () => drain.stop() },
+    duties: {
+      tick: () => inTurn(tick),
+      outlook: () =>
+        outlook().catch((error: unknown) => ({
+          message: 'Nobody can tell what would become of the VMs here',
+          vms: [],
+          blocks: [asQxError(error).message],
+        })),
+      waitsFor: () => now.waitsFor,
+      stop: () => drain.stop(),
+    },
   };
 }
 

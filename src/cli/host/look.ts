@@ -7,6 +7,7 @@ import type {
   VersionInfo,
 } from '../../format/agent-documents.ts';
 import { AGENT_ROUTES } from '../../format/agent-routes.ts';
+import { durationText } from '../../format/config.ts';
 import { knownCode } from '../client.ts';
 import { formatBytes, table } from '../render.ts';
 import type { Verb } from './verb.ts';
@@ -33,11 +34,15 @@ export const status: Verb = {
   },
 };
 
-function statusText({ status: state, message, progress, held }: UpdateStatus, version: VersionInfo | null): string {
+function statusText(
+  { status: state, message, progress, held, waitsFor }: UpdateStatus,
+  version: VersionInfo | null,
+): string {
   const rows = [
     ['Status', `${state.replaceAll('_', ' ')}${progress === undefined ? '' : ` ${progress} %`}`],
     ...(message === undefined ? [] : [['', message]]),
     ...(held === undefined ? [] : [['On hold', held]]),
+    ...(waitsFor === undefined ? [] : [['Waits', waitsFor]]),
   ];
   if (version === null) return table(rows);
   const { kind, from } = version.keyring;
@@ -90,13 +95,27 @@ export const plan: Verb = {
   },
 };
 
-function planText({ version, steps, downloadBytes, requiresReboot, refused }: PlanResponse): string {
+function planText({ version, steps, downloadBytes, requiresReboot, drain, refused }: PlanResponse): string {
   if (refused !== undefined) {
     return `${refused.detail} [${refused.code}]\n${refused.next === undefined ? '' : `  next: ${refused.next}\n`}`;
   }
   const list = steps.map((step, i) => `  ${i + 1}. ${step}\n`).join('');
   const end = requiresReboot ? 'then a reboot' : 'no reboot';
-  return `Release ${version}: ${formatBytes(downloadBytes)} to download, ${end}\n${list}`;
+  return `Release ${version}: ${formatBytes(downloadBytes)} to download, ${end}\n${list}${drain === undefined ? '' : drainText(drain)}`;
+}
+
+function drainText({ message, vms, blocks, expectedSeconds }: NonNullable<PlanResponse['drain']>): string {
+  const time =
+    expectedSeconds === undefined
+      ? ''
+      : `, about ${durationText(Math.max(1, expectedSeconds) * 1000)} from past drains`;
+  const rows = vms.map(({ vm, target, reason = '' }) => [
+    `  ${vm}`,
+    target === undefined ? '' : `-> ${target}`,
+    reason,
+  ]);
+  const stops = blocks.map((block) => `  blocks: ${block}\n`).join('');
+  return `Before the reboot: ${message}${time}\n${rows.length === 0 ? '' : table(rows)}${stops}`;
 }
 
 export const current: Verb = {
