@@ -68,7 +68,7 @@ esac
 `;
 
 export const callsOf = async (root: string): Promise<readonly string[]> =>
-  (await readFile(join(root, 'calls'), 'utf8'))
+  (await readFile(join(root, 'calls'), 'utf8').catch(() => ''))
     .trim()
     .split('\n')
-    .filter((word) => word !== 'list');
+    .filter((word) => word !== '' && word !== 'list');

@@ -15,12 +15,15 @@ import { hostProcess } from '../../src/system/process.ts';
 import { type SteppedClock, steppedClock } from './agent-host.ts';
 import { recordedLog } from './fakes.ts';
 import { type FleetBench, invited } from './fleet.ts';
+import { cutAfter } from './powercut.ts';
 import { temporaryFolder } from './temp.ts';
 
 /** What of a host has to do with its fleet, on real files, real programs and a real network. */
 
 export interface TestMember extends Maintenance, Member {
   readonly root: string;
+  /** The power has gone. */
+  isOff(): boolean;
   readonly config: Config;
   readonly hooks: Hooks;
   readonly clock: SteppedClock;
@@ -35,6 +38,8 @@ export interface MemberOptions {
   readonly clock?: SteppedClock;
   /** PEM: trusted for what no join string names. */
   readonly ca?: string;
+  /** The power goes after so many effects on disk and network. */
+  readonly cutAfter?: number;
 }
 
 /** Fresh objects over what is in the folder: what an agent that has just started has. */
@@ -44,11 +49,12 @@ export async function openMember(options: MemberOptions = {}): Promise<TestMembe
   const config = readConfig([
     { path: 'test', text: `updates:\n  enabled: true\n${settings.map((line) => `  ${line}\n`).join('')}` },
   ]);
-  const files = hostFiles(root);
   const log = recordedLog();
   const undici = undiciHttp(options.ca === undefined ? {} : { ca: options.ca });
   onTestFinished(() => undici.close());
-  const http = memberHttp(undici, files);
+  const cut = cutAfter({ files: hostFiles(root), undici }, options.cutAfter ?? Number.POSITIVE_INFINITY);
+  const { files } = cut.ports;
+  const http = memberHttp(cut.ports.undici, files);
   const hooks = hostHooks(root, hostProcess());
   const host = { config, files, http, hooks, clock, log, audit: auditLog({ files, clock, log }) };
   const write: TestMember['write'] = async (path, content, mode = 0o644) => {
@@ -56,7 +62,7 @@ export async function openMember(options: MemberOptions = {}): Promise<TestMembe
     await writeFile(join(root, path), content, { mode });
   };
   if (options.root === undefined) await write('etc/quantix-version', '1.0.0\n');
-  return { ...host, ...createMaintenance(host), root, write };
+  return { ...host, ...createMaintenance(host), root, write, isOff: cut.isOff };
 }
 
 export async function joinString(fleet: FleetBench, name: string, more: object = {}): Promise<string> {

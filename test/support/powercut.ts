@@ -11,7 +11,7 @@ export class PowerCut extends Error {
 const EFFECTS: ReadonlySet<PropertyKey> = new Set([
   ...['writeAtomic', 'makeDirectory', 'openPart', 'duplicate', 'setMode', 'rename', 'linkAtomic', 'remove'],
   ...['append', 'sync', 'write', 'openForWriting', 'makeFileSystem', 'extractFromImage', 'extract'],
-  ...['reboot', 'restart'],
+  ...['reboot', 'restart', 'post'],
 ]);
 
 /** Give back what was opened: a machine without power has no open files either. */

@@ -75,6 +75,5 @@ function asRefused(answer: unknown, status: number, server: string): QxError {
   return new QxError(known ?? 'SERVER_ERROR', said, plain(next) === '' ? {} : { next: plain(next) });
 }
 
-/** Asked again, the answer would be the same. */
-export const isFinal = (error: unknown): boolean =>
-  isCode(error, 'EPOCH_STALE') || isCode(error, 'NOT_IN_MAINTENANCE') || isCode(error, 'ILLEGAL_TRANSITION');
+/** It knows of no such maintenance, or of a later one: of this one there is nothing left to tell. */
+export const isOver = (error: unknown): boolean => isCode(error, 'EPOCH_STALE') || isCode(error, 'NOT_IN_MAINTENANCE');

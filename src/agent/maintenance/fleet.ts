@@ -6,7 +6,7 @@ import { ACTIVE_STATES, type MaintenanceState, type MaintenanceStatus } from '..
 import { MAINTENANCE_ROUTES } from '../../format/maintenance-routes.ts';
 import type { Membership } from '../../format/membership.ts';
 import type { ResponseOf, Route } from '../../format/route.ts';
-import { type Asked, askFleet, isFinal } from '../fleet/client.ts';
+import { type Asked, askFleet, isOver } from '../fleet/client.ts';
 import { type Member, serverOf } from '../fleet/enrol.ts';
 import type { Host } from '../host.ts';
 import type { Coordinator, Standing, Wish } from './coordinator.ts';
@@ -86,18 +86,23 @@ export function fleet(host: Pick<Host, 'files' | 'clock'> & Pick<Member, 'http'>
         await call(MAINTENANCE_ROUTES.proceed, { body: { ...meant(record), state: 'rebooting' } });
         return { granted: true };
       } catch (error) {
-        if (!isFinal(error) && !isCode(error, 'GRANT_LAPSED')) throw error;
+        if (!isOver(error) && !isCode(error, 'GRANT_LAPSED') && !isCode(error, 'ILLEGAL_TRANSITION')) throw error;
         return { granted: false, reason: (error as QxError).message };
       }
     },
     verifying: async (record) => {
-      await call(MAINTENANCE_ROUTES.proceed, { body: { ...meant(record), state: 'verifying' } });
+      await call(MAINTENANCE_ROUTES.proceed, { body: { ...meant(record), state: 'verifying' } }).catch((error) => {
+        // It went down before it was granted, by a power cut for example: only how it ended is of interest.
+        if (!isOver(error) && !isCode(error, 'ILLEGAL_TRANSITION')) throw error;
+      });
     },
     end: async (record, how, detail) => {
-      const { maintenance_id = '', target_version: version } = record;
-      const { state, maintenance_id: latest } = await statusNow();
-      if (latest !== maintenance_id || !ACTIVE_STATES.includes(state)) return 'over';
-      if (how !== 'complete' && BEFORE.has(state)) {
+      const { target_version: version } = record;
+      const now = await statusNow();
+      const { state, maintenance_id } = now;
+      if (maintenance_id === null || !isMeant(record, now) || !ACTIVE_STATES.includes(state)) return 'over';
+      // A host that was rebooted without having been granted it was not emptied either.
+      if (BEFORE.has(state) && !(how === 'complete' && state === 'ready')) {
         await cancel();
         return 'over';
       }
@@ -111,6 +116,10 @@ export function fleet(host: Pick<Host, 'files' | 'clock'> & Pick<Member, 'http'>
     isForgiven: async () => !(await statusNow()).holds_place,
   };
 }
+
+/** Its answer may have been lost: then it is the one for the same version. */
+const isMeant = ({ maintenance_id, target_version }: HostMaintenance, now: MaintenanceStatus): boolean =>
+  maintenance_id === undefined ? now.target_version === target_version : now.maintenance_id === maintenance_id;
 
 const BEFORE: ReadonlySet<MaintenanceState> = new Set(['requested', 'draining', 'ready']);
 /** Granted and begun: an agent that was started anew before the reboot goes on. */

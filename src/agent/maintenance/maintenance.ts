@@ -5,7 +5,7 @@ import type { HostMaintenance } from '../../format/host-maintenance.ts';
 import type { Journal } from '../../format/journal.ts';
 import type { Duties, Grant, Offer, ReleaseRef, Report } from '../../ports/offer.ts';
 import { readOsVersion } from '../facts.ts';
-import { isFinal } from '../fleet/client.ts';
+import { isOver } from '../fleet/client.ts';
 import type { Member } from '../fleet/enrol.ts';
 import { loadMembership } from '../fleet/membership.ts';
 import { fleetUpkeep } from '../fleet/upkeep.ts';
@@ -55,8 +55,8 @@ export function createMaintenance(host: Machine): Maintenance {
     const wish: Wish = { version, updateType: release === null ? 'reboot' : 'full' };
     const who = await coordinatorOf(host);
     const record = recordOf(who, wish);
-    // Before it is asked for, or a crash would leave a lock that nobody gives back.
-    if (who.by === 'fleetlock') await changeRecord(files, (await loadRecord(files)) ?? record);
+    // Before it is asked for, or a crash would leave a place that nobody gives back.
+    if (who.by !== 'nobody') await changeRecord(files, (await loadRecord(files)) ?? record);
     const standing = await who.ask(wish);
     if (standing.kind === 'drain') return empty(who, record, standing.must);
     return standing.kind === 'go' ? { granted: true } : no(standing.reason, standing.retryAfterMs);
@@ -107,7 +107,7 @@ export function createMaintenance(host: Machine): Maintenance {
 
   const end = async (record: HostMaintenance, how: How, detail: string): Promise<boolean> => {
     const who = await coordinatorOf(host);
-    const ended = who.by !== record.by ? 'over' : await who.end(record, how, detail).catch(overWhenFinal);
+    const ended = who.by !== record.by ? 'over' : await who.end(record, how, detail).catch(overWhenUnknown);
     if (ended === 'kept') await changeRecord(files, record, { has_failed: true });
     else await over(record);
     log.info('maintenance_ended', { version: record.target_version, how, place: ended === 'kept' ? 'kept' : 'free' });
@@ -152,7 +152,7 @@ export function createMaintenance(host: Machine): Maintenance {
       return void (await end(record, how, journal?.error?.detail ?? 'the host came up without this update'));
     }
     if (now.hasToldVerifying || who.by !== record.by) return;
-    await who.verifying(record).catch(overWhenFinal);
+    await who.verifying(record);
     now.hasToldVerifying = true;
   };
 
@@ -179,7 +179,9 @@ export function createMaintenance(host: Machine): Maintenance {
     if (who.by !== 'fleet') return { granted: true };
     now.askedMs = clock.monotonicMs();
     if (!(await tellOutcomes())) return no('the fleet has not heard yet how the last update ended');
-    const standing = await who.ask({ version, updateType: 'component' });
+    const wish: Wish = { version, updateType: 'component' };
+    await changeRecord(files, (await loadRecord(files)) ?? recordOf(who, wish));
+    const standing = await who.ask(wish);
     return standing.kind === 'go' ? { granted: true } : no(standing.kind === 'wait' ? standing.reason : NOBODY_EMPTIES);
   };
 
@@ -245,9 +247,8 @@ const wordsOf = ({ result, code, detail }: KeptOutcome): string =>
     .join(': ')
     .slice(0, 2000);
 
-/** It knows of no such maintenance, or of a later one: there is nothing left to tell. */
-const overWhenFinal = (error: unknown): 'over' => {
-  if (isFinal(error)) return 'over';
+const overWhenUnknown = (error: unknown): 'over' => {
+  if (isOver(error)) return 'over';
   throw error;
 };
 
