@@ -13,6 +13,7 @@ export function main(args: readonly string[]): Promise<number> {
     isRoot: process.getuid?.() === 0,
     compose: async (root, log) => (await import('./serve.ts')).composeHost(root, { log }),
     composeRecords: async (root, log) => (await import('./serve.ts')).composeRecords(root, log),
+    stdin: async () => (await import('node:stream/consumers')).text(process.stdin),
     interrupted: () => {
       const interrupt = new AbortController();
       process.once('SIGINT', () => interrupt.abort());

@@ -11,6 +11,7 @@ const tools = (changes: Partial<HostTools> = {}): HostTools => ({
   isRoot: true,
   compose: (root, log) => composeHost(root, { log }),
   composeRecords,
+  stdin: async () => '',
   interrupted: () => new AbortController().signal,
   ...changes,
 });

@@ -1,4 +1,3 @@
-import { text } from 'node:stream/consumers';
 import type { Enrolment } from '../../agent/fleet/enrol.ts';
 import { EXIT, QxError } from '../../errors.ts';
 import { makeChange } from './config.ts';
@@ -23,7 +22,7 @@ Exit code 0 when it is a member, 3 when it was one already, 5 refused or waiting
       .argument('<join>', 'the join string, or - for stdin')
       .option('--again', 'although it is a member: leave that fleet for this one'),
   run: async (context, { again = false }, [given = '']) => {
-    const join = given === '-' ? await text(process.stdin) : given;
+    const join = given === '-' ? await context.stdin() : given;
     const { enrol } = await import('../../agent/fleet/enrol.ts');
     const enrolment = await context.onHost((host) => enrol(host, join, { again }));
     const { server } = enrolment.kind === 'pending' ? enrolment : enrolment.membership;

@@ -11,6 +11,8 @@ export interface HostTools {
   compose(root: string, log: Log): Promise<ComposedHost>;
   /** The little of it that needs no settings either. */
   composeRecords(root: string, log: Log): Promise<HostRecords>;
+  /** All of it, for what must not be an argument. */
+  stdin(): Promise<string>;
   /** Aborted by Ctrl-C. */
   interrupted(): AbortSignal;
 }

@@ -33,6 +33,7 @@ export interface VerbGroup {
 export interface VerbContext extends Output {
   readonly agent: AgentClient;
   readonly interrupted: () => AbortSignal;
+  stdin(): Promise<string>;
   /** Runs something on the host itself, without its agent. @throws QxError FORBIDDEN when that needs root */
   onHost<T>(work: (host: ComposedHost) => Promise<T>): Promise<T>;
   /** Files and audit log of the host itself, also where its settings are broken. @throws QxError FORBIDDEN when that needs root */
@@ -96,6 +97,7 @@ function reachOf(
   };
   return {
     interrupted: () => tools.interrupted(),
+    stdin: () => tools.stdin(),
     onHost: async (work) => {
       needRoot();
       const host = await tools.compose(root, log);

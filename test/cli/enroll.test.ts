@@ -1,0 +1,100 @@
+import { readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { execa } from 'execa';
+import { expect, test, vi } from 'vitest';
+import { hostFolder, qxUpdate, startAgent } from '../support/agent.ts';
+import { enrolled, fleetBench } from '../support/fleet.ts';
+import { FROM_SOURCE } from '../support/http-ways.ts';
+import { joinString } from '../support/member.ts';
+import { temporaryFolder } from '../support/temp.ts';
+
+/** qx-update enroll, as an administrator types it, to a real server. */
+
+vi.setConfig({ testTimeout: 120_000 });
+
+const bench = async () => fleetBench({ url: `sqlite:${await temporaryFolder()}/fleet.db` });
+const enroll = (root: string, ...args: readonly string[]) => qxUpdate(root, 'enroll', ...args);
+
+test('makes the host a member, says what follows, and says it as a document', async () => {
+  const fleet = await bench();
+  const host = await hostFolder(['server_url: https://cdn.example.org']);
+  const said = await enroll(host.path, await joinString(fleet, 'qhci-01'));
+  expect(said).toMatchObject({
+    exitCode: 0,
+    stdout: `This host is qhci-01 in the fleet of ${fleet.origin}, and fetches its releases from its server_url as before.`,
+  });
+  const again = await enroll(host.path, await joinString(fleet, 'qhci-02'), '--again', '--json');
+  expect(JSON.parse(again.stdout)).toMatchObject({
+    schema: 'qx-update.enroll/1',
+    node_id: 'qhci-02',
+    server: fleet.origin,
+  });
+  expect((await stat(join(host.path, 'quantix/limiquantix/fleet.json'))).mode & 0o777).toBe(0o600);
+});
+
+test('a host that was told of no server fetches its releases there from then on, and its agent hears it at once', async () => {
+  const fleet = await bench();
+  const host = await hostFolder([]);
+  await startAgent(host.path);
+  const said = await enroll(host.path, await joinString(fleet, 'qhci-01'));
+  expect(said.stdout).toContain('and fetches its releases there.');
+  expect((await qxUpdate(host.path, 'config', 'show')).stdout).toContain(`server_url=${fleet.origin}`);
+  expect((await qxUpdate(host.path, 'log')).stdout).toContain('fleet joined');
+});
+
+test('takes the join string from stdin, where it is in no list of processes', async () => {
+  const fleet = await bench();
+  const host = await hostFolder([]);
+  const input = `${await joinString(fleet, 'qhci-01')}\n`;
+  const args = ['qx-update', '--root', host.path, 'enroll', '-'];
+  const [program = '', ...source] = FROM_SOURCE;
+  const { exitCode, stdout } = await execa(program, [...source, ...args], { input, reject: false });
+  expect([exitCode, stdout]).toEqual([0, expect.stringContaining('This host is qhci-01')]);
+});
+
+test('waits for an operator where the invitation says so, and names the key to compare', async () => {
+  const fleet = await bench();
+  const host = await hostFolder([]);
+  const { exitCode, stderr } = await enroll(host.path, await joinString(fleet, 'qhci-01', { needs_approval: true }));
+  expect([exitCode, stderr]).toEqual([
+    5,
+    expect.stringMatching(/qx-fleet node approve qhci-01 --fingerprint [0-9a-f]{64}/),
+  ]);
+});
+
+test.each([
+  ['what is no join string', async () => 'qx1.secret-that-must-not-be-shown', 2, 'BAD_REQUEST'],
+  [
+    'a server that is not there',
+    async () => `qx1.abcdefgh.${'s'.repeat(26)}.${'A'.repeat(43)}.127.0.0.1:9`,
+    9,
+    'SERVER_UNREACHABLE',
+  ],
+  [
+    'an invitation that another host has used',
+    async () => {
+      const fleet = await bench();
+      const join = await joinString(fleet, 'qhci-01');
+      await enroll((await hostFolder([])).path, join);
+      return join;
+    },
+    5,
+    'INVITE_REFUSED',
+  ],
+])('%s is refused, with what to do next and without the secret', async (_what, makeJoin, code, name) => {
+  const host = await hostFolder([]);
+  const join = await makeJoin();
+  const { exitCode, stderr, stdout } = await enroll(host.path, join);
+  expect([exitCode, stderr]).toEqual([code, expect.stringContaining(`[${name}]`)]);
+  expect(stdout + stderr).not.toContain(join.split('.')[2] ?? join);
+  await expect(readFile(`${host.path}/quantix/limiquantix/fleet.json`)).rejects.toThrow('ENOENT');
+});
+
+test('a member is told so, and stays what it is', async () => {
+  const fleet = await bench();
+  await enrolled(fleet, 'qhci-00');
+  const host = await hostFolder([]);
+  await enroll(host.path, await joinString(fleet, 'qhci-01'));
+  const { exitCode, stderr } = await enroll(host.path, await joinString(fleet, 'qhci-02'));
+  expect([exitCode, stderr]).toEqual([3, expect.stringContaining('this host is qhci-01 in the fleet of')]);
+});
