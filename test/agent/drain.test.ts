@@ -113,6 +113,7 @@ describe('a host that stands alone', () => {
     const again = await openMember({ root: member.root });
     expect((await untilGranted(again, 100, patiently)).grant).toEqual({ granted: true });
     expect(await vms.alive()).toEqual([]);
+    await vi.waitFor(async () => expect(await callsOf(member.root)).toEqual(['drain', 'drain']), { timeout: 10_000 });
   });
 
   test('an update that failed lets the VMs come back: the old image is well', async () => {

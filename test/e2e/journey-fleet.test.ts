@@ -76,6 +76,10 @@ chmod 755 /quantix/limiquantix/drain.d/vms`,
     expect(planned.output).toMatch(/drain\.d empty this host\n {2}vm-1\n {2}vm-2/);
     const applied = await host.update('apply', '--reboot');
     expect(applied, applied.output).toMatchObject({ exitCode: 4 });
+    await until('the status says what it waits for', async () => {
+      const { waitsFor = '' } = await host.ask('status');
+      return String(waitsFor).includes('VMs');
+    });
     await host.untilDown('it waits for its turn');
     expect(await operator('maintenance', 'show', 'qhci-01')).toMatchObject({
       state: 'rebooting',

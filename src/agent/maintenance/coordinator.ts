@@ -51,12 +51,10 @@ export const nobody: Coordinator = {
 };
 
 /** What the state of its own drain means where nobody else has to hear it. */
-export function afterDrain({ isEmpty, remaining, totalVms, failure }: DrainState): Standing {
-  if (isEmpty) return { kind: 'go' };
-  const moved = totalVms - remaining.length;
-  const reason =
-    failure === null
-      ? `this host is being emptied: ${moved} of ${totalVms} VMs are gone`
-      : `this host could not be emptied, and is tried again: ${failure}`;
-  return { kind: 'wait', reason };
-}
+export const afterDrain = (state: DrainState): Standing =>
+  state.isEmpty ? { kind: 'go' } : { kind: 'wait', reason: drainInWords(state) };
+
+export const drainInWords = ({ remaining, totalVms, failure }: DrainState): string =>
+  failure === null
+    ? `this host is being emptied: ${totalVms - remaining.length} of ${totalVms} VMs are gone`
+    : `this host could not be emptied, and is tried again: ${failure}`;

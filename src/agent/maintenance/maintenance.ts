@@ -11,7 +11,7 @@ import { loadMembership } from '../fleet/membership.ts';
 import { fleetUpkeep } from '../fleet/upkeep.ts';
 import type { Host } from '../host.ts';
 import { loadJournal } from '../store.ts';
-import { type Coordinator, nobody, type Wish } from './coordinator.ts';
+import { type Coordinator, drainInWords, nobody, type Wish } from './coordinator.ts';
 import { hostDrain } from './drain.ts';
 import { fleet } from './fleet.ts';
 import { fleetlock } from './fleetlock.ts';
@@ -69,8 +69,8 @@ export function createMaintenance(host: Machine): Maintenance {
     if (can === 'programs') await changeRecord(files, (await loadRecord(files)) ?? record, { is_drained: true });
     const state = can === 'programs' ? await drain.goOn() : EMPTY;
     const standing = await who.drained(state);
-    if (standing.kind === 'wait') return no(standing.reason, standing.retryAfterMs);
-    return standing.kind === 'go' ? { granted: true } : no('this host is being emptied');
+    if (standing.kind === 'go') return { granted: true };
+    return standing.kind === 'wait' ? no(standing.reason, standing.retryAfterMs) : no(drainInWords(state));
   };
 
   const beginReboot = async (): Promise<Grant> => {
