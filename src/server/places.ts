@@ -1,3 +1,4 @@
+import { sql } from 'kysely';
 import { allowedIn, type Budget, budgetOf } from '../core/drain.ts';
 import { type Change, locked, type Reading, type Store } from './store.ts';
 
@@ -24,49 +25,62 @@ const budgetsOf = async (db: Reading | Change): Promise<readonly Budget[]> =>
     maxPercent: row.max_percent,
   }));
 
+type Counts = ReadonlyMap<string, number>;
+
+export const isFull = ({ used, allowed }: Occupied): boolean => used >= allowed;
+
 /** Those of the domains in which nobody else may go. */
 export async function fullAmong(db: Reading | Change, domains: readonly string[]): Promise<readonly Occupied[]> {
   const budgets = await budgetsOf(db);
   const limited = domains.filter((domain) => budgetOf(domain, budgets) !== null);
   if (limited.length === 0) return [];
-  const used = await countsOf(
-    db
-      .selectFrom('place_domain')
-      .select(({ fn }) => ['domain', fn.countAll<number>().as('count')])
-      .where('domain', 'in', limited)
-      .groupBy('domain'),
-  );
-  const members = await countsOf(
-    db
-      .selectFrom('node_domain')
-      .innerJoin('node', 'node.id', 'node_domain.node_id')
-      .select(({ fn }) => ['domain', fn.countAll<number>().as('count')])
-      .where('domain', 'in', limited)
-      .where('node.state', '=', 'enrolled')
-      .groupBy('domain'),
-  );
-  return limited
-    .map((domain) => {
-      const allowed = allowedIn(budgetOf(domain, budgets), members.get(domain) ?? 0);
-      return { domain, used: used.get(domain) ?? 0, allowed };
-    })
-    .filter(({ used, allowed }) => used >= allowed);
+  const used = await countsOf(placesByDomain(db).where('domain', 'in', limited));
+  return (await heldAgainst(db, budgets, limited, used)).filter(isFull);
 }
 
-async function countsOf(query: {
-  execute(): Promise<readonly { domain: string; count: number }[]>;
-}): Promise<ReadonlyMap<string, number>> {
+/** Every domain that somebody is away from. */
+export async function occupied(db: Reading | Change): Promise<readonly Occupied[]> {
+  const used = await countsOf(placesByDomain(db));
+  return heldAgainst(db, await budgetsOf(db), [...used.keys()], used);
+}
+
+async function heldAgainst(
+  db: Reading | Change,
+  budgets: readonly Budget[],
+  domains: readonly string[],
+  used: Counts,
+): Promise<readonly Occupied[]> {
+  const shared = domains.filter((domain) => (budgetOf(domain, budgets)?.maxPercent ?? null) !== null);
+  const members = shared.length === 0 ? new Map<string, number>() : await enrolledIn(db, shared);
+  return domains.map((domain) => ({
+    domain,
+    used: used.get(domain) ?? 0,
+    allowed: allowedIn(budgetOf(domain, budgets), members.get(domain) ?? 0),
+  }));
+}
+
+const placesByDomain = (db: Reading | Change) =>
+  db
+    .selectFrom('place_domain')
+    .select(({ fn }) => ['domain', fn.countAll<number>().as('count')])
+    .groupBy('domain');
+
+/** Counted from its index, less the few that are left out: a group of ten thousand is counted several times for each place. */
+async function enrolledIn(db: Reading | Change, domains: readonly string[]): Promise<Counts> {
+  const hosts = db
+    .selectFrom('node_domain')
+    .select(({ fn }) => ['domain', fn.countAll<number>().as('count')])
+    .where('domain', 'in', domains)
+    .groupBy('domain');
+  const all = await countsOf(hosts);
+  const leftOut = await countsOf(
+    hosts.innerJoin('node', 'node.id', 'node_domain.node_id').where(sql<boolean>`node.state <> 'enrolled'`),
+  );
+  return new Map([...all].map(([domain, count]) => [domain, count - (leftOut.get(domain) ?? 0)]));
+}
+
+async function countsOf(query: { execute(): Promise<readonly { domain: string; count: number }[]> }): Promise<Counts> {
   return new Map((await query.execute()).map(({ domain, count }) => [domain, Number(count)]));
-}
-
-/** Domains that hold somebody and no more: what a search for the next host need not look at. */
-export async function fullDomains(db: Reading | Change): Promise<readonly string[]> {
-  const inUse = await db.selectFrom('place_domain').select('domain').distinct().execute();
-  const full = await fullAmong(
-    db,
-    inUse.map(({ domain }) => domain),
-  );
-  return full.map(({ domain }) => domain);
 }
 
 export const holdsPlace = async (db: Reading | Change, holder: string): Promise<boolean> =>

@@ -77,4 +77,33 @@ onBothEngines('budgets', (freshUrl) => {
       expect.arrayContaining(['a', 'b'].map((holder) => ({ holder, domains: ['group:default'], since }))),
     );
   });
+
+  test('that are a share are one of the hosts that are enrolled: neither invited nor revoked ones make it larger', async () => {
+    const { store, m, set, ask, tick } = await setUp();
+    await set('group:default', { max_hosts: null, max_percent: 50 });
+    await enrol(store, { name: 'c' }, { name: 'd' });
+    const become = (name: string, state: 'pending' | 'revoked') =>
+      store.change((change) => change.updateTable('node').set({ state }).where('name', '=', name).execute());
+    await become('c', 'pending');
+    await become('d', 'revoked');
+    await ask('a');
+    await ask('b');
+    expect((await maintenanceOf(m, 'b')).message).toContain('group:default has 1 away, at most 1 may be');
+    await store.change((change) =>
+      change.updateTable('node').set({ state: 'enrolled' }).where('name', '=', 'c').execute(),
+    );
+    await tick();
+    expect((await maintenanceOf(m, 'b')).state).toBe('draining');
+  });
+
+  test('that let several in at once let in as many as there is room for', async () => {
+    const { store, m, set, ask, tick } = await setUp();
+    await enrol(store, { name: 'c' }, { name: 'd' });
+    await set('group:default', { max_hosts: 0, max_percent: null });
+    for (const name of ['a', 'b', 'c', 'd']) await ask(name);
+    await set('group:default', { max_hosts: 3, max_percent: null });
+    await tick();
+    const states = await Promise.all(['a', 'b', 'c', 'd'].map(async (name) => (await maintenanceOf(m, name)).state));
+    expect(states.toSorted()).toEqual(['draining', 'draining', 'draining', 'requested']);
+  });
 });

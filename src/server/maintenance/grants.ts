@@ -2,7 +2,7 @@ import { groupDomain, VDC_DOMAIN } from '../../core/drain.ts';
 import { ACTIVE_STATES } from '../../format/maintenance.ts';
 import { tellControlPlane } from '../control-plane/outbox.ts';
 import { lockNode } from '../nodes/rows.ts';
-import { fullAmong, fullDomains, givePlaceBack, lockGate, type Occupied, takePlace } from '../places.ts';
+import { fullAmong, givePlaceBack, isFull, lockGate, type Occupied, occupied, takePlace } from '../places.ts';
 import type { Change, MaintenanceTable, NodeTable, Reading, Store } from '../store.ts';
 import { type Doing, isActive, latestOf, move } from './rows.ts';
 
@@ -26,27 +26,39 @@ export async function grantWaiting(granting: Granting, group: string, doing: Doi
       await lockGate(store, change);
       return grantNext(granting, change, group, doing);
     });
-    if (!granted) return;
+    if (granted === 0) return;
   }
 }
 
-async function grantNext(granting: Granting, change: Change, group: string, doing: Doing): Promise<boolean> {
-  for (const row of await candidates(change, group)) {
+/** Answers how many were let in. When several came back at once, those who wait are looked through only once for all. */
+async function grantNext(granting: Granting, change: Change, group: string, doing: Doing): Promise<number> {
+  const inUse = await occupied(change);
+  const ofGroup = inUse.find(({ domain }) => domain === groupDomain(group));
+  const room = ofGroup === undefined ? 1 : ofGroup.allowed - ofGroup.used;
+  // Another server was faster.
+  if (room <= 0) return 0;
+  const full = inUse.filter(isFull).map(({ domain }) => domain);
+  let granted = 0;
+  for (const row of await candidates(change, group, full)) {
     const node = await lockNode(granting.store, change, row.node_id);
-    if ((await blockedBy(change, node)).length > 0) continue;
-    const full = await takePlace(change, holderOf(node.id), await domainsOf(change, node.id), doing.nowMs);
-    if (full.length > 0) continue;
+    const domains = await domainsOf(change, node.id);
+    if (await isForLater(change, node, domains)) continue;
+    if ((await takePlace(change, holderOf(node.id), domains, doing.nowMs)).length > 0) continue;
     await beginDrain(granting, change, { node, row }, 'grant', doing);
-    return true;
+    granted += 1;
+    if (granted >= room) break;
   }
-  return false;
+  return granted;
 }
 
 const CANDIDATES = 20;
 
 /** Those who were not in the way of a domain that is full: among ten thousand that wait, most are. */
-async function candidates(change: Change, group: string): Promise<readonly MaintenanceTable[]> {
-  const full = await fullDomains(change);
+async function candidates(
+  change: Change,
+  group: string,
+  full: readonly string[],
+): Promise<readonly MaintenanceTable[]> {
   const waiting = change
     .selectFrom('maintenance as m')
     .selectAll('m')
@@ -75,14 +87,20 @@ export const domainsOf = async (db: Reading | Change, nodeId: string): Promise<r
     ({ domain }) => domain,
   );
 
-/** What keeps a host waiting. The one that carries the control plane goes when nobody else of its group is under way. */
+/** What keeps a host waiting. */
 export async function blockedBy(
   db: Reading | Change,
   node: NodeTable,
 ): Promise<readonly (Occupied | 'others first')[]> {
   const domains = await domainsOf(db, node.id);
   const full = await fullAmong(db, domains);
-  if (full.length > 0 || !domains.includes(VDC_DOMAIN)) return full;
+  if (full.length > 0) return full;
+  return (await isForLater(db, node, domains)) ? ['others first'] : [];
+}
+
+/** The host that carries the control plane goes when nobody else of its group is under way. */
+async function isForLater(db: Reading | Change, node: NodeTable, domains: readonly string[]): Promise<boolean> {
+  if (!domains.includes(VDC_DOMAIN)) return false;
   const other = await db
     .selectFrom('maintenance')
     .select('id')
@@ -91,7 +109,7 @@ export async function blockedBy(
     .where('state', 'in', ACTIVE_STATES)
     .limit(1)
     .executeTakeFirst();
-  return other === undefined ? [] : ['others first'];
+  return other !== undefined;
 }
 
 interface OfHost {

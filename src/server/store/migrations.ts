@@ -5,7 +5,11 @@ import type { Database } from '../../ports/database.ts';
 /** How the tables of `server/store.ts` came to be. What was released is never changed: the next step goes below. */
 
 export function migrationsFor(engine: Database<unknown>['engine']): Record<string, Migration> {
-  return { '0001_fleet': { up: (db) => fleet(db, engine) }, '0002_drained': { up: drained } };
+  return {
+    '0001_fleet': { up: (db) => fleet(db, engine) },
+    '0002_drained': { up: drained },
+    '0003_left_out': { up: leftOut },
+  };
 }
 
 async function fleet(db: Kysely<unknown>, engine: Database<unknown>['engine']): Promise<void> {
@@ -152,4 +156,9 @@ async function fleet(db: Kysely<unknown>, engine: Database<unknown>['engine']): 
 async function drained(db: Kysely<unknown>): Promise<void> {
   await sql`create index maintenance_drained on maintenance (fleet_group, ready_ms)
     where total_vms > 0 and migrated_vms = total_vms`.execute(db);
+}
+
+/** Those who do not count where a budget is a share of a group. */
+async function leftOut(db: Kysely<unknown>): Promise<void> {
+  await sql`create index node_left_out on node (id) where state <> 'enrolled'`.execute(db);
 }
