@@ -2,7 +2,7 @@ import { retryDelayMs } from '../core/retry.ts';
 import { asQxError, QxError } from '../errors.ts';
 import { CONTROL_PLANE_ROUTES, type HostOrder } from '../format/control-plane.ts';
 import type { HttpLimits, Log, Random } from '../ports.ts';
-import { claimDue, settle } from './control-plane/outbox.ts';
+import { type Attempt, claimDue, settle } from './control-plane/outbox.ts';
 import { type ControlPlane, postSigned } from './control-plane/signed.ts';
 import type { OutboxTable, Store } from './store.ts';
 
@@ -39,12 +39,15 @@ export async function runDelivery(deliverer: Deliverer, signal: AbortSignal): Pr
 /** Answers how many messages were tried. */
 export async function deliverDue(deliverer: Deliverer, signal?: AbortSignal): Promise<number> {
   const due = await claimDue(deliverer.store, deliverer.clock.nowMs());
-  await Promise.all(due.map((message) => deliver(deliverer, message, signal)));
+  const attempts = await Promise.all(due.map((message) => deliver(deliverer, message, signal)));
+  // One transaction: as one for each, they took every connection for a moment, and whoever asked for a place waited behind them.
+  if (attempts.length > 0) await settle(deliverer.store, attempts);
+  for (const attempt of attempts) note(deliverer.log, attempt);
   return due.length;
 }
 
-async function deliver(deliverer: Deliverer, message: OutboxTable, signal?: AbortSignal): Promise<void> {
-  const { store, clock, log, random } = deliverer;
+async function deliver(deliverer: Deliverer, message: OutboxTable, signal?: AbortSignal): Promise<Attempt> {
+  const { clock, random } = deliverer;
   const attempts = message.attempts + 1;
   const failure = await send(deliverer, message, signal).then(
     () => null,
@@ -53,10 +56,12 @@ async function deliver(deliverer: Deliverer, message: OutboxTable, signal?: Abor
   const nowMs = clock.nowMs();
   const delayMs = retryDelayMs(POLICY, attempts, random.unit()) ?? POLICY.maxDelayMs;
   const outcome = failure === null ? { delivered_ms: nowMs, error: null } : { due_ms: nowMs + delayMs, error: failure };
-  const { node_id, sequence, kind } = message;
-  await settle(store, message, { attempts, ...outcome });
-  if (failure === null) log.info('control_plane_told', { kind, node_id, sequence, attempts });
-  else log.warn('control_plane_not_told', { kind, node_id, sequence, attempts, detail: failure });
+  return { message, outcome: { attempts, ...outcome } };
+}
+
+function note(log: Log, { message: { kind, node_id, sequence }, outcome: { attempts, error } }: Attempt): void {
+  if (error === null) log.info('control_plane_told', { kind, node_id, sequence, attempts });
+  else log.warn('control_plane_not_told', { kind, node_id, sequence, attempts, detail: error });
 }
 
 async function send(plane: ControlPlane, message: OutboxTable, signal?: AbortSignal): Promise<void> {

@@ -96,12 +96,20 @@ export function claimDue(store: Store, nowMs: number): Promise<readonly OutboxTa
   });
 }
 
-/** How an attempt to deliver it ended. */
-export const settle = (
-  store: Store,
-  { node_id, sequence }: OutboxTable,
-  outcome: Pick<OutboxTable, 'attempts' | 'error'> & Partial<Pick<OutboxTable, 'due_ms' | 'delivered_ms'>>,
-) =>
-  store.change((change) =>
-    change.updateTable('outbox').set(outcome).where('node_id', '=', node_id).where('sequence', '=', sequence).execute(),
-  );
+/** How an attempt to deliver a message ended. */
+export interface Attempt {
+  readonly message: OutboxTable;
+  readonly outcome: Pick<OutboxTable, 'attempts' | 'error'> & Partial<Pick<OutboxTable, 'due_ms' | 'delivered_ms'>>;
+}
+
+export const settle = (store: Store, attempts: readonly Attempt[]): Promise<void> =>
+  store.change(async (change) => {
+    for (const { message, outcome } of attempts) {
+      await change
+        .updateTable('outbox')
+        .set(outcome)
+        .where('node_id', '=', message.node_id)
+        .where('sequence', '=', message.sequence)
+        .execute();
+    }
+  });
