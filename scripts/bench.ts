@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { checkRow } from './bench/check.ts';
+import { grantRows } from './bench/grants.ts';
 import { idle } from './bench/idle.ts';
 import { installRow } from './bench/install.ts';
 import { memoryRows } from './bench/memory.ts';
@@ -11,7 +12,7 @@ import type { Bench, Row } from './bench/row.ts';
 import { startup } from './bench/startup.ts';
 import { openYard, type Yard } from './bench/yard.ts';
 
-const ROWS: readonly Row[] = [startup, installRow, ...memoryRows, idle, checkRow];
+const ROWS: readonly Row[] = [startup, installRow, ...memoryRows, idle, checkRow, ...grantRows];
 const REPORT = 'dist/bench.json';
 const HELP = `Measures the built programs against their goals; exit code 1 when one is missed.
 

@@ -22,23 +22,37 @@ export async function timed(script: string, ...args: readonly string[]): Promise
   return { cpuMs: (user + system) * 1000, wallMs: wall * 1000, stdout };
 }
 
+export interface Pair<T> {
+  readonly ours: T;
+  readonly baseline: T;
+}
+
 /**
- * Does two things in turn and compares each run with its neighbour: what else the machine does changes from second to
- * second, and hits both alike. Which goes first alternates.
+ * Does two things in turn and pairs each run with its neighbour: what else the machine does changes from second to second, and
+ * hits both alike. Which goes first alternates.
  */
-export async function compare(
-  ours: () => Promise<Sample>,
-  baseline: () => Promise<Sample>,
+export async function alternately<T>(
+  ours: () => Promise<T>,
+  baseline: () => Promise<T>,
   pairs: number,
-): Promise<Comparison> {
-  const samples: { ours: Sample; baseline: Sample }[] = [];
+): Promise<readonly Pair<T>[]> {
+  const samples: Pair<T>[] = [];
   for (let i = -1; i < pairs; i++) {
     const first = await (i % 2 === 0 ? ours : baseline)();
     const second = await (i % 2 === 0 ? baseline : ours)();
     // The first pair only warms the page cache.
     if (i >= 0) samples.push(i % 2 === 0 ? { ours: first, baseline: second } : { ours: second, baseline: first });
   }
-  const medianOf = (pick: (pair: { ours: Sample; baseline: Sample }) => number) => median(samples.map(pick));
+  return samples;
+}
+
+export async function compare(
+  ours: () => Promise<Sample>,
+  baseline: () => Promise<Sample>,
+  pairs: number,
+): Promise<Comparison> {
+  const samples = await alternately(ours, baseline, pairs);
+  const medianOf = (pick: (pair: Pair<Sample>) => number) => median(samples.map(pick));
   return {
     ours: { cpuMs: medianOf((s) => s.ours.cpuMs), wallMs: medianOf((s) => s.ours.wallMs) },
     baseline: { cpuMs: medianOf((s) => s.baseline.cpuMs), wallMs: medianOf((s) => s.baseline.wallMs) },

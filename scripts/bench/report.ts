@@ -1,14 +1,22 @@
-import type { Measured, Row } from './row.ts';
+import type { Measured, Row, Unmeasured } from './row.ts';
 
-export type Result = Pick<Row, 'name' | 'title' | 'unit' | 'goal'> & Measured;
+type About = Pick<Row, 'name' | 'title' | 'unit' | 'goal'>;
+type MeasuredResult = About & Measured;
+export type Result = About & (Measured | Unmeasured);
 
-export const isMet = ({ value, goal }: Result): boolean => value <= goal;
+const isMeasured = (result: Result): result is MeasuredResult => 'value' in result;
+
+export const isMet = (result: Result): boolean => !isMeasured(result) || result.value <= result.goal;
 
 const figure = (value: number, unit: Row['unit']): string =>
   unit === 'x' ? `${value.toFixed(2)}x` : `${value.toFixed(0)} ${unit}`;
 
 /** A few lines for each row, as soon as it is measured. */
 export function print(result: Result): void {
+  if (!isMeasured(result)) {
+    process.stdout.write(`${result.name.padEnd(13)} ${'not measured'.padStart(11)}  needs ${result.needs}\n`);
+    return;
+  }
   const { name, title, unit, value, goal, detail } = result;
   const told = Object.entries(detail).map(([what, is]) => `${what} ${is}`);
   const verdict = isMet(result) ? 'met' : 'MISSED';
@@ -31,8 +39,9 @@ export function withFigures(readme: string, results: readonly Result[]): string 
       .split('\n')
       .map((line) => [line.split(' | ', 1)[0], line]),
   );
-  for (const { title, unit, value, goal } of results) {
-    rows.set(`| ${title}`, `| ${title} | ${figure(value, unit)} | at most ${figure(goal, unit)} |`);
+  for (const { title, unit, value, inWords, goal } of results.filter(isMeasured)) {
+    const told = figure(value, unit) + (inWords === undefined ? '' : ` (${inWords})`);
+    rows.set(`| ${title}`, `| ${title} | ${told} | at most ${figure(goal, unit)} |`);
   }
   return readme.slice(0, start) + [...rows.values()].join('\n') + readme.slice(end);
 }

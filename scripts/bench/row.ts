@@ -5,15 +5,22 @@ export interface Row {
   readonly name: string;
   /** As the README says it. */
   readonly title: string;
-  readonly unit: 'x' | 'MB' | 'bytes';
+  readonly unit: 'x' | 'MB' | 'bytes' | 'ms';
   readonly goal: number;
-  measure(bench: Bench): Promise<Measured>;
+  measure(bench: Bench): Promise<Measured | Unmeasured>;
 }
 
 export interface Measured {
   readonly value: number;
+  /** The same for people, where a ratio alone does not tell it. */
+  readonly inWords?: string;
   /** How it came about: what is printed beside it and kept in the report. */
   readonly detail: Readonly<Record<string, string | number>>;
+}
+
+/** What this machine lacks. Nothing is met or missed then, and the README keeps what it says. */
+export interface Unmeasured {
+  readonly needs: string;
 }
 
 export interface Bench {
@@ -33,4 +40,11 @@ export function median(values: readonly number[]): number {
   const upper = sorted[middle];
   if (upper === undefined) throw new Error('no values, no median');
   return sorted.length % 2 === 1 ? upper : (upper + (sorted[middle - 1] ?? upper)) / 2;
+}
+
+/** `share` from 0 to 1: the value that so many are not above. */
+export function percentile(values: readonly number[], share: number): number {
+  const value = values.toSorted((a, b) => a - b)[Math.max(0, Math.ceil(values.length * share) - 1)];
+  if (value === undefined) throw new Error('no values, no percentile');
+  return value;
 }

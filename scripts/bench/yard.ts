@@ -4,6 +4,7 @@ import { appendFile, copyFile, mkdir, rm, stat, truncate, writeFile } from 'node
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { MB } from './row.ts';
+import { startUpdateServer, TOKEN } from './update-server.ts';
 
 /** A release engineer and an update server, both the built programs. */
 export interface Yard extends AsyncDisposable {
@@ -26,14 +27,13 @@ export interface PublishedImage {
   readonly url: string;
 }
 
-const TOKEN = 'bench-token-of-at-least-32-bytes-01';
 const BLOCK_BYTES = 8 << 20;
 
 export async function openYard(folder: string): Promise<Yard> {
   await mkdir(folder);
   const keyring = join(folder, 'keyring.json');
   await release('keygen', '--key-id', 'bench', '--kind', 'development', '--out', folder, '--keyring', keyring);
-  const server = await startServer(join(folder, 'releases'), keyring);
+  const server = await startUpdateServer(join(folder, 'releases'), { KEYRING: keyring });
   const boot = await bootable(folder);
   return {
     url: server.url,
@@ -51,37 +51,12 @@ export async function openYard(folder: string): Promise<Yard> {
       const url = `${server.url}/api/v1/quantix-os/releases/${version}/system-${version}.squashfs?channel=dev`;
       return { version, sizeBytes: request.sizeBytes, sha256, url };
     },
-    [Symbol.asyncDispose]: server.stop,
+    [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
   };
 }
 
 const release = (...args: string[]) =>
   execa('dist/qx-release', args, { env: { QX_TOKEN: TOKEN }, stdin: 'ignore', all: true });
-
-async function startServer(releases: string, keyring: string): Promise<{ url: string; stop(): Promise<void> }> {
-  await mkdir(releases);
-  const server = execa('dist/qx-update-server', ['--dev'], {
-    env: { RELEASE_DIR: releases, PUBLISH_TOKEN: TOKEN, KEYRING: keyring, LISTEN_ADDR: '127.0.0.1:0' },
-    stdin: 'ignore',
-    reject: false,
-    all: true,
-    buffer: false,
-  });
-  const printed: string[] = [];
-  const port = await new Promise<string>((resolve, reject) => {
-    server.all.on('data', (data: Buffer) => {
-      if (printed.length < 100) printed.push(data.toString());
-      const line = /"port":([0-9]+)[^\n]*"msg":"listening"/.exec(printed.join(''));
-      if (line?.[1] !== undefined) resolve(line[1]);
-    });
-    server.then(() => reject(new Error(`the server did not start:\n${printed.join('')}`)), reject);
-  });
-  const stop = async (): Promise<void> => {
-    server.kill('SIGTERM');
-    await server;
-  };
-  return { url: `http://127.0.0.1:${port}`, stop };
-}
 
 /** A squashfs that GRUB could boot, as small as one can be. */
 async function bootable(folder: string): Promise<string> {

@@ -1,11 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
+import { POSTGRES } from '../../scripts/support/postgres.ts';
 import type { DrainProgress, MaintenanceStatus } from '../../src/format/maintenance.ts';
 import { firstBroken } from '../../src/server/audit.ts';
 import type { Store } from '../../src/server/store.ts';
 import { startControlPlane } from '../support/control-plane.ts';
 import { enrol, setBudget } from '../support/fleet-state.ts';
-import { POSTGRES, postgres } from '../support/postgres.ts';
+import { postgres } from '../support/postgres.ts';
 import { requires } from '../support/requires.ts';
 import { openStore } from '../support/stores.ts';
 import { temporaryFolder } from '../support/temp.ts';

@@ -1,8 +1,9 @@
 import { join } from 'node:path';
 import { describe, onTestFinished } from 'vitest';
+import { POSTGRES } from '../../scripts/support/postgres.ts';
 import { prepareStore, type Store, type Tables } from '../../src/server/store.ts';
 import { openDatabase } from '../../src/system/database.ts';
-import { POSTGRES, postgres } from './postgres.ts';
+import { postgres } from './postgres.ts';
 import { requires } from './requires.ts';
 import { temporaryFolder } from './temp.ts';
 

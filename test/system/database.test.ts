@@ -2,8 +2,9 @@ import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { sql } from 'kysely';
 import { expect, onTestFinished, test } from 'vitest';
+import { POSTGRES } from '../../scripts/support/postgres.ts';
 import { openDatabase } from '../../src/system/database.ts';
-import { POSTGRES, postgres } from '../support/postgres.ts';
+import { postgres } from '../support/postgres.ts';
 import { requires } from '../support/requires.ts';
 import { temporaryFolder } from '../support/temp.ts';
 
