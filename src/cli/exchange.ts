@@ -16,6 +16,7 @@ export type Endpoint =
 
 export interface Sent {
   readonly params?: Readonly<Record<string, string>>;
+  readonly query?: Readonly<Record<string, string>>;
   readonly body?: unknown;
   readonly signal: AbortSignal;
   /** Of a connection on which nothing comes for so long, no more is expected. */
@@ -26,7 +27,7 @@ const MAX_ANSWER_BYTES = 4 << 20;
 
 export async function send<R extends Route>(endpoint: Endpoint, route: R, sent: Sent): Promise<IncomingMessage> {
   const { method } = route;
-  const path = pathOf(route, (sent.params ?? {}) as ParamsOf<R>, {} as QueryOf<R>);
+  const path = pathOf(route, (sent.params ?? {}) as ParamsOf<R>, (sent.query ?? {}) as QueryOf<R>);
   const content = sent.body === undefined ? {} : { 'content-type': 'application/json' };
   if ('url' in endpoint) return request(toAddress(endpoint, { method, path, headers: content }), sent);
   const short = await socketPath(endpoint.socket);

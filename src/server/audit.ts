@@ -4,7 +4,8 @@ import type { Change, Reading } from './store.ts';
 
 /**
  * What happened, and who did it: one row for each change, written by the transaction that makes the change. The rows of one
- * subject, a host or an operator, form a chain of hashes, so that one which was edited or taken out is found.
+ * subject, a host or an operator, form a chain of hashes, so that one which was edited or taken out is found. Where chains end is
+ * sealed every minute by `audit/seals.ts`; `audit/verify.ts` looks at all of it.
  */
 
 export interface ServerEvent {
@@ -28,24 +29,38 @@ export function actorOf(principal: Principal | null): string {
   return principal.name === ROOT ? `${ROOT} on the socket` : `${principal.role} ${principal.name}`;
 }
 
-const START = '0'.repeat(64);
+export const CHAIN_START = '0'.repeat(64);
 
 export async function record(change: Change, { subject, actor, event, fields = {}, atMs }: ServerEvent): Promise<void> {
   const last = await change
-    .selectFrom('audit')
+    .selectFrom('audit_head')
     .select(['sequence', 'hash'])
     .where('subject', '=', subject)
-    .orderBy('sequence', 'desc')
-    .limit(1)
     .executeTakeFirst();
   const sequence = (last?.sequence ?? 0) + 1;
   const entry = JSON.stringify({ subject, sequence, at: new Date(atMs).toISOString(), actor, event, ...fields });
-  const hash = hashOf(last?.hash ?? START, entry);
+  const hash = hashOf(last?.hash ?? CHAIN_START, entry);
   await change.insertInto('audit').values({ subject, sequence, at_ms: atMs, actor, event, entry, hash }).execute();
+  const head = { sequence, hash, is_sealed: 0 };
+  await change
+    .insertInto('audit_head')
+    .values({ subject, ...head })
+    .onConflict((conflict) => conflict.column('subject').doUpdateSet(head))
+    .execute();
 }
 
-const hashOf = (before: string, entry: string): string =>
+export const hashOf = (before: string, entry: string): string =>
   createHash('sha256').update(`${before}\n${entry}`).digest('hex');
+
+/** What an entry says; nothing where somebody made something else of it. */
+export function entered(entry: string): Readonly<Record<string, unknown>> {
+  try {
+    const value: unknown = JSON.parse(entry);
+    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
+  } catch {
+    return {};
+  }
+}
 
 /** The first row of a subject that does not continue the one before it; null when the chain holds. */
 export async function firstBroken(db: Reading, subject: string): Promise<number | null> {
@@ -55,7 +70,7 @@ export async function firstBroken(db: Reading, subject: string): Promise<number 
     .where('subject', '=', subject)
     .orderBy('sequence')
     .execute();
-  const before = (index: number): string => rows[index - 1]?.hash ?? START;
+  const before = (index: number): string => rows[index - 1]?.hash ?? CHAIN_START;
   const index = rows.findIndex((row, i) => row.sequence !== i + 1 || row.hash !== hashOf(before(i), row.entry));
   return index < 0 ? null : index + 1;
 }

@@ -1,5 +1,6 @@
 import { chooseKeyring } from '../delivery/keyring.ts';
 import { QxError } from '../errors.ts';
+import { AUDIT_ROUTES } from '../format/audit-routes.ts';
 import { BUDGET_ROUTES } from '../format/budget-routes.ts';
 import { NODE_ROUTES } from '../format/fleet-routes.ts';
 import { FLEETLOCK_ROUTES } from '../format/fleetlock.ts';
@@ -12,6 +13,8 @@ import type { Files, Post, Random } from '../ports.ts';
 import { createAdmission } from './admission.ts';
 import { serverHandlers } from './api.ts';
 import { type Store as ReleaseStore, recoverStore } from './artifacts.ts';
+import { auditHandlers } from './audit/api.ts';
+import { runSealing } from './audit/seals.ts';
 import { createExclusive } from './exclusive.ts';
 import { fleetHandlers } from './fleet.ts';
 import { createIdentity } from './identity.ts';
@@ -35,6 +38,7 @@ const ROUTES = {
   ...NODE_ROUTES,
   ...MAINTENANCE_ROUTES,
   ...BUDGET_ROUTES,
+  ...AUDIT_ROUTES,
   ...FLEETLOCK_ROUTES,
 } as const;
 
@@ -88,11 +92,12 @@ export async function openServer(settings: Settings, ports: ServerPorts): Promis
       ...serverHandlers({ publisher, ranges: ports.ranges, clock, keyDirectory }),
       ...fleetHandlers(fleet),
       ...maintenance.handlers,
+      ...auditHandlers(fleet.store.db),
     },
     admit: (who, caller) => (who === 'open' || who === 'publisher' ? admitPublisher : identify)(who, caller),
     documentFor: readNeedsCertificate ? READERS : 'open',
     tls: tls && { ...tls, ...(clientCa && { clientCa }) },
-    run: maintenance.run,
+    run: async (signal) => void (await Promise.all([maintenance.run(signal), runSealing(fleet, signal)])),
     close: async () => {
       await fleet.store.close();
       await unlock();

@@ -24,6 +24,9 @@ export interface Tables {
   outbox: OutboxTable;
   gate: GateTable;
   audit: AuditTable;
+  audit_head: AuditHeadTable;
+  audit_seal: AuditSealTable;
+  audit_sealer: AuditSealerTable;
 }
 
 /** A host that somebody invited. It is never deleted: its audit trail names it. */
@@ -159,6 +162,33 @@ export interface AuditTable {
   actor: string;
   event: string;
   entry: string;
+  hash: string;
+}
+
+/** Where the chain of a subject ends. */
+export interface AuditHeadTable {
+  subject: string;
+  sequence: number;
+  hash: string;
+  /** 0: it went on since a seal was put on it. */
+  is_sealed: number;
+}
+
+/** Where chains ended at a moment. A chain too: `hash` covers `entry` and the hash before it. */
+export interface AuditSealTable {
+  sequence: number;
+  at_ms: number;
+  /** JSON: `{"sequence":1,"at":"...","heads":[["node:...",7,"HASH"]]}`. */
+  entry: string;
+  hash: string;
+}
+
+/** One row: whoever seals holds it locked, and where the chain of seals ends. */
+export interface AuditSealerTable {
+  id: number;
+  /** Not before: another server has just sealed. */
+  due_ms: number;
+  sequence: number;
   hash: string;
 }
 

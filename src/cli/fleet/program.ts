@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { rootCommand, runCommand } from '../command.ts';
 import { addCompletion } from '../completion-verb.ts';
 import { schemaOf } from '../verb.ts';
+import { addAudit } from './audit.ts';
 import { addBudget } from './budget.ts';
 import { addDrainPlan } from './drain-plan.ts';
 import { addMaintenance } from './maintenance.ts';
@@ -22,9 +23,9 @@ Hosts that are updated:
   qx-fleet maintenance list
   qx-fleet budget set group:default --percent 10
 
-Exit codes: 0 done, 1 other, 2 usage, 5 refused by policy, 9 server unreachable.`;
+Exit codes: 0 done, 1 other, 2 usage, 5 refused by policy, 7 the audit trail was changed, 9 server unreachable.`;
 
-const VERBS = [addNode, addOperator, addDrainPlan, addMaintenance, addBudget, addCompletion] as const;
+const VERBS = [addNode, addOperator, addDrainPlan, addMaintenance, addBudget, addAudit, addCompletion] as const;
 
 export async function runFleet(args: readonly string[], tools: FleetTools): Promise<number> {
   const outcome = { exitCode: 0 };

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { QxError } from '../../errors.ts';
-import type { BodyOf, ParamsOf, ResponseOf, Route } from '../../format/route.ts';
+import type { BodyOf, ParamsOf, QueryOf, ResponseOf, Route } from '../../format/route.ts';
 import { SERVER_SOCKET } from '../../server/fleet-settings.ts';
 import { type Endpoint, readAnswer, send } from '../exchange.ts';
 import { refusalOf } from '../refusal.ts';
@@ -28,7 +28,13 @@ export const withServer = (command: Command): Command =>
 export interface FleetServer {
   /** Null for the Unix socket. */
   readonly url: URL | null;
-  call<R extends Route>(route: R, asked: { params?: ParamsOf<R>; body?: BodyOf<R> }): Promise<ResponseOf<R>>;
+  call<R extends Route>(route: R, asked: Asked<R>): Promise<ResponseOf<R>>;
+}
+
+interface Asked<R extends Route> {
+  readonly params?: ParamsOf<R>;
+  readonly query?: QueryOf<R>;
+  readonly body?: BodyOf<R>;
 }
 
 /** A verb that asks once: what it asks for, and the answer in words. With --json the answer itself, or `{[name]: answer}`. */
@@ -37,7 +43,7 @@ export function asksFor<Options extends ServerOptions, R extends Route>(
   program: FleetProgram,
   route: R,
   verb: {
-    readonly asked?: (options: Options, args: readonly string[]) => { params?: ParamsOf<R>; body?: BodyOf<R> };
+    readonly asked?: (options: Options, args: readonly string[]) => Asked<R>;
     readonly named?: string;
     readonly told: (answer: ResponseOf<R>) => string;
     readonly note?: (answer: ResponseOf<R>) => string;
@@ -58,10 +64,14 @@ export async function fleetServer({ env }: FleetTools, options: ServerOptions): 
   const endpoint = await endpointOf(env, options);
   return {
     url: 'url' in endpoint ? endpoint.url : null,
-    call: async (route, { params, body }) => {
+    call: async (route, { params, query, body }) => {
       const where = 'url' in endpoint ? endpoint.url.host : 'the server';
       const signal = AbortSignal.timeout(TIMEOUT_MS);
-      const sent = { ...(params && { params: params as Record<string, string> }), body, signal };
+      const named = {
+        ...(params && { params: params as Record<string, string> }),
+        ...(query && { query: query as Record<string, string> }),
+      };
+      const sent = { ...named, body, signal };
       const answered = send(endpoint, route, sent).then(async (response) => ({
         status: response.statusCode ?? 0,
         bytes: await readAnswer(response),

@@ -9,10 +9,11 @@ export function migrationsFor(engine: Database<unknown>['engine']): Record<strin
     '0001_fleet': { up: (db) => fleet(db, engine) },
     '0002_drained': { up: drained },
     '0003_left_out': { up: leftOut },
+    '0004_audit_seals': { up: (db) => auditSeals(db, engine) },
   };
 }
 
-async function fleet(db: Kysely<unknown>, engine: Database<unknown>['engine']): Promise<void> {
+function tablesOf(db: Kysely<unknown>, engine: Database<unknown>['engine']) {
   // STRICT takes no other name, and PostgreSQL's integer is too small for a time.
   const whole = engine === 'sqlite' ? ('integer' as const) : ('bigint' as const);
   const table = async <T extends string, C extends string>(
@@ -22,7 +23,11 @@ async function fleet(db: Kysely<unknown>, engine: Database<unknown>['engine']): 
     const made = columns(db.schema.createTable(name));
     await (engine === 'sqlite' ? made.modifyEnd(sql`strict`) : made).execute();
   };
+  return { whole, table };
+}
 
+async function fleet(db: Kysely<unknown>, engine: Database<unknown>['engine']): Promise<void> {
+  const { whole, table } = tablesOf(db, engine);
   await table('node', (t) =>
     t
       .addColumn('id', 'text', (c) => c.primaryKey().notNull())
@@ -161,4 +166,34 @@ async function drained(db: Kysely<unknown>): Promise<void> {
 /** Those who do not count where a budget is a share of a group. */
 async function leftOut(db: Kysely<unknown>): Promise<void> {
   await sql`create index node_left_out on node (id) where state <> 'enrolled'`.execute(db);
+}
+
+async function auditSeals(db: Kysely<unknown>, engine: Database<unknown>['engine']): Promise<void> {
+  const { whole, table } = tablesOf(db, engine);
+  await table('audit_head', (t) =>
+    t
+      .addColumn('subject', 'text', (c) => c.primaryKey().notNull())
+      .addColumn('sequence', whole, (c) => c.notNull())
+      .addColumn('hash', 'text', (c) => c.notNull())
+      .addColumn('is_sealed', whole, (c) => c.notNull()),
+  );
+  await sql`create index audit_head_open on audit_head (subject) where is_sealed = 0`.execute(db);
+  await table('audit_seal', (t) =>
+    t
+      .addColumn('sequence', whole, (c) => c.primaryKey().notNull())
+      .addColumn('at_ms', whole, (c) => c.notNull())
+      .addColumn('entry', 'text', (c) => c.notNull())
+      .addColumn('hash', 'text', (c) => c.notNull()),
+  );
+  await table('audit_sealer', (t) =>
+    t
+      .addColumn('id', whole, (c) => c.primaryKey().notNull())
+      .addColumn('due_ms', whole, (c) => c.notNull())
+      .addColumn('sequence', whole, (c) => c.notNull())
+      .addColumn('hash', 'text', (c) => c.notNull()),
+  );
+  await sql`insert into audit_sealer (id, due_ms, sequence, hash) values (1, 0, 0, ${'0'.repeat(64)})`.execute(db);
+  await sql`insert into audit_head (subject, sequence, hash, is_sealed) select subject, sequence, hash, 0 from audit as a
+    where sequence = (select max(sequence) from audit as b where b.subject = a.subject)`.execute(db);
+  await db.schema.createIndex('audit_at').on('audit').column('at_ms').execute();
 }

@@ -1,0 +1,24 @@
+import { type AuditFault, MOST_FAULTS, type ServerAuditVerdict } from '../../format/audit-routes.ts';
+import { instantOf } from '../../format/schema.ts';
+import type { Reading } from '../store.ts';
+import { type Report, verifyChains, verifyHeads } from './verify-chains.ts';
+import { verifySeals } from './verify-seals.ts';
+
+/** Reads the whole audit trail, a page at a time, and says what in it is not as it was written. */
+
+export async function verifyAudit(db: Reading): Promise<ServerAuditVerdict> {
+  const faults: AuditFault[] = [];
+  const report: Report = (fault) => {
+    if (faults.length < MOST_FAULTS) faults.push(fault);
+  };
+  const { events, subjects } = await verifyChains(db, report);
+  await verifyHeads(db, report);
+  const { seals, last } = await verifySeals(db, report);
+  const { count } = await db
+    .selectFrom('audit_head')
+    .select(({ fn }) => fn.countAll<number>().as('count'))
+    .where('is_sealed', '=', 0)
+    .executeTakeFirstOrThrow();
+  const last_seal = last && { sequence: last.sequence, at: instantOf(last.at_ms), hash: last.hash };
+  return { ok: faults.length === 0, events, subjects, seals, unsealed: Number(count), last_seal, faults };
+}
