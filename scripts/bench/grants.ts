@@ -73,7 +73,7 @@ const latency: Row = {
 };
 
 export const grantRows: readonly Row[] = [
-  throughput('sqlite', 1, 25),
+  throughput('sqlite', 1, 40),
   throughput('postgres', 1, 25),
   throughput('postgres', 2, 25),
   throughput('postgres', 4, 25),
