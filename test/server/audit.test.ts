@@ -239,7 +239,7 @@ onBothEngines('the audit trail', (freshUrl) => {
     await store.db.schema.dropIndex('audit_at').execute();
     await store.db
       .deleteFrom('schema_migration' as never)
-      .where('name' as never, '=', '0003_audit_seals' as never)
+      .where('name' as never, '=', '0004_audit_seals' as never)
       .execute();
     const again = await openStore(store.url);
     expect(await verifyAudit(again.db)).toMatchObject({ ok: true, events: 2, unsealed: 1 });
