@@ -55,6 +55,7 @@ export const ERRORS = {
   NAME_TAKEN: row(409, 'usage'),
   KEY_MISMATCH: row(409, 'policy'),
   ALREADY_ENROLLED: row(409, 'nothing'),
+  NOT_ENROLLED: row(404, 'nothing'),
 
   // Trust: envelope, signature, manifest.
   ENVELOPE_MALFORMED: row(400, 'verification'),

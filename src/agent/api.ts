@@ -9,6 +9,7 @@ import { checkResponse, planResponse, progressResponse, versionsOf } from './api
 import { eventStream } from './api/events.ts';
 import { confirm } from './confirm.ts';
 import { situation } from './facts.ts';
+import { loadMembership } from './fleet/membership.ts';
 import { loadHistory } from './history.ts';
 import { setHold } from './hold.ts';
 import type { Host } from './host.ts';
@@ -65,7 +66,9 @@ const looks = ({ host, agent, hostname, keyringFrom }: Agency) =>
     version: async () => {
       const { facts } = await situation(host);
       const keyring = { kind: host.keyring.kind, from: keyringFrom };
-      return { json: { currentVersion: facts.version, channel: host.config.channel, hostname, keyring } };
+      const member = await loadMembership(host.files);
+      const fleet = member === null ? {} : { fleet: { nodeId: member.node_id, server: member.server } };
+      return { json: { currentVersion: facts.version, channel: host.config.channel, hostname, keyring, ...fleet } };
     },
   }) satisfies Partial<Routes>;
 

@@ -112,6 +112,9 @@ export const VersionInfo = Type.Object({
     },
     { description: 'whose signatures count; anything but release from executable is not for production' },
   ),
+  fleet: Type.Optional(
+    Type.Object({ nodeId: Type.String(), server: Type.String() }, { description: 'absent: this host stands alone' }),
+  ),
 });
 export type VersionInfo = Static<typeof VersionInfo>;
 

@@ -31,6 +31,7 @@ export const AUDIT_EVENTS = {
   updates_released: 'the hold on updates was lifted',
   status_reset: 'the outcome of the last update was dismissed',
   fleet_joined: 'this host became a member of a fleet',
+  fleet_left: 'this host forgot the fleet that it belonged to',
   drain_begun: 'the programs in drain.d were told to empty this host',
 } as const;
 export type AuditEventName = keyof typeof AUDIT_EVENTS;

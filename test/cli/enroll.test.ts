@@ -40,6 +40,7 @@ test('a host that was told of no server fetches its releases there from then on,
   expect(said.stdout).toContain('and fetches its releases there.');
   expect((await qxUpdate(host.path, 'config', 'show')).stdout).toContain(`server_url=${fleet.origin}`);
   expect((await qxUpdate(host.path, 'log')).stdout).toContain('fleet joined');
+  expect((await qxUpdate(host.path, 'status')).stdout).toMatch(new RegExp(`^Fleet +qhci-01 at ${fleet.origin}$`, 'm'));
 });
 
 test('takes the join string from stdin, where it is in no list of processes', async () => {
@@ -97,4 +98,17 @@ test('a member is told so, and stays what it is', async () => {
   await enroll(host.path, await joinString(fleet, 'qhci-01'));
   const { exitCode, stderr } = await enroll(host.path, await joinString(fleet, 'qhci-02'));
   expect([exitCode, stderr]).toEqual([3, expect.stringContaining('this host is qhci-01 in the fleet of')]);
+});
+
+test('leaves, and keeps nothing of it', async () => {
+  const fleet = await bench();
+  const host = await hostFolder([]);
+  await enroll(host.path, await joinString(fleet, 'qhci-01'));
+  const left = await qxUpdate(host.path, 'leave');
+  expect(left).toMatchObject({ exitCode: 0, stdout: expect.stringContaining('qx-fleet node revoke qhci-01') });
+  await expect(readFile(`${host.path}/quantix/limiquantix/fleet.json`)).rejects.toThrow('ENOENT');
+  expect(await qxUpdate(host.path, 'leave')).toMatchObject({
+    exitCode: 3,
+    stderr: expect.stringContaining('in no fleet'),
+  });
 });

@@ -8,7 +8,14 @@ import type { ResponseOf } from '../../format/route.ts';
 import type { Http, Post } from '../../ports.ts';
 import type { Host } from '../host.ts';
 import { askFleet } from './client.ts';
-import { forgetEnrolling, loadEnrolling, loadMembership, saveEnrolling, saveMembership } from './membership.ts';
+import {
+  forgetEnrolling,
+  forgetMembership,
+  loadEnrolling,
+  loadMembership,
+  saveEnrolling,
+  saveMembership,
+} from './membership.ts';
 
 /**
  * How a host becomes known to a fleet, and stays so. It makes its key itself, and nobody else ever has it; the server is told
@@ -83,6 +90,17 @@ export async function renew(host: Member, membership: Membership, signal?: Abort
   const answer = await askFleet(host.http, serverOf(membership), NODE_ROUTES.renew, { body, signal });
   await saveMembership(host.files, memberBy(answer, { server, pin, private_key }));
   host.log.info('certificate_renewed', { not_after: answer.not_after });
+}
+
+/** @throws QxError NOT_ENROLLED */
+export async function leaveFleet(host: Member, actor: string): Promise<Pick<Membership, 'node_id' | 'server'>> {
+  const membership = await loadMembership(host.files);
+  if (membership === null) throw new QxError('NOT_ENROLLED', 'this host is in no fleet');
+  const { node_id, server } = membership;
+  await forgetEnrolling(host.files);
+  await forgetMembership(host.files);
+  await host.audit.record({ event: 'fleet_left', actor, fields: { server, node_id } });
+  return { node_id, server };
 }
 
 export const serverOf = ({ server, pin, node_id }: Membership) => ({

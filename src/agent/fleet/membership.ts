@@ -37,6 +37,8 @@ async function save(files: Files, path: string, document: object): Promise<void>
   await files.writeAtomic(path, writeDocument(document), 0o600);
 }
 
+export const forgetMembership = (files: Files): Promise<void> => files.remove(MEMBERSHIP_PATH);
+
 export const forgetEnrolling = (files: Files): Promise<void> => files.remove(ENROLLING_PATH);
 
 /** Who this host is and whom it believes, for requests to the server of its fleet and for no others. */

@@ -1,7 +1,7 @@
 import type { Enrolment } from '../../agent/fleet/enrol.ts';
 import { EXIT, QxError } from '../../errors.ts';
 import { makeChange } from './config.ts';
-import type { Verb, VerbContext } from './verb.ts';
+import { OPERATOR, type Verb, type VerbContext } from './verb.ts';
 
 export const enroll: Verb<{ readonly again?: boolean }> = {
   name: 'enroll',
@@ -33,6 +33,22 @@ Exit code 0 when it is a member, 3 when it was one already, 5 refused or waiting
       ? 'and fetches its releases there'
       : 'and fetches its releases from its server_url as before';
     context.result({ node_id, server, not_after }, `This host is ${node_id} in the fleet of ${server}, ${where}.\n`);
+    return EXIT.done;
+  },
+};
+
+export const leave: Verb = {
+  name: 'leave',
+  summary: 'Forget the fleet: this host stands alone again',
+  notes: `Works without the agent. The key and the certificate of the host are removed; server_url stays what it is. The fleet goes on
+counting the host until an operator says qx-fleet node revoke NODE.
+Exit code 0 when it is done, 3 when it is in no fleet.`,
+  examples: ['qx-update leave', 'qx-update leave --json'],
+  run: async (context) => {
+    const { leaveFleet } = await import('../../agent/fleet/enrol.ts');
+    const { node_id, server } = await context.onHost((host) => leaveFleet(host, OPERATOR));
+    const next = `there it counts until qx-fleet node revoke ${node_id}`;
+    context.result({ node_id, server }, `This host is no longer ${node_id} in the fleet of ${server}; ${next}.\n`);
     return EXIT.done;
   },
 };

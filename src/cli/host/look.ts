@@ -45,8 +45,10 @@ function statusText(
     ...(waitsFor === undefined ? [] : [['Waits', waitsFor]]),
   ];
   if (version === null) return table(rows);
-  const { kind, from } = version.keyring;
+  const { fleet } = version;
   rows.push(['Version', `${version.currentVersion} (channel ${version.channel})`], ['Host', version.hostname]);
+  if (fleet !== undefined) rows.push(['Fleet', `${fleet.nodeId} at ${fleet.server}`]);
+  const { kind, from } = version.keyring;
   if (kind !== 'release' || from !== 'executable')
     rows.push(['Keyring', `${keyringText(version)}, not for production`]);
   return table(rows);

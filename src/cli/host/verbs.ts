@@ -2,7 +2,7 @@ import { apply, download, install } from './apply.ts';
 import { confirm, health, mark, rollback, slots } from './boot.ts';
 import { completion } from './completion.ts';
 import { config } from './config.ts';
-import { enroll } from './enroll.ts';
+import { enroll, leave } from './enroll.ts';
 import { events } from './events.ts';
 import { log } from './log.ts';
 import { check, current, plan, status } from './look.ts';
@@ -16,5 +16,5 @@ export const VERBS: Readonly<Record<string, readonly (Verb | VerbGroup)[]>> = {
   Look: [status, check, plan, current, history, events],
   Update: [apply, download, install, cancel, reset, hold, unhold],
   Boot: [slots, rollback, confirm, health, mark],
-  Host: [reboot, enroll, verify, config, token, log, completion],
+  Host: [reboot, enroll, leave, verify, config, token, log, completion],
 };
