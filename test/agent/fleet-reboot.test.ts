@@ -2,12 +2,22 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test, vi } from 'vitest';
+import { enrol } from '../../src/agent/fleet/enrol.ts';
 import { loadRecord } from '../../src/agent/maintenance/record.ts';
 import { MAINTENANCE_ROUTES as R } from '../../src/format/maintenance-routes.ts';
 import type { Outcome } from '../../src/ports/offer.ts';
 import { startControlPlane } from '../support/control-plane.ts';
 import { CONTROL_PLANE_TOKEN, type FleetBench, fleetBench } from '../support/fleet.ts';
-import { JOURNAL, newMember, openMember, RELEASE, type TestMember, untilGranted } from '../support/member.ts';
+import { callsOf, drainProgram, localVms } from '../support/local-vms.ts';
+import {
+  JOURNAL,
+  joinString,
+  newMember,
+  openMember,
+  RELEASE,
+  type TestMember,
+  untilGranted,
+} from '../support/member.ts';
 import { temporaryFolder } from '../support/temp.ts';
 
 /** A host of a fleet waits for its turn, is emptied, reboots inside its grant, and says how it went. */
@@ -167,6 +177,50 @@ describe('with a control plane', () => {
     expect(await loadRecord(after.files)).toBeNull();
     await vi.waitFor(() => expect(plane.isCordoned('qhci-01')).toBe(false), { timeout: 10_000 });
   });
+});
+
+test('after a failure the next release goes its own way, and what became of the first is over', async () => {
+  const { fleet } = await fleetWithVms({ 'qhci-01': ['vm-1'] });
+  const member = await newMember(fleet, 'qhci-01');
+  await untilGranted(member, 100, patiently);
+  await member.offer.beginReboot();
+  const failed = await rebooted(member);
+  await failed.report.outcome(outcome('failed'));
+  await failed.duties.tick();
+  expect(await stateOf(fleet, 'qhci-01')).toBe('failed');
+  failed.clock.advance(16 * 60_000);
+  const next = { ...RELEASE, version: '1.2.0' };
+  const { grant } = await untilGranted(failed, 100, patiently, next);
+  expect(grant).toEqual({ granted: true });
+  const record = await loadRecord(failed.files);
+  expect([record?.target_version, record?.has_failed, record?.is_rebooting]).toEqual(['1.2.0', undefined, undefined]);
+  // Nothing of the boot before counts for this one.
+  await failed.duties.tick();
+  expect(await stateOf(fleet, 'qhci-01')).toBe('ready');
+  expect(await failed.offer.beginReboot()).toEqual({ granted: true });
+  const after = await rebooted(failed);
+  await after.report.outcome(outcome('complete', { release: next }));
+  await after.duties.tick();
+  expect(await statusOf(fleet, 'qhci-01')).toMatchObject({
+    state: 'completed',
+    holds_place: false,
+    target_version: '1.2.0',
+  });
+});
+
+test('a host that joins a fleet while it empties itself asks that fleet from then on', async () => {
+  const fleet = await bench();
+  const member = await openMember();
+  const vms = await localVms(member.root);
+  await member.write('quantix/limiquantix/drain.d/vms', drainProgram(vms), 0o755);
+  await untilGranted(member, 100, patiently);
+  expect(await loadRecord(member.files)).toMatchObject({ by: 'nobody', is_drained: true });
+  await enrol(member, await joinString(fleet, 'qhci-01'), {});
+  expect(await member.offer.beginReboot()).toMatchObject({ granted: false });
+  expect((await untilGranted(member, 100, patiently)).grant).toEqual({ granted: true });
+  expect(await stateOf(fleet, 'qhci-01')).toBe('ready');
+  expect(await member.offer.beginReboot()).toEqual({ granted: true });
+  expect(await callsOf(member.root)).toEqual(['drain', 'undrain', 'drain']);
 });
 
 describe('the network and the server', () => {

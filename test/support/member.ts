@@ -6,7 +6,7 @@ import { enrol, type Member } from '../../src/agent/fleet/enrol.ts';
 import { memberHttp } from '../../src/agent/fleet/membership.ts';
 import { createMaintenance, type Maintenance } from '../../src/agent/maintenance/maintenance.ts';
 import { type Config, readConfig } from '../../src/format/config.ts';
-import type { Grant } from '../../src/ports/offer.ts';
+import type { Grant, ReleaseRef } from '../../src/ports/offer.ts';
 import type { Hooks } from '../../src/ports.ts';
 import { hostFiles } from '../../src/system/files.ts';
 import { hostHooks } from '../../src/system/hooks.ts';
@@ -82,10 +82,11 @@ export async function untilGranted(
   { offer, clock }: TestMember,
   rounds = 50,
   pause: () => Promise<void> = async () => undefined,
+  release: ReleaseRef = RELEASE,
 ): Promise<{ readonly grant: Grant; readonly reasons: readonly string[] }> {
   const reasons: string[] = [];
   for (let i = 0; ; i++) {
-    const grant = await offer.mayReboot(RELEASE);
+    const grant = await offer.mayReboot(release);
     if (grant.granted || i >= rounds) return { grant, reasons };
     if (!reasons.includes(grant.reason)) reasons.push(grant.reason);
     await pause();

@@ -39,26 +39,14 @@ export function fleet(host: Pick<Host, 'files' | 'clock'> & Pick<Member, 'http'>
       isOurs && isFor(now, wish)
         ? now
         : await call(MAINTENANCE_ROUTES.requestMaintenance, { body: bodyOf(node_id, wish) });
-    await remember(wish, status);
+    await remember(status);
     return standingOf(status);
   };
 
-  const remember = async (
-    wish: Wish,
-    { maintenance_id, fencing_token }: MaintenanceStatus,
-  ): Promise<HostMaintenance> => {
-    const record: HostMaintenance = (await loadRecord(files)) ?? {
-      format: 1,
-      by: 'fleet',
-      update_type: wish.updateType,
-      target_version: wish.version,
-    };
-    return changeRecord(files, record, {
-      ...(maintenance_id === null ? {} : { maintenance_id }),
-      ...(fencing_token === undefined ? {} : { fencing_token }),
-      update_type: wish.updateType,
-      target_version: wish.version,
-    });
+  const remember = async ({ maintenance_id, fencing_token }: MaintenanceStatus): Promise<void> => {
+    const record = await loadRecord(files);
+    if (record === null || maintenance_id === null) return;
+    await changeRecord(files, record, { maintenance_id, ...(fencing_token === undefined ? {} : { fencing_token }) });
   };
 
   const meant = ({ maintenance_id = '', fencing_token = 0 }: HostMaintenance) => ({
@@ -97,7 +85,6 @@ export function fleet(host: Pick<Host, 'files' | 'clock'> & Pick<Member, 'http'>
       });
     },
     end: async (record, how, detail) => {
-      const { target_version: version } = record;
       const now = await statusNow();
       const { state, maintenance_id } = now;
       if (maintenance_id === null || !isMeant(record, now) || !ACTIVE_STATES.includes(state)) return 'over';
@@ -106,10 +93,7 @@ export function fleet(host: Pick<Host, 'files' | 'clock'> & Pick<Member, 'http'>
         await cancel();
         return 'over';
       }
-      const ended =
-        how === 'complete'
-          ? { success: true, version }
-          : { success: false, error: detail ?? 'the update was given up' };
+      const ended = endOf(how, record, now, detail);
       const told = await call(MAINTENANCE_ROUTES.completeMaintenance, { body: { node_id, maintenance_id, ...ended } });
       return told.holds_place ? 'kept' : 'over';
     },
@@ -122,6 +106,12 @@ const isMeant = ({ maintenance_id, target_version }: HostMaintenance, now: Maint
   maintenance_id === undefined ? now.target_version === target_version : now.maintenance_id === maintenance_id;
 
 const BEFORE: ReadonlySet<MaintenanceState> = new Set(['requested', 'draining', 'ready']);
+function endOf(how: string, { target_version }: HostMaintenance, now: MaintenanceStatus, detail = 'it was given up') {
+  if (how !== 'complete') return { success: false, error: detail };
+  if (target_version === now.target_version) return { success: true, version: target_version };
+  return { success: false, error: `it runs ${target_version}, and was granted for ${now.target_version}` };
+}
+
 /** Granted and begun: an agent that was started anew before the reboot goes on. */
 const BEGUN: ReadonlySet<MaintenanceState> = new Set(['updating', 'rebooting']);
 

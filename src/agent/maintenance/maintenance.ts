@@ -16,7 +16,7 @@ import { hostDrain } from './drain.ts';
 import { fleet } from './fleet.ts';
 import { fleetlock } from './fleetlock.ts';
 import { refusedHere } from './local.ts';
-import { changeRecord, forgetRecord, hasRebooted, loadRecord, markReboot, unmarkReboot } from './record.ts';
+import { changeRecord, forgetRecord, hasRebooted, loadRecord, markReboot, unmarkReboot, withoutEnd } from './record.ts';
 import { type KeptOutcome, keptReports, unheard } from './reports.ts';
 
 /**
@@ -54,12 +54,26 @@ export function createMaintenance(host: Machine): Maintenance {
     const version = release?.version ?? (await readOsVersion(files));
     const wish: Wish = { version, updateType: release === null ? 'reboot' : 'full' };
     const who = await coordinatorOf(host);
-    const record = recordOf(who, wish);
-    // Before it is asked for, or a crash would leave a place that nobody gives back.
-    if (who.by !== 'nobody') await changeRecord(files, (await loadRecord(files)) ?? record);
+    const record = await askedWith(who, wish);
     const standing = await who.ask(wish);
-    if (standing.kind === 'drain') return empty(who, record, standing.must);
-    return standing.kind === 'go' ? { granted: true } : no(standing.reason, standing.retryAfterMs);
+    if (standing.kind === 'wait') return no(standing.reason, standing.retryAfterMs);
+    // What became of an earlier one is over with this.
+    const known = await loadRecord(files);
+    if (known !== null) await changeRecord(files, withoutEnd(known));
+    return standing.kind === 'drain' ? empty(who, record, standing.must) : { granted: true };
+  };
+
+  /** What this host remembers of a wish. Written before it is asked for, or a crash would leave a place that nobody gives back. */
+  const askedWith = async (who: Coordinator, { version, updateType }: Wish): Promise<HostMaintenance> => {
+    const known = await loadRecord(files);
+    // Somebody else gives out the places now.
+    if (known !== null && known.by !== who.by) await over(known);
+    const fresh = { format: 1 as const, by: who.by, update_type: updateType, target_version: version };
+    if (who.by === 'nobody') return known?.by === who.by ? known : fresh;
+    return changeRecord(files, known?.by === who.by ? known : fresh, {
+      update_type: updateType,
+      target_version: version,
+    });
   };
 
   /** Only what `list` no longer shows is gone. */
@@ -180,7 +194,7 @@ export function createMaintenance(host: Machine): Maintenance {
     now.askedMs = clock.monotonicMs();
     if (!(await tellOutcomes())) return no('the fleet has not heard yet how the last update ended');
     const wish: Wish = { version, updateType: 'component' };
-    await changeRecord(files, (await loadRecord(files)) ?? recordOf(who, wish));
+    await askedWith(who, wish);
     const standing = await who.ask(wish);
     return standing.kind === 'go' ? { granted: true } : no(standing.kind === 'wait' ? standing.reason : NOBODY_EMPTIES);
   };
@@ -227,13 +241,6 @@ async function coordinatorOf(host: Machine): Promise<Coordinator> {
   if (membership !== null) return fleet(host, membership);
   return host.config.fleetlock === null ? nobody : fleetlock(host, host.config.fleetlock);
 }
-
-const recordOf = ({ by }: Coordinator, { version, updateType }: Wish): HostMaintenance => ({
-  format: 1,
-  by,
-  update_type: updateType,
-  target_version: version,
-});
 
 /** What was not begun has cost nobody anything. */
 const howOf = ({ result }: KeptOutcome, { is_rebooting, update_type }: HostMaintenance): How => {

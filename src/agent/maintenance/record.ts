@@ -41,10 +41,13 @@ export async function markReboot(files: Files, record: HostMaintenance): Promise
 }
 
 /** It is not granted after all. */
-export async function unmarkReboot(files: Files, { is_rebooting: _, ...record }: HostMaintenance): Promise<void> {
-  await changeRecord(files, record);
+export async function unmarkReboot(files: Files, record: HostMaintenance): Promise<void> {
+  await changeRecord(files, withoutEnd(record));
   await files.remove(THIS_BOOT);
 }
+
+/** Neither its reboot nor how it ended. */
+export const withoutEnd = ({ is_rebooting: _, has_failed: __, ...record }: HostMaintenance): HostMaintenance => record;
 
 /** The reboot that was granted has happened. */
 export const hasRebooted = async (files: Files, { is_rebooting }: HostMaintenance): Promise<boolean> =>
