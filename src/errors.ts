@@ -52,6 +52,7 @@ export const ERRORS = {
   APPROVAL_PENDING: row(403, 'policy', true),
   NODE_REVOKED: row(403, 'policy'),
   NODE_UNKNOWN: row(404, 'other'),
+  AUTHORITY_DIFFERS: row(500, 'other'),
   NAME_TAKEN: row(409, 'usage'),
   KEY_MISMATCH: row(409, 'policy'),
   ALREADY_ENROLLED: row(409, 'nothing'),

@@ -17,6 +17,8 @@ export const HostMaintenance = Type.Object({
   fencing_token: Type.Optional(Type.Integer({ minimum: 1 })),
   /** The programs in drain.d were told to empty this host, and have to be told when that is over. */
   is_drained: Type.Optional(Type.Boolean()),
+  /** As many VMs ran here at most since then; an agent that is started anew in the middle finds fewer. */
+  total_vms: Type.Optional(Type.Integer({ minimum: 0 })),
   /** From here on only the outcome ends it. */
   is_rebooting: Type.Optional(Type.Boolean()),
   /** The update failed: the place stays taken until somebody has looked after this host. */

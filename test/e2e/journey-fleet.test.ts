@@ -25,7 +25,9 @@ esac
 requires(JOURNEY)('a host of a fleet', () => {
   const imageOf = journeyImages();
 
-  test('enrols, is emptied before it reboots, and tells how it went', { timeout: 2 * JOURNEY_TIMEOUT_MS }, async () => {
+  test('enrols, is emptied before it reboots, and tells how it went, though agent and server are killed on the way', {
+    timeout: 2 * JOURNEY_TIMEOUT_MS,
+  }, async () => {
     const journey = await setOut({ first: await imageOf('1.0.0') });
     const { folder, host, server, desk } = journey;
     const { image } = await imageOf('1.1.0');
@@ -40,7 +42,6 @@ requires(JOURNEY)('a host of a fleet', () => {
     const fleet = await fleetServer(folder, {
       TLS_CERT,
       TLS_KEY,
-      LISTEN_ADDR: '127.0.0.1:0',
       SERVER_SOCKET: socket,
       STATE_DATABASE_URL: `sqlite:${join(folder, 'fleet.db')}`,
       NODE_CA_CERT: join(folder, 'node-ca.crt'),
@@ -80,6 +81,9 @@ chmod 755 /quantix/limiquantix/drain.d/vms`,
       const { waitsFor = '' } = await host.ask('status');
       return String(waitsFor).includes('VMs');
     });
+    // Neither of them remembers anything but what is on its disk.
+    await fleet.dieAndComeBack();
+    await host.run('kill', '-9', (await host.pidOf('quantix-node')).trim());
     await host.untilDown('it waits for its turn');
     expect(await operator('maintenance', 'show', 'qhci-01')).toMatchObject({
       state: 'rebooting',
@@ -104,7 +108,8 @@ chmod 755 /quantix/limiquantix/drain.d/vms`,
         ?.trim()
         .split('\n')
         .filter((word) => word !== 'list'),
-    ).toEqual(['drain', 'undrain']);
+      // By the agent that was killed, and by its successor.
+    ).toEqual(['drain', 'drain', 'undrain']);
     expect(await operator('maintenance', 'list')).toMatchObject({ count: 0 });
   });
 });

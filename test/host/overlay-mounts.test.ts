@@ -56,7 +56,7 @@ requires(hostRequirements)('05-overlay-mounts.start', () => {
       // With holes. Reading it takes a minute even so.
       await truncate(program, 64 * 2 ** 30);
       expect(await root.run('judge', [program])).toMatchObject({ exitCode: 0 });
-    }, 10_000);
+    }, 30_000);
 
     test('judges and orders random versions as the agent does', async () => {
       const word = fc.oneof(

@@ -3,12 +3,14 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { describe, expect, test } from 'vitest';
+import { POSTGRES } from '../../scripts/support/postgres.ts';
 import { NODE_ROUTES } from '../../src/format/fleet-routes.ts';
 import { readInvitation } from '../../src/format/invitation.ts';
 import { enrolMessage } from '../../src/format/node-key.ts';
 import { firstBroken } from '../../src/server/audit.ts';
 import { enrolled, fleetBench, HOST, invited, SITE, trailOf } from '../support/fleet.ts';
 import { hostKey, spkiOf } from '../support/node-keys.ts';
+import { postgres } from '../support/postgres.ts';
 import { requires } from '../support/requires.ts';
 import { onBothEngines } from '../support/stores.ts';
 import { temporaryFolder } from '../support/temp.ts';
@@ -267,5 +269,29 @@ requires({ commands: ['openssl'] })('T41: what was issued', () => {
     expect(stdout).toMatch(/X509v3 Basic Constraints: critical\s+CA:FALSE/);
     expect(stdout).toMatch(/X509v3 Extended Key Usage: *\n\s+TLS Web Client Authentication\n/);
     expect(stdout).toMatch(new RegExp(`X509v3 Subject Alternative Name: *\\n\\s+URI:urn:qx:node:${id}\\n`));
+  });
+});
+
+requires(POSTGRES)('two servers of one fleet', () => {
+  const freshUrl = postgres();
+
+  test('with an authority each: the second certifies nobody once the first has, and does not start any more', async () => {
+    const url = await freshUrl();
+    const [first, second] = [await fleetBench({ url }), await fleetBench({ url })];
+    const body = hostKey().enrolBy(await invited(second, 'qhci-02'));
+    const { name } = await enrolled(first, 'qhci-01');
+    const refused = await second.call({}, enroll, { body });
+    expect([refused.status, refused.json]).toEqual([
+      500,
+      expect.objectContaining({ code: 'AUTHORITY_DIFFERS', detail: expect.stringContaining(name) }),
+    ]);
+    expect((await first.root(nodes)).json).toHaveLength(1);
+    await expect(fleetBench({ url })).rejects.toMatchObject({
+      code: 'AUTHORITY_DIFFERS',
+      next: expect.stringContaining('the same two files'),
+    });
+    // Nobody is left who would be a stranger to it.
+    await first.root(revokeNode, { params: { node: name }, body: { reason: 'moved' } });
+    expect((await second.call({}, enroll, { body })).status).toBe(200);
   });
 });

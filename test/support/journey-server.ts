@@ -38,15 +38,23 @@ export async function journeyServer(folder: string, keyring: string, atEnd: AtEn
 
 /** The part of the server that fleets know: over TLS, with the releases that the other one has. Killed with the test. */
 export async function fleetServer(folder: string, environment: Readonly<Record<string, string>>) {
-  const { process, port } = await run(
-    { PUBLISH_TOKEN: TOKEN, RELEASE_DIR: join(folder, 'releases'), ...environment },
-    [],
-  );
-  atTestEnd(async () => {
-    process.kill('SIGKILL');
-    await process;
-  });
-  return { url: `https://127.0.0.1:${port}`, port };
+  const given = { PUBLISH_TOKEN: TOKEN, RELEASE_DIR: join(folder, 'releases'), ...environment };
+  const first = await run({ ...given, LISTEN_ADDR: '127.0.0.1:0' }, []);
+  const state = { server: first };
+  const kill = async (): Promise<void> => {
+    state.server.process.kill('SIGKILL');
+    await state.server.process;
+  };
+  atTestEnd(kill);
+  return {
+    url: `https://127.0.0.1:${first.port}`,
+    port: first.port,
+    /** Without a word to anybody. */
+    dieAndComeBack: async (): Promise<void> => {
+      await kill();
+      state.server = await run({ ...given, LISTEN_ADDR: `127.0.0.1:${first.port}` }, []);
+    },
+  };
 }
 
 async function run(environment: Readonly<Record<string, string>>, args: readonly string[] = ['--dev']) {

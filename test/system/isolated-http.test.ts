@@ -221,10 +221,12 @@ requires({ files: { 'dist/qx-node': 'npm run build' } })('the built executable',
     const bytes = Buffer.from(Array.from({ length: 50_000 }, (_, i) => i % 251));
     const { url } = await badServer(serve(bytes));
     const http = opened(['dist/qx-node'].map((path) => join(process.cwd(), path)));
+    // The server is in this process, which fifty others do not leave much time.
+    const limits = { ...LIMITS, connectTimeoutMs: 50_000, headersTimeoutMs: 50_000 };
     const fetched = await Promise.all(
       Array.from({ length: 50 }, async () => {
         const chunks: Uint8Array[] = [];
-        for await (const chunk of (await http.get(url, { limits: LIMITS })).body) chunks.push(chunk);
+        for await (const chunk of (await http.get(url, { limits })).body) chunks.push(chunk);
         return Buffer.compare(Buffer.concat(chunks), bytes);
       }),
     );

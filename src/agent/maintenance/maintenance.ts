@@ -12,7 +12,7 @@ import { fleetUpkeep } from '../fleet/upkeep.ts';
 import type { Host } from '../host.ts';
 import { loadJournal } from '../store.ts';
 import { type Coordinator, drainInWords, nobody, type Wish } from './coordinator.ts';
-import { hostDrain } from './drain.ts';
+import { type DrainState, hostDrain } from './drain.ts';
 import { fleet } from './fleet.ts';
 import { fleetlock } from './fleetlock.ts';
 import { refusedHere } from './local.ts';
@@ -80,11 +80,19 @@ export function createMaintenance(host: Machine): Maintenance {
   const empty = async (who: Coordinator, record: HostMaintenance, must: boolean): Promise<Grant> => {
     const can = await drain.can();
     if (can === 'nobody can' && must) return no(NOBODY_EMPTIES);
-    if (can === 'programs') await changeRecord(files, (await loadRecord(files)) ?? record, { is_drained: true });
-    const state = can === 'programs' ? await drain.goOn() : EMPTY;
+    const state = can === 'programs' ? await goOnDraining((await loadRecord(files)) ?? record) : EMPTY;
     const standing = await who.drained(state);
     if (standing.kind === 'go') return { granted: true };
     return standing.kind === 'wait' ? no(standing.reason, standing.retryAfterMs) : no(drainInWords(state));
+  };
+
+  const goOnDraining = async (record: HostMaintenance): Promise<DrainState> => {
+    // Before it begins, or nobody would tell the programs that it is over.
+    const drained = await changeRecord(files, record, { is_drained: true });
+    const state = await drain.goOn();
+    const totalVms = Math.max(state.totalVms, record.total_vms ?? 0);
+    await changeRecord(files, drained, { total_vms: totalVms });
+    return { ...state, totalVms };
   };
 
   const beginReboot = async (): Promise<Grant> => {

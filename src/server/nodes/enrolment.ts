@@ -14,6 +14,7 @@ import { type Fleet, membershipOf } from '../membership.ts';
 import { keepCertificate, keyFingerprint } from '../nodes.ts';
 import { type CertificateTable, type Change, type InviteTable, locked, type NodeTable } from '../store.ts';
 import { nameTaken, refuseTaken } from './invitations.ts';
+import { expectOneAuthority } from './one-authority.ts';
 import { checkProof } from './proof.ts';
 import { lockNode } from './rows.ts';
 
@@ -33,6 +34,8 @@ export async function enrol(fleet: Fleet, guard: Guard, request: EnrolRequest, c
   const known = await provenInvite(fleet, guard, { inviteId, secret }, caller);
   if ('refused' in known) return known;
   const nowMs = clock.nowMs();
+  // Two servers that began at the same time, each with an authority of its own, find out here.
+  await expectOneAuthority(store.db, authority, nowMs);
   const id = randomUUID();
   // Before the transaction, which waits for nothing but the database; most often it is needed.
   const isDirect = known.node_id === null && known.needs_approval === 0;
