@@ -1,0 +1,102 @@
+import { asQxError } from '../../errors.ts';
+import type { HostMaintenance } from '../../format/host-maintenance.ts';
+import type { Grant, ReleaseRef } from '../../ports/offer.ts';
+import { readOsVersion } from '../facts.ts';
+import { type Coordinator, drainInWords, type Wish } from './coordinator.ts';
+import type { DrainState } from './drain.ts';
+import { over, takeBack, tellOutcomes } from './end.ts';
+import { refusedHere } from './local.ts';
+import { changeRecord, loadRecord, markReboot, unmarkReboot, withoutEnd } from './record.ts';
+import { coordinatorOf, no, type Turn } from './turn.ts';
+
+/** Asking for the turn of this host, again and again, until it is empty and may go; and then once more, right before it does. */
+
+export async function mayReboot(turn: Turn, release: ReleaseRef | null): Promise<Grant> {
+  const { host, now } = turn;
+  const here = await refusedHere(host);
+  if (here !== null) {
+    await takeBack(turn, 'its window is closed, or somebody inhibits it');
+    return here;
+  }
+  now.askedMs = host.clock.monotonicMs();
+  if (!(await tellOutcomes(turn))) return no(UNHEARD);
+  const version = release?.version ?? (await readOsVersion(host.files));
+  const wish: Wish = { version, updateType: release === null ? 'reboot' : 'full' };
+  const who = await coordinatorOf(host);
+  const record = await askedWith(turn, who, wish);
+  const standing = await who.ask(wish);
+  if (standing.kind === 'wait') return no(standing.reason, standing.retryAfterMs);
+  // What became of an earlier one is over with this.
+  const known = await loadRecord(host.files);
+  if (known !== null) await changeRecord(host.files, withoutEnd(known));
+  return standing.kind === 'drain' ? empty(turn, who, record, standing.must) : { granted: true };
+}
+
+/** Components: nobody has to go, and nothing waits. Hosts of no fleet need not ask. */
+export async function mayApply(turn: Turn, { version }: ReleaseRef): Promise<Grant> {
+  const who = await coordinatorOf(turn.host);
+  if (who.by !== 'fleet') return { granted: true };
+  turn.now.askedMs = turn.host.clock.monotonicMs();
+  if (!(await tellOutcomes(turn))) return no(UNHEARD);
+  const wish: Wish = { version, updateType: 'component' };
+  await askedWith(turn, who, wish);
+  const standing = await who.ask(wish);
+  return standing.kind === 'go' ? { granted: true } : no(standing.kind === 'wait' ? standing.reason : NOBODY_EMPTIES);
+}
+
+const UNHEARD = 'nobody has heard yet how the last update ended';
+const NOBODY_EMPTIES =
+  'nobody empties this host: put a program into drain.d, or set updates.carries_vms to false in node.yaml';
+
+/** What this host remembers of a wish. Written before it is asked for, or a crash would leave a place that nobody gives back. */
+async function askedWith(turn: Turn, who: Coordinator, { version, updateType }: Wish): Promise<HostMaintenance> {
+  const { files } = turn.host;
+  const known = await loadRecord(files);
+  // Somebody else gives out the places now.
+  if (known !== null && known.by !== who.by) await over(turn, known);
+  const fresh = { format: 1 as const, by: who.by, update_type: updateType, target_version: version };
+  if (who.by === 'nobody') return known?.by === who.by ? known : fresh;
+  return changeRecord(files, known?.by === who.by ? known : fresh, {
+    update_type: updateType,
+    target_version: version,
+  });
+}
+
+/** Only what `list` no longer shows is gone. */
+async function empty(turn: Turn, who: Coordinator, record: HostMaintenance, must: boolean): Promise<Grant> {
+  const can = await turn.drain.can();
+  if (can === 'nobody can' && must) return no(NOBODY_EMPTIES);
+  const state = can === 'programs' ? await goOnDraining(turn, record) : EMPTY;
+  const standing = await who.drained(state);
+  if (standing.kind === 'go') return { granted: true };
+  return standing.kind === 'wait' ? no(standing.reason, standing.retryAfterMs) : no(drainInWords(state));
+}
+
+const EMPTY: DrainState = { totalVms: 0, remaining: [], failure: null, isEmpty: true };
+
+async function goOnDraining({ host: { files }, drain }: Turn, fresh: HostMaintenance): Promise<DrainState> {
+  const record = (await loadRecord(files)) ?? fresh;
+  // Before it begins, or nobody would tell the programs that it is over.
+  const drained = await changeRecord(files, record, { is_drained: true });
+  const state = await drain.goOn();
+  const totalVms = Math.max(state.totalVms, record.total_vms ?? 0);
+  await changeRecord(files, drained, { total_vms: totalVms });
+  return { ...state, totalVms };
+}
+
+export async function beginReboot({ host, drain }: Turn): Promise<Grant> {
+  const { files } = host;
+  const here = await refusedHere(host);
+  if (here !== null) return here;
+  const who = await coordinatorOf(host);
+  const record = await loadRecord(files);
+  if (record === null) return who.by === 'nobody' ? { granted: true } : no('it has to be asked for first');
+  if (record.by !== who.by) return no('somebody else gives out the places now; it has to be asked for anew');
+  const back = record.is_drained === true ? await drain.list() : [];
+  if (back.length > 0) return no(`${back.length} VMs are on this host again`);
+  // Before: a power cut after the answer is a reboot like any other.
+  const marked = await markReboot(files, record);
+  const grant = await who.begin(record).catch((error: unknown) => no(asQxError(error).message));
+  if (!grant.granted) await unmarkReboot(files, marked);
+  return grant;
+}
