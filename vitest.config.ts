@@ -12,5 +12,7 @@ export default defineConfig({
     retry: process.env.CI === 'true' ? 1 : 0,
     testTimeout: 60_000,
     hookTimeout: 60_000,
+    // What happens in a moment takes longer on a machine that is busy with other tests.
+    expect: { poll: { timeout: 20_000 } },
   },
 });
