@@ -70,7 +70,7 @@ export async function runDaemon(host: ComposedHost, network: Network, { socket, 
   try {
     await runAgent(host, agent, stop.signal);
   } finally {
-    host.duties.stop();
+    await host.duties.stop();
     await agent.stop();
     await listening.close();
   }

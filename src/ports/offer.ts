@@ -34,7 +34,7 @@ export interface Duties {
   outlook(): Promise<Outlook | null>;
   /** Why the last question was answered by no; null when it was not. */
   waitsFor(): string | null;
-  stop(): void;
+  stop(): Promise<void>;
 }
 
 export interface Outcome {

@@ -116,6 +116,18 @@ describe('a host that stands alone', () => {
     await vi.waitFor(async () => expect(await callsOf(member.root)).toEqual(['drain', 'drain']), { timeout: 10_000 });
   });
 
+  test('a drain that is not wanted any more is stopped before VMs may come back', async () => {
+    const { member, vms } = await hostWithVms();
+    await vms.run('vm-1');
+    await member.write(PROGRAM, drainProgram(vms, 'sleep 600; echo moved >>../calls'), 0o755);
+    await member.offer.mayReboot(RELEASE);
+    await vi.waitFor(async () => expect(await callsOf(member.root)).toEqual(['drain']), { timeout: 10_000 });
+    await member.write('run/quantix/inhibit/backup', 'a backup is being made');
+    expect(await member.offer.mayReboot(RELEASE)).toMatchObject({ granted: false });
+    expect(await callsOf(member.root)).toEqual(['drain', 'undrain']);
+    expect([await vms.alive(), await loadRecord(member.files)]).toEqual([['vm-1'], null]);
+  });
+
   test('an update that failed lets the VMs come back: the old image is well', async () => {
     const { member } = await hostWithVms();
     await untilGranted(member, 100, patiently);
@@ -172,6 +184,9 @@ describe('a host of a fleet without a control plane', () => {
       granted: false,
       reason: expect.stringContaining('put a program into drain.d, or set updates.carries_vms to false'),
     });
+    // Meanwhile the place is for others.
+    const status = async () => (await fleet.root(R.maintenanceStatus, { params: { nodeId: 'qhci-01' } })).json;
+    expect(await status()).toMatchObject({ state: 'none', holds_place: false });
     const sure = await openMember({ root: member.root, settings: ['carries_vms: false'] });
     expect(await sure.offer.mayReboot(RELEASE)).toEqual({ granted: true });
   });

@@ -62,7 +62,9 @@ export async function openMember(options: MemberOptions = {}): Promise<TestMembe
     await writeFile(join(root, path), content, { mode });
   };
   if (options.root === undefined) await write('etc/quantix-version', '1.0.0\n');
-  return { ...host, ...createMaintenance(host), root, write, isOff: cut.isOff };
+  const maintenance = createMaintenance(host);
+  onTestFinished(() => maintenance.duties.stop());
+  return { ...host, ...maintenance, root, write, isOff: cut.isOff };
 }
 
 export async function joinString(fleet: FleetBench, name: string, more: object = {}): Promise<string> {

@@ -21,7 +21,8 @@ export async function mayReboot(turn: Turn, release: ReleaseRef | null): Promise
   now.askedMs = host.clock.monotonicMs();
   if (!(await tellOutcomes(turn))) return no(UNHEARD);
   const version = release?.version ?? (await readOsVersion(host.files));
-  const wish: Wish = { version, updateType: release === null ? 'reboot' : 'full' };
+  const canEmptyItself = (await turn.drain.can()) !== 'nobody can';
+  const wish: Wish = { version, updateType: release === null ? 'reboot' : 'full', canEmptyItself };
   const who = await coordinatorOf(host);
   const record = await askedWith(turn, who, wish);
   const standing = await who.ask(wish);
@@ -29,7 +30,7 @@ export async function mayReboot(turn: Turn, release: ReleaseRef | null): Promise
   // What became of an earlier one is over with this.
   const known = await loadRecord(host.files);
   if (known !== null) await changeRecord(host.files, withoutEnd(known));
-  return standing.kind === 'drain' ? empty(turn, who, record, standing.must) : { granted: true };
+  return standing.kind === 'drain' ? empty(turn, who, record) : { granted: true };
 }
 
 /** Components: nobody has to go, and nothing waits. Hosts of no fleet need not ask. */
@@ -38,15 +39,13 @@ export async function mayApply(turn: Turn, { version }: ReleaseRef): Promise<Gra
   if (who.by !== 'fleet') return { granted: true };
   turn.now.askedMs = turn.host.clock.monotonicMs();
   if (!(await tellOutcomes(turn))) return no(UNHEARD);
-  const wish: Wish = { version, updateType: 'component' };
+  const wish: Wish = { version, updateType: 'component', canEmptyItself: false };
   await askedWith(turn, who, wish);
   const standing = await who.ask(wish);
-  return standing.kind === 'go' ? { granted: true } : no(standing.kind === 'wait' ? standing.reason : NOBODY_EMPTIES);
+  return standing.kind === 'wait' ? no(standing.reason) : { granted: true };
 }
 
 const UNHEARD = 'nobody has heard yet how the last update ended';
-const NOBODY_EMPTIES =
-  'nobody empties this host: put a program into drain.d, or set updates.carries_vms to false in node.yaml';
 
 /** What this host remembers of a wish. Written before it is asked for, or a crash would leave a place that nobody gives back. */
 async function askedWith(turn: Turn, who: Coordinator, { version, updateType }: Wish): Promise<HostMaintenance> {
@@ -63,10 +62,8 @@ async function askedWith(turn: Turn, who: Coordinator, { version, updateType }: 
 }
 
 /** Only what `list` no longer shows is gone. */
-async function empty(turn: Turn, who: Coordinator, record: HostMaintenance, must: boolean): Promise<Grant> {
-  const can = await turn.drain.can();
-  if (can === 'nobody can' && must) return no(NOBODY_EMPTIES);
-  const state = can === 'programs' ? await goOnDraining(turn, record) : EMPTY;
+async function empty(turn: Turn, who: Coordinator, record: HostMaintenance): Promise<Grant> {
+  const state = (await turn.drain.can()) === 'programs' ? await goOnDraining(turn, record) : EMPTY;
   const standing = await who.drained(state);
   if (standing.kind === 'go') return { granted: true };
   return standing.kind === 'wait' ? no(standing.reason, standing.retryAfterMs) : no(drainInWords(state));

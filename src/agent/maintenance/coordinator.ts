@@ -9,12 +9,14 @@ import type { DrainState } from './drain.ts';
 export interface Wish {
   readonly version: string;
   readonly updateType: HostMaintenance['update_type'];
+  /** False: where it falls to this host to empty itself, it cannot. */
+  readonly canEmptyItself: boolean;
 }
 
 export type Standing =
   | { readonly kind: 'go' }
-  /** It has its place, and has to be emptied by itself. `must`: without a way to do that it may not go. */
-  | { readonly kind: 'drain'; readonly must: boolean }
+  /** It has its place, and empties itself if it can. */
+  | { readonly kind: 'drain' }
   | { readonly kind: 'wait'; readonly reason: string; readonly retryAfterMs?: number };
 
 export interface Coordinator {
@@ -41,7 +43,7 @@ export type Ended = 'over' | 'kept';
 /** Nobody is asked: this host stands alone. */
 export const nobody: Coordinator = {
   by: 'nobody',
-  ask: async () => ({ kind: 'drain', must: false }),
+  ask: async () => ({ kind: 'drain' }),
   drained: async (state) => afterDrain(state),
   plan: async () => null,
   begin: async () => ({ granted: true }),

@@ -27,7 +27,8 @@ export interface HostDrain {
   list(): Promise<readonly string[]>;
   /** @throws QxError DRAIN_FAILED */
   undo(): Promise<void>;
-  stop(): void;
+  /** Nothing of it goes on once this returns. */
+  stop(): Promise<void>;
 }
 
 const LIST_TIMEOUT_MS = 30_000;
@@ -39,7 +40,11 @@ type Machine = Pick<Host, 'config' | 'files' | 'hooks' | 'clock' | 'log' | 'audi
 
 export function hostDrain(host: Machine): HostDrain {
   const now = { running: false, isDone: false, failure: null as string | null, againMs: 0, totalVms: 0 };
-  const abort = new AbortController();
+  const run = { abort: new AbortController(), ended: Promise.resolve() };
+  const halt = async (): Promise<void> => {
+    run.abort.abort();
+    await run.ended;
+  };
   const programs = async (): Promise<readonly HookProgram[]> => {
     const all = await hookPrograms(host.files, 'drain.d');
     const unsafe = all.find(({ state }) => state === 'unsafe');
@@ -57,14 +62,15 @@ export function hostDrain(host: Machine): HostDrain {
       found.push(...linesOf((await call(host, program, 'list', LIST_TIMEOUT_MS)).stdout));
     return found.slice(0, MAX_VMS).map((vm) => vm.slice(0, MAX_VM_LENGTH));
   };
-  const drain = async (): Promise<void> => {
+  const drain = async (signal: AbortSignal): Promise<void> => {
     const { drainTimeoutMs } = host.config;
     await host.audit.record({ event: 'drain_begun' });
-    for (const program of await programs()) await call(host, program, 'drain', drainTimeoutMs, abort.signal);
+    for (const program of await programs()) await call(host, program, 'drain', drainTimeoutMs, signal);
   };
   const begin = (): void => {
     Object.assign(now, { running: true, isDone: false, failure: null });
-    void drain()
+    run.abort = new AbortController();
+    run.ended = drain(run.abort.signal)
       .then(
         () => ({ isDone: true, failure: null }),
         (error: unknown) => ({ isDone: false, failure: asQxError(error).message }),
@@ -86,10 +92,12 @@ export function hostDrain(host: Machine): HostDrain {
       return { totalVms: now.totalVms, remaining, failure: now.failure, isEmpty };
     },
     undo: async () => {
+      // Or VMs would be moved away and let in at the same time.
+      await halt();
       Object.assign(now, { isDone: false, failure: null, againMs: 0, totalVms: 0 });
       for (const program of await programs()) await call(host, program, 'undrain', UNDRAIN_TIMEOUT_MS);
     },
-    stop: () => abort.abort(),
+    stop: halt,
   };
 }
 

@@ -31,6 +31,11 @@ export function fleet(host: Pick<Host, 'files' | 'clock'> & Pick<Member, 'http'>
     const record = await loadRecord(files);
     const now = await statusNow();
     const isOurs = record?.maintenance_id !== undefined && record.maintenance_id === now.maintenance_id;
+    if (now.drain_by === 'host' && !wish.canEmptyItself && wish.updateType !== 'component') {
+      // A place that it could not use is not for it.
+      if (isOurs && BEFORE.has(now.state)) await cancel();
+      return { kind: 'wait', reason: NOBODY_EMPTIES };
+    }
     const pauseMs = isOurs ? pauseAfter(now, clock.nowMs()) : 0;
     if (pauseMs > 0) return { kind: 'wait', reason: `${now.message}; asked for again later`, retryAfterMs: pauseMs };
     // It waits for a reboot that is not wanted any more, or for none where one is.
@@ -105,6 +110,9 @@ export function fleet(host: Pick<Host, 'files' | 'clock'> & Pick<Member, 'http'>
 const isMeant = ({ maintenance_id, target_version }: HostMaintenance, now: MaintenanceStatus): boolean =>
   maintenance_id === undefined ? now.target_version === target_version : now.maintenance_id === maintenance_id;
 
+const NOBODY_EMPTIES =
+  'nobody empties this host: put a program into drain.d, or set updates.carries_vms to false in node.yaml';
+
 const BEFORE: ReadonlySet<MaintenanceState> = new Set(['requested', 'draining', 'ready']);
 function endOf(how: string, { target_version }: HostMaintenance, now: MaintenanceStatus, detail = 'it was given up') {
   if (how !== 'complete') return { success: false, error: detail };
@@ -140,7 +148,7 @@ function pauseAfter({ state, completed_at }: MaintenanceStatus, nowMs: number): 
 
 function standingOf({ state, proceed_now, drain_by, message, wait_seconds }: MaintenanceStatus): Standing {
   if (proceed_now || BEGUN.has(state)) return { kind: 'go' };
-  if (state === 'draining' && drain_by === 'host') return { kind: 'drain', must: true };
+  if (state === 'draining' && drain_by === 'host') return { kind: 'drain' };
   return { kind: 'wait', reason: message, retryAfterMs: (wait_seconds ?? 30) * 1000 };
 }
 

@@ -43,9 +43,7 @@ export function fleetlock({ files, http }: Pick<Member, 'files' | 'http'>, setti
     by: 'fleetlock',
     ask: async () => {
       const refused = await preReboot();
-      return refused === null
-        ? { kind: 'drain', must: false }
-        : { kind: 'wait', reason: refused, retryAfterMs: 60_000 };
+      return refused === null ? { kind: 'drain' } : { kind: 'wait', reason: refused, retryAfterMs: 60_000 };
     },
     drained: async (state) => afterDrain(state),
     plan: async () => null,
