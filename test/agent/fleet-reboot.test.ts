@@ -140,7 +140,7 @@ describe('with a control plane', () => {
     await fleet.root(R.cancelMaintenance, { params: { nodeId: 'qhci-01' } });
     expect(await member.offer.beginReboot()).toMatchObject({ granted: false });
     expect(await member.offer.mayReboot(RELEASE)).toMatchObject({
-      reason: expect.stringContaining('asked for again later'),
+      reason: expect.stringContaining('Maintenance cancelled; it is asked for again in 15 min'),
     });
     expect(await stateOf(fleet, 'qhci-01')).toBe('cancelled');
     member.clock.advance(16 * 60_000);

@@ -37,7 +37,12 @@ export function fleet(host: Pick<Host, 'files' | 'clock'> & Pick<Member, 'http'>
       return { kind: 'wait', reason: NOBODY_EMPTIES };
     }
     const pauseMs = isOurs ? pauseAfter(now, clock.nowMs()) : 0;
-    if (pauseMs > 0) return { kind: 'wait', reason: `${now.message}; asked for again later`, retryAfterMs: pauseMs };
+    if (pauseMs > 0)
+      return {
+        kind: 'wait',
+        reason: `${now.message}; it is asked for again in ${Math.ceil(pauseMs / 60_000)} min`,
+        retryAfterMs: pauseMs,
+      };
     // It waits for a reboot that is not wanted any more, or for none where one is.
     if (isOurs && BEFORE.has(now.state) && now.update_type !== typeOf(wish.updateType)) await cancel();
     const status =
