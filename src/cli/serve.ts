@@ -88,6 +88,7 @@ export async function composeHost(root: string, options: HostOptions): Promise<C
       http,
       hooks,
       clock,
+      random: hostRandom(),
       log,
       audit,
     }),

@@ -238,6 +238,10 @@ describe('the network and the server', () => {
     expect(await stateOf(fleet, 'qhci-01')).toBe('rebooting');
     answer.mockRestore();
     post.mockRestore();
+    // A server that is back is not asked by everybody at once.
+    await dead.duties.tick();
+    expect(await stateOf(fleet, 'qhci-01')).toBe('rebooting');
+    dead.clock.advance(15_000);
     await dead.duties.tick();
     expect(await stateOf(fleet, 'qhci-01')).toBe('completed');
     expect(await dead.files.list('/quantix/limiquantix/reports')).toEqual([]);
@@ -258,6 +262,7 @@ describe('the network and the server', () => {
     expect(await stateOf(fleet, 'qhci-01')).toBe('completed');
     expect(await loadRecord(member.files)).not.toBeNull();
     lost.mockRestore();
+    member.clock.advance(15_000);
     await member.duties.tick();
     expect(await loadRecord(member.files)).toBeNull();
     const trail = await fleet.store.db

@@ -151,7 +151,16 @@ export async function openHost({
   const log = recordedLog();
   const audit = auditLog({ files, clock, log });
   const hooks = hostHooks(root, runner);
-  const alone = createMaintenance({ config, clock, files, http: { ...site, post: noPost }, hooks, log, audit });
+  const alone = createMaintenance({
+    config,
+    clock,
+    files,
+    http: { ...site, post: noPost },
+    hooks,
+    log,
+    audit,
+    random: countingRandom(),
+  });
   const socket = { answers: true };
   const machine = { reboots: 0 };
   return {

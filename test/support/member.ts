@@ -13,7 +13,7 @@ import { hostHooks } from '../../src/system/hooks.ts';
 import { undiciHttp } from '../../src/system/http.ts';
 import { hostProcess } from '../../src/system/process.ts';
 import { type SteppedClock, steppedClock } from './agent-host.ts';
-import { recordedLog } from './fakes.ts';
+import { fixedRandom, recordedLog } from './fakes.ts';
 import { type FleetBench, invited } from './fleet.ts';
 import { cutAfter } from './powercut.ts';
 import { temporaryFolder } from './temp.ts';
@@ -56,7 +56,7 @@ export async function openMember(options: MemberOptions = {}): Promise<TestMembe
   const { files } = cut.ports;
   const http = memberHttp(cut.ports.undici, files);
   const hooks = hostHooks(root, hostProcess());
-  const host = { config, files, http, hooks, clock, log, audit: auditLog({ files, clock, log }) };
+  const host = { config, files, http, hooks, clock, log, random: fixedRandom, audit: auditLog({ files, clock, log }) };
   const write: TestMember['write'] = async (path, content, mode = 0o644) => {
     await mkdir(dirname(join(root, path)), { recursive: true });
     await writeFile(join(root, path), content, { mode });

@@ -1,3 +1,4 @@
+import { type RetryPolicy, retryDelayMs } from '../../core/retry.ts';
 import { isSettled } from '../../core/update.ts';
 import type { Outlook } from '../../format/agent-documents.ts';
 import type { HostMaintenance } from '../../format/host-maintenance.ts';
@@ -13,9 +14,27 @@ import { coordinatorOf, type Turn } from './turn.ts';
 /** Whoever has not asked for so long does not want it any more: a window has closed, updates are on hold. */
 const FORGOTTEN_AFTER_MS = 30 * 60_000;
 
+/** A server that cannot be reached has a whole fleet to answer when it is back. */
+const PACE: RetryPolicy = {
+  maxAttempts: Number.POSITIVE_INFINITY,
+  firstDelayMs: 15_000,
+  maxDelayMs: 600_000,
+  maxRetryAfterMs: 0,
+};
+
+/** To be called again and again; after a failure it does nothing for a while. @throws QxError what failed */
 export async function tick(turn: Turn): Promise<void> {
-  const { host } = turn;
+  const { host, now } = turn;
+  if (host.clock.monotonicMs() < now.quietUntilMs) return;
+  now.failures += 1;
+  now.quietUntilMs = host.clock.monotonicMs() + (retryDelayMs(PACE, now.failures, host.random.unit()) ?? 0);
   if (!(await tellOutcomes(turn))) return;
+  await lookAfterRecord(turn);
+  Object.assign(now, { failures: 0, quietUntilMs: 0 });
+}
+
+async function lookAfterRecord(turn: Turn): Promise<void> {
+  const { host } = turn;
   const record = await loadRecord(host.files);
   if (record === null) return;
   const journal = await loadJournal(host);

@@ -25,7 +25,13 @@ export function createMaintenance(host: Machine): Maintenance {
   const turn: Turn = {
     host,
     drain: hostDrain(host),
-    now: { askedMs: host.clock.monotonicMs(), waitsFor: null, hasToldVerifying: false },
+    now: {
+      askedMs: host.clock.monotonicMs(),
+      waitsFor: null,
+      hasToldVerifying: false,
+      failures: 0,
+      quietUntilMs: 0,
+    },
   };
   const inTurn = oneAtATime();
   const keepMembership = fleetUpkeep(host);

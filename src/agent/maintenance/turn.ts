@@ -9,7 +9,7 @@ import { fleetlock } from './fleetlock.ts';
 
 /** What all steps of a maintenance share. What has to survive a crash is not here but in the record and in the reports. */
 
-export type Machine = Pick<Host, 'config' | 'hooks' | 'clock'> & Member;
+export type Machine = Pick<Host, 'config' | 'hooks' | 'clock' | 'random'> & Member;
 
 export interface Turn {
   readonly host: Machine;
@@ -19,6 +19,9 @@ export interface Turn {
     askedMs: number;
     waitsFor: string | null;
     hasToldVerifying: boolean;
+    /** In a row, of what this host has to do by itself; it is left alone until then. */
+    failures: number;
+    quietUntilMs: number;
   };
 }
 
