@@ -1,8 +1,6 @@
 import { isCode, type QxError } from '../../errors.ts';
-import type { Outlook } from '../../format/agent-documents.ts';
-import type { DrainPlan } from '../../format/drain-plan.ts';
 import type { HostMaintenance } from '../../format/host-maintenance.ts';
-import { ACTIVE_STATES, type MaintenanceState, type MaintenanceStatus } from '../../format/maintenance.ts';
+import { ACTIVE_STATES, type MaintenanceStatus } from '../../format/maintenance.ts';
 import { MAINTENANCE_ROUTES } from '../../format/maintenance-routes.ts';
 import type { Membership } from '../../format/membership.ts';
 import type { ResponseOf, Route } from '../../format/route.ts';
@@ -10,13 +8,22 @@ import { type Asked, askFleet, isOver } from '../fleet/client.ts';
 import { type Member, serverOf } from '../fleet/enrol.ts';
 import type { Host } from '../host.ts';
 import type { Coordinator, Standing, Wish } from './coordinator.ts';
-import type { DrainState } from './drain.ts';
+import {
+  BEFORE,
+  bodyOf,
+  endOf,
+  isFor,
+  isMeant,
+  NOBODY_EMPTIES,
+  outlookOf,
+  pauseAfter,
+  progressOf,
+  standingOf,
+  typeOf,
+} from './fleet-words.ts';
 import { changeRecord, loadRecord } from './record.ts';
 
 /** The server of the fleet gives out the places, and has the host emptied before it may go. */
-
-/** One that was called off or failed is not asked for again at once: somebody had a reason. */
-const AGAIN_AFTER_MS = 15 * 60_000;
 
 export function fleet(host: Pick<Host, 'files' | 'clock'> & Pick<Member, 'http'>, membership: Membership): Coordinator {
   const { files, http, clock } = host;
@@ -108,75 +115,5 @@ export function fleet(host: Pick<Host, 'files' | 'clock'> & Pick<Member, 'http'>
       return told.holds_place ? 'kept' : 'over';
     },
     isForgiven: async () => !(await statusNow()).holds_place,
-  };
-}
-
-/** Its answer may have been lost: then it is the one for the same version. */
-const isMeant = ({ maintenance_id, target_version }: HostMaintenance, now: MaintenanceStatus): boolean =>
-  maintenance_id === undefined ? now.target_version === target_version : now.maintenance_id === maintenance_id;
-
-const NOBODY_EMPTIES =
-  'nobody empties this host: put a program into drain.d, or set updates.carries_vms to false in node.yaml';
-
-const BEFORE: ReadonlySet<MaintenanceState> = new Set(['requested', 'draining', 'ready']);
-function endOf(how: string, { target_version }: HostMaintenance, now: MaintenanceStatus, detail = 'it was given up') {
-  if (how !== 'complete') return { success: false, error: detail };
-  if (target_version === now.target_version) return { success: true, version: target_version };
-  return { success: false, error: `it runs ${target_version}, and was granted for ${now.target_version}` };
-}
-
-/** Granted and begun: an agent that was started anew before the reboot goes on. */
-const BEGUN: ReadonlySet<MaintenanceState> = new Set(['updating', 'rebooting']);
-
-const bodyOf = (node_id: string, { version, updateType }: Wish) => ({
-  node_id,
-  target_version: version,
-  update_type: typeOf(updateType),
-  requires_reboot: updateType !== 'component',
-});
-
-/** The server knows two kinds: a bare reboot is as much of a change to the VMs as a full update. */
-const typeOf = (updateType: Wish['updateType']): 'component' | 'full' =>
-  updateType === 'component' ? 'component' : 'full';
-
-const isFor = (status: MaintenanceStatus, { version, updateType }: Wish): boolean =>
-  ACTIVE_STATES.includes(status.state) &&
-  status.target_version === version &&
-  status.update_type === typeOf(updateType);
-
-function pauseAfter({ state, completed_at }: MaintenanceStatus, nowMs: number): number {
-  if (state !== 'failed' && state !== 'cancelled') return 0;
-  const agoMs = nowMs - Date.parse(completed_at ?? '');
-  // By a clock that was set in between nothing can be said; then it is asked for.
-  return agoMs >= 0 && agoMs < AGAIN_AFTER_MS ? AGAIN_AFTER_MS - agoMs : 0;
-}
-
-function standingOf({ state, proceed_now, drain_by, message, wait_seconds }: MaintenanceStatus): Standing {
-  if (proceed_now || BEGUN.has(state)) return { kind: 'go' };
-  if (state === 'draining' && drain_by === 'host') return { kind: 'drain' };
-  return { kind: 'wait', reason: message, retryAfterMs: (wait_seconds ?? 30) * 1000 };
-}
-
-const progressOf = ({ totalVms, remaining, failure, isEmpty }: DrainState) => ({
-  total_vms: totalVms,
-  migrated_vms: totalVms - remaining.length,
-  remaining_vms: [...remaining],
-  failed_vms: failure === null ? [] : remaining.map((vm) => ({ vm, reason: failure.slice(0, 2000) })),
-  completed: isEmpty,
-});
-
-function outlookOf({ message, waits_for, control_plane_error, vms, blocks, expected_seconds }: DrainPlan): Outlook {
-  const others = [waits_for && `it waits for its turn: ${waits_for}`, control_plane_error].filter(
-    (one) => one !== undefined,
-  );
-  return {
-    message,
-    vms: (vms ?? []).map(({ vm, target_node, reason }) => ({
-      vm,
-      ...(target_node === null ? {} : { target: target_node }),
-      ...(reason === undefined ? {} : { reason }),
-    })),
-    blocks: [...others, ...(blocks ?? []).map(({ vm, reason }) => (vm === undefined ? reason : `${vm}: ${reason}`))],
-    ...(expected_seconds === null ? {} : { expectedSeconds: expected_seconds }),
   };
 }
