@@ -30,8 +30,10 @@ requires(JOURNEY)('a server that dies in the middle of a download', () => {
     expect(await applying).toMatchObject({ exitCode: 4 });
     expect(await host.slotSha256('B', image)).toBe(await sha256Of(image));
     const asked = line.asked.filter((request) => request.includes(basename(image)));
-    const [, resumed] = asked.map((request) => Number(/ bytes=([0-9]+)-/.exec(request)?.[1] ?? 0));
-    expect(asked).toHaveLength(2);
-    expect(resumed).toBeGreaterThan(size / 3);
+    const [first, ...resumed] = asked.map((request) => Number(/ bytes=([0-9]+)-/.exec(request)?.[1] ?? 0));
+    expect(first).toBe(0);
+    expect(resumed.length).toBeGreaterThan(0);
+    // More than one where the server takes its time to come back.
+    for (const from of resumed) expect(from).toBeGreaterThan(size / 3);
   });
 });

@@ -103,7 +103,8 @@ requires(JOURNEY)('a host of a fleet', () => {
       return String(waitsFor).includes('VMs');
     });
     // Neither of them remembers anything but what is on its disk.
-    await fleet.dieAndComeBack();
+    await fleet.kill();
+    await fleet.start();
     await host.run('kill', '-9', (await host.pidOf('quantix-node')).trim());
     await host.untilDown('it waits for its turn');
     expect(await operator('maintenance', 'show', 'qhci-01')).toMatchObject({

@@ -18,48 +18,36 @@ export interface JourneyServer {
 export async function journeyServer(folder: string, keyring: string, atEnd: AtEnd = atTestEnd): Promise<JourneyServer> {
   const releases = join(folder, 'releases');
   await mkdir(releases);
-  const environment = { RELEASE_DIR: releases, PUBLISH_TOKEN: TOKEN, KEYRING: keyring };
-  const first = await run({ ...environment, LISTEN_ADDR: '127.0.0.1:0' });
+  const server = await startedServer({ RELEASE_DIR: releases, KEYRING: keyring }, ['--dev'], atEnd);
+  return { ...server, url: `http://127.0.0.1:${server.port}` };
+}
+
+/** The part of the server that fleets know: over TLS, with the releases that the other one had. */
+export async function fleetServer(folder: string, environment: Environment): Promise<JourneyServer> {
+  const server = await startedServer({ RELEASE_DIR: join(folder, 'releases'), ...environment }, [], atTestEnd);
+  return { ...server, url: `https://127.0.0.1:${server.port}` };
+}
+
+type Environment = Readonly<Record<string, string>>;
+
+async function startedServer(environment: Environment, args: readonly string[], atEnd: AtEnd) {
+  const first = await run({ ...environment, LISTEN_ADDR: '127.0.0.1:0' }, args);
+  const { port } = first;
   const state = { server: first };
   const kill = async (): Promise<void> => {
     state.server.process.kill('SIGKILL');
     await state.server.process;
+  };
+  const start = async (): Promise<void> => {
+    state.server = await run({ ...environment, LISTEN_ADDR: `127.0.0.1:${port}` }, args);
   };
   atEnd(kill);
-  return {
-    url: `http://127.0.0.1:${first.port}`,
-    port: first.port,
-    kill,
-    start: async () => {
-      state.server = await run({ ...environment, LISTEN_ADDR: `127.0.0.1:${first.port}` });
-    },
-  };
+  return { port, kill, start };
 }
 
-/** The part of the server that fleets know: over TLS, with the releases that the other one has. Killed with the test. */
-export async function fleetServer(folder: string, environment: Readonly<Record<string, string>>) {
-  const given = { PUBLISH_TOKEN: TOKEN, RELEASE_DIR: join(folder, 'releases'), ...environment };
-  const first = await run({ ...given, LISTEN_ADDR: '127.0.0.1:0' }, []);
-  const state = { server: first };
-  const kill = async (): Promise<void> => {
-    state.server.process.kill('SIGKILL');
-    await state.server.process;
-  };
-  atTestEnd(kill);
-  return {
-    url: `https://127.0.0.1:${first.port}`,
-    port: first.port,
-    /** Without a word to anybody. */
-    dieAndComeBack: async (): Promise<void> => {
-      await kill();
-      state.server = await run({ ...given, LISTEN_ADDR: `127.0.0.1:${first.port}` }, []);
-    },
-  };
-}
-
-async function run(environment: Readonly<Record<string, string>>, args: readonly string[] = ['--dev']) {
+async function run(environment: Environment, args: readonly string[]) {
   const server = execa('dist/qx-update-server', args, {
-    env: { PATH: process.env.PATH ?? '', ...environment },
+    env: { PATH: process.env.PATH ?? '', PUBLISH_TOKEN: TOKEN, ...environment },
     extendEnv: false,
     stdin: 'ignore',
     reject: false,
