@@ -56,7 +56,8 @@ requires(JOURNEY)(`power cuts (QX_JOURNEY_SEED=${seed})`, () => {
         expect(cmdline, cut).toContain('quantix.trial=');
         break;
       }
-      expect(await host.update(...AGAIN), cut).toMatchObject({ exitCode: phase === 'armed' ? 3 : 4 });
+      const again = await host.update(...AGAIN);
+      expect(again, `${cut}: ${again.output}`).toMatchObject({ exitCode: phase === 'armed' ? 3 : 4 });
       await expectArmed(journey, image);
     }
   });
