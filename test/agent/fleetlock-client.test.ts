@@ -5,9 +5,10 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { enrol } from '../../src/agent/fleet/enrol.ts';
 import { loadRecord } from '../../src/agent/maintenance/record.ts';
 import { fleetBench, operatorToken, SITE } from '../support/fleet.ts';
-import { JOURNAL, openMember, RELEASE, untilGranted } from '../support/member.ts';
+import { JOURNAL, joinString, openMember, RELEASE, untilGranted } from '../support/member.ts';
 import { temporaryFolder } from '../support/temp.ts';
 
 /** This host asks a FleetLock server of somebody else's, by the protocol alone. */
@@ -105,6 +106,16 @@ describe('a FleetLock server', () => {
     );
     await host.duties.tick();
     expect([holders.size, await loadRecord(host.files)]).toEqual([0, null]);
+  });
+
+  test('gets its lock back from a host that joins a fleet meanwhile', async () => {
+    const { url, holders } = await lockServer();
+    const host = await member(url, 'a'.repeat(32));
+    expect(await host.offer.mayReboot(RELEASE)).toEqual({ granted: true });
+    const fleet = await fleetBench({ url: `sqlite:${await temporaryFolder()}/fleet.db` });
+    await enrol(host, await joinString(fleet, 'qhci-01', { carries_vms: false }), {});
+    expect(await host.offer.mayReboot(RELEASE)).toEqual({ granted: true });
+    expect([holders.size, (await loadRecord(host.files))?.by]).toEqual([0, 'fleet']);
   });
 
   test.each([

@@ -4,7 +4,7 @@ import type { Grant, ReleaseRef } from '../../ports/offer.ts';
 import { readOsVersion } from '../facts.ts';
 import { type Coordinator, drainInWords, type Wish } from './coordinator.ts';
 import type { DrainState } from './drain.ts';
-import { over, takeBack, tellOutcomes } from './end.ts';
+import { end, takeBack, tellOutcomes } from './end.ts';
 import { refusedHere } from './local.ts';
 import { changeRecord, loadRecord, markReboot, unmarkReboot, withoutEnd } from './record.ts';
 import { coordinatorOf, no, type Turn } from './turn.ts';
@@ -51,8 +51,8 @@ const UNHEARD = 'nobody has heard yet how the last update ended';
 async function askedWith(turn: Turn, who: Coordinator, { version, updateType }: Wish): Promise<HostMaintenance> {
   const { files } = turn.host;
   const known = await loadRecord(files);
-  // Somebody else gives out the places now.
-  if (known !== null && known.by !== who.by) await over(turn, known);
+  // Somebody else gives out the places now; whoever did before gets his back.
+  if (known !== null && known.by !== who.by) await end(turn, known, 'took back', 'the host asks somebody else now');
   const fresh = { format: 1 as const, by: who.by, update_type: updateType, target_version: version };
   if (who.by === 'nobody') return known?.by === who.by ? known : fresh;
   return changeRecord(files, known?.by === who.by ? known : fresh, {

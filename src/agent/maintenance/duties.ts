@@ -7,7 +7,7 @@ import { loadJournal } from '../store.ts';
 import type { Coordinator } from './coordinator.ts';
 import { end, over, takeBack, tellOutcomes } from './end.ts';
 import { hasRebooted, loadRecord } from './record.ts';
-import { coordinatorOf, type Turn } from './turn.ts';
+import { coordinatorBy, coordinatorOf, type Turn } from './turn.ts';
 
 /** What this host does about its maintenance by itself, whether or not somebody asks for a reboot at this moment. */
 
@@ -38,9 +38,9 @@ async function lookAfterRecord(turn: Turn): Promise<void> {
   const record = await loadRecord(host.files);
   if (record === null) return;
   const journal = await loadJournal(host);
-  const who = await coordinatorOf(host);
+  const who = await coordinatorBy(host, record.by);
   if (record.has_failed === true) {
-    if (who.by !== record.by || (await who.isForgiven(record, journal?.dismissed === true))) await over(turn, record);
+    if (who === null || (await who.isForgiven(record, journal?.dismissed === true))) await over(turn, record);
   } else if (await hasRebooted(host.files, record)) {
     await afterReboot(turn, who, record, journal);
   } else if (!isWanted(turn, record, journal)) {
@@ -48,7 +48,7 @@ async function lookAfterRecord(turn: Turn): Promise<void> {
   }
 }
 
-async function afterReboot(turn: Turn, who: Coordinator, record: HostMaintenance, journal: Journal | null) {
+async function afterReboot(turn: Turn, who: Coordinator | null, record: HostMaintenance, journal: Journal | null) {
   if (record.update_type === 'reboot') return end(turn, record, 'complete', '');
   const isThis = journal?.target_version === record.target_version;
   // Its report was lost, with a disk that was full for example: the journal knows too.
@@ -56,7 +56,7 @@ async function afterReboot(turn: Turn, who: Coordinator, record: HostMaintenance
     const how = isThis && journal.phase === 'complete' ? 'complete' : 'failed';
     return end(turn, record, how, journal?.error?.detail ?? 'the host came up without this update');
   }
-  if (turn.now.hasToldVerifying || who.by !== record.by) return;
+  if (turn.now.hasToldVerifying || who === null) return;
   await who.verifying(record);
   turn.now.hasToldVerifying = true;
 }

@@ -4,7 +4,7 @@ import { isOver } from '../fleet/client.ts';
 import type { Coordinator } from './coordinator.ts';
 import { changeRecord, forgetRecord, loadRecord } from './record.ts';
 import { type KeptOutcome, unheard } from './reports.ts';
-import { coordinatorOf, type Turn } from './turn.ts';
+import { coordinatorBy, type Turn } from './turn.ts';
 
 /** How a maintenance of this host comes to its end: somebody has heard how it went, and VMs may come back. */
 
@@ -45,8 +45,8 @@ const wordsOf = ({ result, code, detail }: KeptOutcome): string =>
 /** @throws QxError when nobody has heard it: the record stays */
 export async function end(turn: Turn, record: HostMaintenance, how: How, detail: string): Promise<void> {
   const { host } = turn;
-  const who = await coordinatorOf(host);
-  const ended = who.by !== record.by ? 'over' : await who.end(record, how, detail).catch(overWhenUnknown);
+  const who = await coordinatorBy(host, record.by);
+  const ended = who === null ? 'over' : await who.end(record, how, detail).catch(overWhenUnknown);
   if (ended === 'kept') await changeRecord(host.files, record, { has_failed: true });
   else await over(turn, record);
   const place = ended === 'kept' ? 'kept' : 'free';

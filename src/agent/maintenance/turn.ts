@@ -25,10 +25,17 @@ export interface Turn {
   };
 }
 
+/** Whoever is asked now. */
 export async function coordinatorOf(host: Machine): Promise<Coordinator> {
+  return (await coordinatorBy(host, 'fleet')) ?? (await coordinatorBy(host, 'fleetlock')) ?? nobody;
+}
+
+/** Whoever granted an earlier one, though somebody else may be asked now; null when he can no longer be reached by anybody. */
+export async function coordinatorBy(host: Machine, by: Coordinator['by']): Promise<Coordinator | null> {
+  if (by === 'nobody') return nobody;
+  if (by === 'fleetlock') return host.config.fleetlock && fleetlock(host, host.config.fleetlock);
   const membership = await loadMembership(host.files);
-  if (membership !== null) return fleet(host, membership);
-  return host.config.fleetlock === null ? nobody : fleetlock(host, host.config.fleetlock);
+  return membership && fleet(host, membership);
 }
 
 export const no = (reason: string, retryAfterMs?: number): Grant => ({
