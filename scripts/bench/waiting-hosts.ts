@@ -1,4 +1,5 @@
 import { domainsOfHost } from '../../src/core/drain.ts';
+import { NOTHING_YET } from '../../src/server/maintenance.ts';
 import type { MaintenanceTable, NodeTable, Store } from '../../src/server/store.ts';
 
 /** Hosts that have asked for a place, one after the other, as rows of the state. */
@@ -78,6 +79,7 @@ const nodeOf = ({ name, rack, requestedMs }: SeededHost): NodeTable => ({
 });
 
 const maintenanceOf = ({ name, state, requestedMs }: SeededHost): MaintenanceTable => ({
+  ...NOTHING_YET,
   id: `maintenance-of-${name}`,
   node_id: idOf(name),
   ordinal: 1,
@@ -86,16 +88,5 @@ const maintenanceOf = ({ name, state, requestedMs }: SeededHost): MaintenanceTab
   target_version: '2.0.0',
   update_type: 'full',
   requires_reboot: 1,
-  epoch: 0,
   requested_ms: requestedMs,
-  draining_ms: null,
-  ready_ms: null,
-  expires_ms: null,
-  update_started_ms: null,
-  completed_ms: null,
-  total_vms: 0,
-  migrated_vms: 0,
-  failed_vms: '[]',
-  remaining_vms: '[]',
-  error: null,
 });

@@ -5,6 +5,10 @@ export const readableText = (text: string): string =>
     .replaceAll(/(\p{M}{8})\p{M}+/gu, '$1')
     .normalize('NFC');
 
+/** Nothing but what every log and terminal shows as it is; anything else is a question mark. */
+export const asciiLine = (text: string, maxLength: number): string =>
+  text.replace(/[^\x20-\x7e]/g, '?').slice(0, maxLength);
+
 /**
  * As one line that may stand on a terminal and in a log: what could steer it, begin a line of its own or turn text around is
  * shown as U+FFFD.

@@ -57,7 +57,8 @@ async function begin(m: Maintenance, { change, node, row: latest, doing }: Host,
   else if (await holdsPlace(change, holderOf(node.id))) await beginDrain(m, change, { node, row }, 'grant', doing);
 }
 
-const NOTHING_YET = {
+/** Of a maintenance that was only asked for. */
+export const NOTHING_YET = {
   state: 'none',
   epoch: 0,
   draining_ms: null,

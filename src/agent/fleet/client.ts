@@ -1,7 +1,8 @@
-import { ERRORS, isCode, QxError } from '../../errors.ts';
+import { ERRORS, QxError } from '../../errors.ts';
 import { type BodyOf, type ParamsOf, pathOf, type QueryOf, type ResponseOf, type Route } from '../../format/route.ts';
 import { checkShape } from '../../format/schema.ts';
-import type { Http, HttpRequest, HttpResponse, Post } from '../../ports.ts';
+import type { Http, HttpRequest, Post } from '../../ports.ts';
+import { ANSWER_WITHIN, textOf, wordsOf } from './answer.ts';
 
 /** Asks the server of a fleet by its route table, and believes no more of the answer than its shape. */
 
@@ -18,13 +19,7 @@ export interface Asked<R extends Route> {
   readonly signal?: AbortSignal | undefined;
 }
 
-const LIMITS = {
-  maxBytes: 4 << 20,
-  connectTimeoutMs: 10_000,
-  headersTimeoutMs: 20_000,
-  minBytesPerWindow: 1,
-  windowMs: 10_000,
-};
+const LIMITS = { ...ANSWER_WITHIN, maxBytes: 4 << 20 };
 
 /** @throws QxError with the code that the server refused it by; SERVER_UNREACHABLE | SERVER_ERROR when it gave no answer */
 export async function askFleet<R extends Route>(
@@ -47,33 +42,22 @@ export async function askFleet<R extends Route>(
     route.method === 'GET'
       ? await http.get(url, request)
       : await http.post(url, { ...request, body: JSON.stringify(body ?? {}) });
-  const answer = await jsonOf(response);
+  const answer = parse(await textOf(response), response.status);
   if (response.status >= 300) throw asRefused(answer, response.status, server);
   return checkShape(route.response, answer, `the answer of ${server}`, 'SERVER_ERROR') as ResponseOf<R>;
 }
 
-async function jsonOf({ body, status }: HttpResponse): Promise<unknown> {
-  const chunks: Uint8Array[] = [];
-  for await (const chunk of body) chunks.push(chunk);
+function parse(text: string, status: number): unknown {
   try {
-    return JSON.parse(Buffer.concat(chunks).toString());
+    return JSON.parse(text);
   } catch (error) {
     throw new QxError('SERVER_ERROR', `the server of the fleet answered ${status} and no JSON`, { cause: error });
   }
 }
 
-const MAX_DETAIL = 500;
-
-/** What it says reaches logs and terminals. */
-const plain = (text: unknown): string =>
-  typeof text === 'string' ? text.replace(/[^\x20-\x7e]/g, '?').slice(0, MAX_DETAIL) : '';
-
 function asRefused(answer: unknown, status: number, server: string): QxError {
   const { code, detail, next } = { ...(answer as { code?: unknown; detail?: unknown; next?: unknown } | null) };
   const known = typeof code === 'string' && Object.hasOwn(ERRORS, code) ? (code as keyof typeof ERRORS) : null;
-  const said = plain(detail) || `${server} answered ${status}`;
-  return new QxError(known ?? 'SERVER_ERROR', said, plain(next) === '' ? {} : { next: plain(next) });
+  const said = wordsOf(detail) || `${server} answered ${status}`;
+  return new QxError(known ?? 'SERVER_ERROR', said, wordsOf(next) === '' ? {} : { next: wordsOf(next) });
 }
-
-/** It knows of no such maintenance, or of a later one: of this one there is nothing left to tell. */
-export const isOver = (error: unknown): boolean => isCode(error, 'EPOCH_STALE') || isCode(error, 'NOT_IN_MAINTENANCE');

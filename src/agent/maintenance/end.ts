@@ -1,6 +1,5 @@
 import { asQxError } from '../../errors.ts';
 import type { HostMaintenance } from '../../format/host-maintenance.ts';
-import { isOver } from '../fleet/client.ts';
 import type { Coordinator } from './coordinator.ts';
 import { changeRecord, forgetRecord, loadRecord } from './record.ts';
 import { type KeptOutcome, unheard } from './reports.ts';
@@ -46,17 +45,12 @@ const wordsOf = ({ result, code, detail }: KeptOutcome): string =>
 export async function end(turn: Turn, record: HostMaintenance, how: How, detail: string): Promise<void> {
   const { host } = turn;
   const who = await coordinatorBy(host, record.by);
-  const ended = who === null ? 'over' : await who.end(record, how, detail).catch(overWhenUnknown);
+  const ended = who === null ? 'over' : await who.end(record, how, detail);
   if (ended === 'kept') await changeRecord(host.files, record, { has_failed: true });
   else await over(turn, record);
   const place = ended === 'kept' ? 'kept' : 'free';
   host.log.info('maintenance_ended', { version: record.target_version, how, place });
 }
-
-const overWhenUnknown = (error: unknown): 'over' => {
-  if (isOver(error)) return 'over';
-  throw error;
-};
 
 export async function over({ host, drain, now }: Turn, record: HostMaintenance): Promise<void> {
   if (record.is_drained === true) await drain.undo();

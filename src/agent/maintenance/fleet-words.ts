@@ -1,3 +1,4 @@
+import { isCode } from '../../errors.ts';
 import type { Outlook } from '../../format/agent-documents.ts';
 import type { DrainPlan } from '../../format/drain-plan.ts';
 import type { HostMaintenance } from '../../format/host-maintenance.ts';
@@ -94,3 +95,6 @@ export function outlookOf({
     ...(expected_seconds === null ? {} : { expectedSeconds: expected_seconds }),
   };
 }
+
+/** It knows of no such maintenance, or of a later one: of this one there is nothing left to tell. */
+export const isOver = (error: unknown): boolean => isCode(error, 'EPOCH_STALE') || isCode(error, 'NOT_IN_MAINTENANCE');

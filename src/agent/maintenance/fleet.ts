@@ -4,7 +4,7 @@ import { ACTIVE_STATES, type MaintenanceStatus } from '../../format/maintenance.
 import { MAINTENANCE_ROUTES } from '../../format/maintenance-routes.ts';
 import type { Membership } from '../../format/membership.ts';
 import type { ResponseOf, Route } from '../../format/route.ts';
-import { type Asked, askFleet, isOver } from '../fleet/client.ts';
+import { type Asked, askFleet } from '../fleet/client.ts';
 import { type Member, serverOf } from '../fleet/enrol.ts';
 import type { Host } from '../host.ts';
 import type { Coordinator, Standing, Wish } from './coordinator.ts';
@@ -14,6 +14,7 @@ import {
   endOf,
   isFor,
   isMeant,
+  isOver,
   NOBODY_EMPTIES,
   outlookOf,
   pauseAfter,
@@ -72,6 +73,20 @@ export function fleet(host: Pick<Host, 'files' | 'clock'> & Pick<Member, 'http'>
     fencing_token,
   });
 
+  const end: Coordinator['end'] = async (record, how, detail) => {
+    const now = await statusNow();
+    const { state, maintenance_id } = now;
+    if (maintenance_id === null || !isMeant(record, now) || !ACTIVE_STATES.includes(state)) return 'over';
+    // A host that was rebooted without having been granted it was not emptied either.
+    if (BEFORE.has(state) && !(how === 'complete' && state === 'ready')) {
+      await cancel();
+      return 'over';
+    }
+    const ended = endOf(how, record, now, detail);
+    const told = await call(MAINTENANCE_ROUTES.completeMaintenance, { body: { node_id, maintenance_id, ...ended } });
+    return told.holds_place ? 'kept' : 'over';
+  };
+
   return {
     by: 'fleet',
     ask,
@@ -101,19 +116,12 @@ export function fleet(host: Pick<Host, 'files' | 'clock'> & Pick<Member, 'http'>
         if (!isOver(error) && !isCode(error, 'ILLEGAL_TRANSITION')) throw error;
       });
     },
-    end: async (record, how, detail) => {
-      const now = await statusNow();
-      const { state, maintenance_id } = now;
-      if (maintenance_id === null || !isMeant(record, now) || !ACTIVE_STATES.includes(state)) return 'over';
-      // A host that was rebooted without having been granted it was not emptied either.
-      if (BEFORE.has(state) && !(how === 'complete' && state === 'ready')) {
-        await cancel();
-        return 'over';
-      }
-      const ended = endOf(how, record, now, detail);
-      const told = await call(MAINTENANCE_ROUTES.completeMaintenance, { body: { node_id, maintenance_id, ...ended } });
-      return told.holds_place ? 'kept' : 'over';
-    },
+    end: (...told) => end(...told).catch(overWhenUnknown),
     isForgiven: async () => !(await statusNow()).holds_place,
   };
 }
+
+const overWhenUnknown = (error: unknown): 'over' => {
+  if (isOver(error)) return 'over';
+  throw error;
+};

@@ -1,21 +1,16 @@
 import { createHash } from 'node:crypto';
 import { hostname } from 'node:os';
-import { asQxError, QxError } from '../../errors.ts';
+import { QxError } from '../../errors.ts';
 import type { Config } from '../../format/config.ts';
 import { FLEETLOCK_HEADER, FLEETLOCK_ROUTES, type FleetLockRequest } from '../../format/fleetlock.ts';
 import type { Files } from '../../ports.ts';
+import { ANSWER_WITHIN, textOf, wordsOf } from '../fleet/answer.ts';
 import type { Member } from '../fleet/enrol.ts';
 import { afterDrain, type Coordinator } from './coordinator.ts';
 
 /** A FleetLock server of somebody else's gives out the places: https://coreos.github.io/zincati/development/fleetlock/protocol/ */
 
-const LIMITS = {
-  maxBytes: 64 << 10,
-  connectTimeoutMs: 10_000,
-  headersTimeoutMs: 20_000,
-  minBytesPerWindow: 1,
-  windowMs: 10_000,
-};
+const LIMITS = { ...ANSWER_WITHIN, maxBytes: 64 << 10 };
 
 type Settings = NonNullable<Config['fleetlock']>;
 
@@ -29,10 +24,8 @@ export function fleetlock({ files, http }: Pick<Member, 'files' | 'http'>, setti
       headers: { 'content-type': 'application/json', [FLEETLOCK_HEADER]: 'true', ...(await loginHeader(files, login)) },
       body: JSON.stringify(body),
     });
-    const chunks: Uint8Array[] = [];
-    for await (const chunk of response.body) chunks.push(chunk);
-    if (response.status === 200) return null;
-    return `${url} answers ${response.status}: ${reasonIn(Buffer.concat(chunks).toString())}`;
+    const said = await textOf(response);
+    return response.status === 200 ? null : `${url} answers ${response.status}: ${reasonIn(said)}`;
   };
   const preReboot = () => call(FLEETLOCK_ROUTES.preReboot.path);
   const steadyState = async (): Promise<void> => {
@@ -82,16 +75,13 @@ async function machineId(files: Files): Promise<string> {
   return createHash('sha256').update(`quantix fleetlock ${seed}`).digest('hex').slice(0, 32);
 }
 
-/** What it says reaches logs and terminals. */
+const MAX_REASON = 300;
+
 function reasonIn(text: string): string {
-  const plain = (said: unknown): string =>
-    String(said ?? '')
-      .replace(/[^\x20-\x7e]/g, '?')
-      .slice(0, 300);
   try {
     const { kind, value } = JSON.parse(text) as { kind?: unknown; value?: unknown };
-    return plain(value ?? kind ?? 'it gives no reason');
-  } catch (error) {
-    return `no reason that can be read (${plain(asQxError(error).code)})`;
+    return wordsOf(value, MAX_REASON) || wordsOf(kind, MAX_REASON) || 'it gives no reason';
+  } catch {
+    return 'it gives no reason that can be read';
   }
 }

@@ -1,3 +1,4 @@
+import { asciiLine } from '../../format/text.ts';
 import type { HttpRequest } from '../../ports.ts';
 import type { HttpOptions } from '../http.ts';
 
@@ -27,4 +28,4 @@ export interface Order {
   readonly options: HttpOptions;
 }
 
-export const printable = (text: string): string => text.replace(/[^\x20-\x7e]/g, '?').slice(0, MAX_DETAIL);
+export const printable = (text: string): string => asciiLine(text, MAX_DETAIL);
