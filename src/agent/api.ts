@@ -66,7 +66,8 @@ const looks = ({ host, agent, hostname, keyringFrom }: Agency) =>
     version: async () => {
       const { facts } = await situation(host);
       const keyring = { kind: host.keyring.kind, from: keyringFrom };
-      const member = await loadMembership(host.files);
+      // One that cannot be read is told wherever the fleet is asked; here the rest still counts.
+      const member = await loadMembership(host.files).catch(() => null);
       const fleet = member === null ? {} : { fleet: { nodeId: member.node_id, server: member.server } };
       return { json: { currentVersion: facts.version, channel: host.config.channel, hostname, keyring, ...fleet } };
     },

@@ -91,7 +91,7 @@ describe('a host that stands alone', () => {
     await member.write(PROGRAM, '#!/bin/sh\necho "the hypervisor does not answer" >&2\nexit 1\n', 0o755);
     expect(await member.offer.mayReboot(RELEASE)).toMatchObject({
       granted: false,
-      reason: 'vms list: exit code 1: the hypervisor does not answer',
+      reason: 'vms list: exit code 1: the hypervisor does not answer; run it by hand as root; it is in drain.d',
     });
   });
 

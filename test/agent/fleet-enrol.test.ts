@@ -1,5 +1,5 @@
 import { X509Certificate } from 'node:crypto';
-import { readFile, stat } from 'node:fs/promises';
+import { chmod, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { enrol } from '../../src/agent/fleet/enrol.ts';
@@ -101,6 +101,23 @@ describe('enrolment', () => {
     const join = await makeJoin();
     expect(await refusal(() => enrol(member, join, {}))).toBe(code);
     expect([await loadMembership(member.files), await loadEnrolling(member.files)]).toEqual([null, null]);
+  });
+
+  test('a key that others could read is closed again, and the operator hears of it', async () => {
+    const member = await newMember(fleet, 'qhci-01');
+    await chmod(fleetFile(member), 0o644);
+    await member.duties.tick();
+    expect((await stat(fleetFile(member))).mode & 0o777).toBe(0o600);
+    expect(member.log.lines).toContainEqual(expect.objectContaining({ event: 'fleet_key_was_readable' }));
+  });
+
+  test('a file of the fleet that is damaged says what to do, and lets nothing pass', async () => {
+    const member = await newMember(fleet, 'qhci-01', { carries_vms: false });
+    await writeFile(fleetFile(member), '{');
+    expect(await member.offer.mayReboot(RELEASE)).toMatchObject({
+      granted: false,
+      reason: expect.stringMatching(/fleet\.json is not acceptable JSON.*mv .*fleet\.json\.bad/),
+    });
   });
 
   test('a member stays where it is, until it is told to go', async () => {

@@ -43,6 +43,13 @@ test('a host that was told of no server fetches its releases there from then on,
   expect((await qxUpdate(host.path, 'status')).stdout).toMatch(new RegExp(`^Fleet +qhci-01 at ${fleet.origin}$`, 'm'));
 });
 
+test('a file of the fleet that is damaged does not keep the host from saying how it is', async () => {
+  const host = await hostFolder([]);
+  await startAgent(host.path);
+  await host.write('quantix/limiquantix/fleet.json', '{', 0o600);
+  expect(await qxUpdate(host.path, 'status')).toMatchObject({ exitCode: 0, stdout: expect.stringContaining('idle') });
+});
+
 test('takes the join string from stdin, where it is in no list of processes', async () => {
   const fleet = await bench();
   const host = await hostFolder([]);

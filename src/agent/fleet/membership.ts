@@ -19,6 +19,14 @@ export async function loadMembership(files: Files): Promise<Membership | null> {
   return bytes === null ? null : readMembership(bytes);
 }
 
+/** Its key is for root alone. Answers whether others could read it until now. */
+export async function closeMembership(files: Files): Promise<boolean> {
+  const info = await files.info(MEMBERSHIP_PATH);
+  if (info === null || (info.mode & 0o077) === 0) return false;
+  await files.setMode(MEMBERSHIP_PATH, 0o600);
+  return true;
+}
+
 /** Key and certificate in one file, so that no power cut leaves one of them without the other. */
 export const saveMembership = (files: Files, membership: Membership): Promise<void> =>
   save(files, MEMBERSHIP_PATH, membership);

@@ -1,7 +1,7 @@
 import { asQxError } from '../../errors.ts';
 import type { Clock } from '../../ports.ts';
 import { askToEnrol, type Member, renew } from './enrol.ts';
-import { loadEnrolling, loadMembership } from './membership.ts';
+import { closeMembership, loadEnrolling, loadMembership } from './membership.ts';
 
 /** What a member of a fleet does by itself: asks again until an operator has let it in, and renews its certificate in time. */
 
@@ -25,6 +25,11 @@ export function fleetUpkeep(host: Member & { readonly clock: Clock }): () => Pro
     if (enrolling !== null) {
       next.askMs = nowMs + ASK_EVERY_MS;
       await quietly('not_enrolled_yet', () => askToEnrol(host, enrolling));
+    }
+    if (await closeMembership(files)) {
+      log.warn('fleet_key_was_readable', {
+        detail: 'others could read the key of this host; qx-update enroll --again makes a new one',
+      });
     }
     const membership = nowMs < next.renewMs ? null : await loadMembership(files);
     if (membership === null || clock.nowMs() < Date.parse(membership.renew_after)) return;

@@ -1,4 +1,3 @@
-import { asQxError } from '../../errors.ts';
 import type { HostMaintenance } from '../../format/host-maintenance.ts';
 import type { Grant, ReleaseRef } from '../../ports/offer.ts';
 import { readOsVersion } from '../facts.ts';
@@ -7,7 +6,7 @@ import type { DrainState } from './drain.ts';
 import { end, takeBack, tellOutcomes } from './end.ts';
 import { refusedHere } from './local.ts';
 import { changeRecord, loadRecord, markReboot, unmarkReboot, withoutEnd } from './record.ts';
-import { coordinatorOf, no, type Turn } from './turn.ts';
+import { coordinatorOf, no, noBecause, type Turn } from './turn.ts';
 
 /** Asking for the turn of this host, again and again, until it is empty and may go; and then once more, right before it does. */
 
@@ -93,7 +92,7 @@ export async function beginReboot({ host, drain }: Turn): Promise<Grant> {
   if (back.length > 0) return no(`${back.length} VMs are on this host again`);
   // Before: a power cut after the answer is a reboot like any other.
   const marked = await markReboot(files, record);
-  const grant = await who.begin(record).catch((error: unknown) => no(asQxError(error).message));
+  const grant = await who.begin(record).catch(noBecause);
   if (!grant.granted) await unmarkReboot(files, marked);
   return grant;
 }

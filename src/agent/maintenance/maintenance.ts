@@ -7,7 +7,7 @@ import { hostDrain } from './drain.ts';
 import { outlook, tick } from './duties.ts';
 import { loadRecord } from './record.ts';
 import { keptReports } from './reports.ts';
-import { type Machine, no, type Turn } from './turn.ts';
+import { type Machine, noBecause, type Turn } from './turn.ts';
 
 /**
  * From "an image waits on the slot" to "the host is back": this host asks for its turn, is emptied, reboots inside its grant,
@@ -57,7 +57,7 @@ export function createMaintenance(host: Machine): Maintenance {
   };
 }
 
-const orNo = (asked: Promise<Grant>): Promise<Grant> => asked.catch((error: unknown) => no(asQxError(error).message));
+const orNo = (asked: Promise<Grant>): Promise<Grant> => asked.catch(noBecause);
 
 const unknownOutlook = (error: unknown): Outlook => ({
   message: 'Nobody can tell what would become of the VMs here',

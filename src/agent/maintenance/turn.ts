@@ -1,3 +1,4 @@
+import { asQxError } from '../../errors.ts';
 import type { Grant } from '../../ports/offer.ts';
 import type { Member } from '../fleet/enrol.ts';
 import { loadMembership } from '../fleet/membership.ts';
@@ -36,6 +37,12 @@ export async function coordinatorBy(host: Machine, by: Coordinator['by']): Promi
   if (by === 'fleetlock') return host.config.fleetlock && fleetlock(host, host.config.fleetlock);
   const membership = await loadMembership(host.files);
   return membership && fleet(host, membership);
+}
+
+/** Whatever went wrong, with what to do about it. */
+export function noBecause(error: unknown): Grant {
+  const { message, next } = asQxError(error);
+  return no(next === undefined ? message : `${message}; ${next}`);
 }
 
 export const no = (reason: string, retryAfterMs?: number): Grant => ({
