@@ -3,6 +3,7 @@ import { Agent, type Dispatcher } from 'undici';
 import { QxError } from '../errors.ts';
 import { detach } from '../format/envelope.ts';
 import type { Http, HttpRequest, HttpResponse, Post, TlsIdentity } from '../ports.ts';
+import { answerOf } from './http/answer.ts';
 import { asRefusal, BoundedBody } from './http/bounded-body.ts';
 import { connectTo } from './http/connect.ts';
 
@@ -64,22 +65,23 @@ async function ask(agent: Agent, url: string, request: HttpRequest & { body?: st
     limits.connectTimeoutMs + limits.headersTimeoutMs,
   );
   try {
-    const response = await agent.request({
-      origin,
-      path: pathname + search,
-      ...(sent === undefined ? { method: 'GET' } : { method: 'POST', body: sent }),
-      headers: { ...headers },
-      headersTimeout: limits.headersTimeoutMs,
-      bodyTimeout: 0,
-      signal: signal === undefined ? deadline.signal : AbortSignal.any([signal, deadline.signal]),
-    });
-    // Destroying the body makes it emit an error; what reads it has been told another way.
-    response.body.on('error', () => undefined);
-    const body = new BoundedBody(response.body, { limits, origin, signal });
+    const answer = await answerOf(
+      agent,
+      {
+        origin,
+        path: pathname + search,
+        ...(sent === undefined ? { method: 'GET' } : { method: 'POST', body: sent }),
+        headers: { ...headers },
+        headersTimeout: limits.headersTimeoutMs,
+        bodyTimeout: 0,
+      },
+      signal === undefined ? deadline.signal : AbortSignal.any([signal, deadline.signal]),
+    );
+    const body = new BoundedBody(answer.body, { limits, origin, signal });
     return {
-      status: response.statusCode,
-      headers: plainHeaders(response.headers),
-      body: isEnvelope === true && response.statusCode === 200 ? detached(body) : body,
+      status: answer.status,
+      headers: plainHeaders(answer.headers),
+      body: isEnvelope === true && answer.status === 200 ? detached(body) : body,
     };
   } catch (error) {
     throw asRefusal(error, origin, signal);

@@ -73,11 +73,7 @@ describe('a broken line', () => {
     const server = await badServer(cutAfter(bytes, 300_000), cutAfter(bytes, 300_000), serve(bytes));
     await bench.fetch([server]);
     expect(await bench.content(bench.finalPath)).toEqual(bytes);
-    const [whole, second, third] = server.requests.map(rangeStart);
-    expect(whole).toBeNull();
-    // What was on its way when the connection broke may be lost, but no more than that.
-    expect(second).toBeGreaterThan(200_000);
-    expect(third).toBeGreaterThan(400_000);
+    expect(server.requests.map(rangeStart)).toEqual([null, 300_000, 600_000]);
     expect(server.requests[1]?.headers['if-range']).toBe('"one"');
   });
 
@@ -107,10 +103,9 @@ describe('a broken line', () => {
   test('a line that is cut again and again, but moves', async () => {
     const bench = await fetchBench(bytes);
     const server = await badServer(cutAfter(bytes, 100_000));
-    // On a busy machine a cut takes along what was still under way: some attempts gain nothing.
-    const policy = { maxAttempts: 6, firstDelayMs: 1, maxDelayMs: 1, maxRetryAfterMs: 1 };
+    const policy = { maxAttempts: 2, firstDelayMs: 1, maxDelayMs: 1, maxRetryAfterMs: 1 };
     await bench.fetch([server], { policy });
-    expect(server.requests.length).toBeGreaterThan(policy.maxAttempts);
+    expect(server.requests).toHaveLength(11);
     expect(await bench.content(bench.finalPath)).toEqual(bytes);
   });
 
@@ -174,8 +169,7 @@ describe('servers that fail, and mirrors', () => {
     ];
     await bench.fetch([first, second, third]);
     const [one, two, rest] = [first, second, third].map((server) => rangeStart(server.requests[0]));
-    expect([one, two]).toEqual([null, null]);
-    expect(rest).toBeGreaterThan(200_000);
+    expect([one, two, rest]).toEqual([null, null, 300_000]);
     expect(bench.clock.slept).toEqual([]);
     expect(await bench.content(bench.finalPath)).toEqual(bytes);
   });

@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { QxError } from '../../src/errors.ts';
@@ -5,6 +6,7 @@ import { detach } from '../../src/format/envelope.ts';
 import type { HttpLimits, HttpResponse } from '../../src/ports.ts';
 import { badServer, drip, endless, rawServer, serve, silence, status } from '../support/bad-server.ts';
 import { bytesOf, refusal, textOf } from '../support/documents.ts';
+import { noise } from '../support/fetch-bench.ts';
 import { HTTP_WAYS } from '../support/http-ways.ts';
 import { signedManifest } from '../support/keys.ts';
 
@@ -114,6 +116,40 @@ describe.each(HTTP_WAYS)('%s', (_way, open) => {
   test('compressed bytes stay as they are', async () => {
     const server = await badServer(status(200, { 'content-encoding': 'gzip' }, 'not really gzip'));
     expect(textOf(await fetched(server.url))).toBe('not really gzip');
+  });
+
+  describe('a connection that breaks', () => {
+    const head = `HTTP/1.1 200 OK\r\ncontent-length: ${1 << 20}\r\n\r\n`;
+    const WAYS = {
+      ends: (socket: Socket) => socket.destroy(),
+      'is reset': (socket: Socket) => socket.resetAndDestroy(),
+    };
+
+    test.each(
+      [1, 100, 16_385, 60_000, 180_000].flatMap((sizeBytes) =>
+        (['ends', 'is reset'] as const).map((how) => [sizeBytes, how] as const),
+      ),
+    )('after %i bytes and %s: each of them is handed on first, however late they are asked for', async (size, how) => {
+      const sent = noise(size);
+      const { url } = await rawServer(async (socket) => {
+        socket.write(head);
+        // As much at once as the kernel of the other side takes in: a reset throws away what it still holds itself.
+        for (let at = 0; at < size; at += 60_000) {
+          socket.write(sent.subarray(at, at + 60_000));
+          await sleep(20);
+        }
+        WAYS[how](socket);
+      });
+      const { body } = await get(url);
+      // Time to notice that the connection is gone.
+      await sleep(150);
+      const came: Uint8Array[] = [];
+      const reading = async () => {
+        for await (const chunk of body) came.push(chunk);
+      };
+      expect(await refusal(reading)).toBe('SERVER_UNREACHABLE');
+      expect(Buffer.concat(came).equals(sent)).toBe(true);
+    });
   });
 
   describe('T21 data without end', () => {

@@ -2,7 +2,7 @@ import { AssertionError } from 'node:assert';
 import { asQxError, QxError } from '../../errors.ts';
 import type { HttpLimits } from '../../ports.ts';
 
-interface Body extends AsyncIterable<Uint8Array> {
+export interface Body extends AsyncIterable<Uint8Array> {
   /** Whatever sends is told to stop; who reads it gets nothing more. */
   destroy(): void;
 }

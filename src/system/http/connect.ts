@@ -6,12 +6,19 @@ import type { TlsIdentity } from '../../ports.ts';
 
 /** Which server a connection leads to is settled before the first byte of a request is sent. */
 
+/**
+ * Node stops reading from a connection that nobody takes bytes from: that it broke is then noticed behind the bytes that came
+ * before, which would be thrown away otherwise. @types/node does not know this option of a socket.
+ */
+const ONE_CHUNK_AHEAD: object = { highWaterMark: 1 };
+
 export function connectTo(
   { ca, pin, pinOnly, client }: TlsIdentity & { readonly ca?: string },
   timeout: number,
 ): buildConnector.connector {
   const connect = buildConnector({
     timeout,
+    ...ONE_CHUNK_AHEAD,
     // With a pin it is looked at below.
     rejectUnauthorized: pin === undefined,
     // One that is taken up again shows no certificate.
