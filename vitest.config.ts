@@ -8,8 +8,7 @@ export default defineConfig({
     // Forks, because tests change directory, umask and signal handlers, which threads of one process share.
     pool: 'forks',
     maxWorkers: 2,
-    // Real processes, disks and clocks on a shared machine: what fails twice has failed. On a laptop once is enough.
-    retry: process.env.CI === 'true' ? 1 : 0,
+    globalSetup: 'test/support/setup.ts',
     testTimeout: 60_000,
     hookTimeout: 60_000,
     // What happens in a moment takes longer on a machine that is busy with other tests.

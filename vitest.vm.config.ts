@@ -12,7 +12,7 @@ export default defineConfig({
     pool: 'forks',
     // Each machine keeps one processor busy, of the two that everybody has who runs these.
     maxWorkers: 2,
-    retry: process.env.CI === 'true' ? 1 : 0,
+    globalSetup: 'test/support/setup.ts',
     testTimeout: 15 * 60_000,
     hookTimeout: 60_000,
   },

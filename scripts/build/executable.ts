@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { copyFile, mkdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
@@ -46,16 +47,42 @@ async function linkNames(folder: string): Promise<void> {
  */
 const sameBytes = ['--random-seed=1'];
 
-/** Puts bundles and keyring into the runtime. The keyring is an asset, so that other keys need no other bundle. */
-export async function makeExecutable(keyring: string): Promise<void> {
-  await stripNode();
-  await writeFile('dist/keyring.json', keyring);
-  await execa(process.execPath, [...sameBytes, codeCacheScript, bundlePaths.programs, `dist/${codeCacheName}`]);
-  await execa(process.execPath, [...sameBytes, '--build-sea', seaConfigPath]);
-  // A file that is being executed can't be written to, but it can be replaced.
-  await rename(join('dist/cache', executableName), executablePath);
-  await linkNames('dist');
+/** What a file is made of, and which file that was: another one in its place, or from other parts, has another stamp. */
+async function stampOf(made: string, parts: readonly string[], more = ''): Promise<string> {
+  const hash = createHash('sha256').update(`${process.version} ${process.arch} ${more}\n`);
+  for (const path of parts) hash.update(await readFile(path));
+  const { size, mtimeMs, ino } = await stat(made);
+  return [hash.digest('hex'), size, mtimeMs, ino].join(' ');
 }
+
+/** Makes a file unless it is there and was made from the same parts. */
+async function madeOnce(
+  made: string,
+  { parts, more, make }: { readonly parts: readonly string[]; readonly more?: string; make(): Promise<void> },
+): Promise<'made' | 'reused'> {
+  const stampPath = join('dist/cache', `${made.replaceAll('/', '-')}.stamp`);
+  const before = await readFile(stampPath, 'utf8').catch(() => '');
+  if (before !== '' && before === (await stampOf(made, parts, more).catch(() => null))) return 'reused';
+  await make();
+  await writeFile(stampPath, await stampOf(made, parts, more));
+  return 'made';
+}
+
+/** Puts bundles and keyring into the runtime. The keyring is an asset, so that other keys need no other bundle. */
+export const makeExecutable = (keyring: string): Promise<'made' | 'reused'> =>
+  madeOnce(executablePath, {
+    parts: [...Object.values(bundlePaths), seaConfigPath, codeCacheScript],
+    more: keyring,
+    make: async () => {
+      await stripNode();
+      await writeFile('dist/keyring.json', keyring);
+      await execa(process.execPath, [...sameBytes, codeCacheScript, bundlePaths.programs, `dist/${codeCacheName}`]);
+      await execa(process.execPath, [...sameBytes, '--build-sea', seaConfigPath]);
+      // A file that is being executed can't be written to, but it can be replaced.
+      await rename(join('dist/cache', executableName), executablePath);
+      await linkNames('dist');
+    },
+  });
 
 const runtimePath = '/usr/lib/quantix/rt';
 
@@ -71,20 +98,24 @@ async function runtimeFiles(): Promise<{ loader: string; libraries: string[] }> 
  * Makes dist/host, to be copied to /usr/lib/quantix of a host without glibc: an executable that finds its loader and
  * libraries in rt/. Patched after the injection, which rewrites the table that the library path stands in.
  */
-export async function makeHostFolder(): Promise<void> {
-  const next = 'dist/host.next';
-  await rm(next, { recursive: true, force: true });
-  await mkdir(join(next, 'bin'), { recursive: true });
-  await mkdir(join(next, 'rt'));
-  const { loader, libraries } = await runtimeFiles();
-  for (const path of [loader, ...libraries]) await copyFile(path, join(next, 'rt', nameOf(path)));
-  const patched = join(next, 'bin', executableName);
-  await copyFile(executablePath, patched);
-  const interpreter = join(runtimePath, nameOf(loader));
-  await execa('patchelf', ['--set-interpreter', interpreter, '--set-rpath', runtimePath, patched]);
-  await linkNames(join(next, 'bin'));
-  await rm('dist/host', { recursive: true, force: true });
-  await rename(next, 'dist/host');
-}
+export const makeHostFolder = (): Promise<'made' | 'reused'> =>
+  madeOnce(join('dist/host/bin', executableName), {
+    parts: [executablePath],
+    make: async () => {
+      const next = 'dist/host.next';
+      await rm(next, { recursive: true, force: true });
+      await mkdir(join(next, 'bin'), { recursive: true });
+      await mkdir(join(next, 'rt'));
+      const { loader, libraries } = await runtimeFiles();
+      for (const path of [loader, ...libraries]) await copyFile(path, join(next, 'rt', nameOf(path)));
+      const patched = join(next, 'bin', executableName);
+      await copyFile(executablePath, patched);
+      const interpreter = join(runtimePath, nameOf(loader));
+      await execa('patchelf', ['--set-interpreter', interpreter, '--set-rpath', runtimePath, patched]);
+      await linkNames(join(next, 'bin'));
+      await rm('dist/host', { recursive: true, force: true });
+      await rename(next, 'dist/host');
+    },
+  });
 
 const nameOf = (path: string): string => path.slice(path.lastIndexOf('/') + 1);

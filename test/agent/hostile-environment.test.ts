@@ -4,18 +4,16 @@ import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { execa } from 'execa';
-import { expect, onTestFinished, test, vi } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { hostFolder, qxUpdate, startAgent } from '../support/agent.ts';
+import { built } from '../support/built.ts';
 import { authority } from '../support/certificates.ts';
-import { requires } from '../support/requires.ts';
 import { temporaryFolder } from '../support/temp.ts';
 import { curl } from '../support/update-server.ts';
 
 /** T39: what is in the environment of an agent that somebody starts by hand. How the service starts it: node-run.test.ts. */
 
 vi.setConfig({ testTimeout: 120_000 });
-
-const EXECUTABLE = join(import.meta.dirname, '../../dist/qx-node');
 
 /** An update server with a certificate of an authority that no host knows. It counts who got past the handshake. */
 async function strangeServer() {
@@ -62,7 +60,7 @@ test('T39 no authority, proxy, key log or option from the environment reaches th
   await expect(access(keys)).rejects.toThrow('ENOENT');
 });
 
-requires({ files: { [EXECUTABLE]: 'npm run build' } })('the built executable', () => {
+describe('the executable', () => {
   test('T39 runs nothing that NODE_OPTIONS names', async () => {
     const folder = await temporaryFolder();
     const evil = join(folder, 'evil.cjs');
@@ -71,7 +69,10 @@ requires({ files: { [EXECUTABLE]: 'npm run build' } })('the built executable', (
       `require('node:fs').writeFileSync(${JSON.stringify(`${evil}.ran`)}, ''); console.log('evil');`,
     );
     for (const NODE_OPTIONS of [`--require ${evil}`, '--no-such-option', '--inspect=127.0.0.1:1']) {
-      const { stdout, exitCode } = await execa(EXECUTABLE, ['--version'], { env: { NODE_OPTIONS }, extendEnv: false });
+      const { stdout, exitCode } = await execa(built('qx-node'), ['--version'], {
+        env: { NODE_OPTIONS },
+        extendEnv: false,
+      });
       expect([exitCode, stdout]).toEqual([0, expect.stringMatching(/^qx-node \S+ \(keyring: \w+\)$/)]);
     }
     await expect(access(`${evil}.ran`)).rejects.toThrow('ENOENT');
@@ -79,7 +80,7 @@ requires({ files: { [EXECUTABLE]: 'npm run build' } })('the built executable', (
 
   test('T39 starts again without them, under the name that it was called by', async () => {
     const host = await hostFolder(['auto_aply: yes']);
-    const ran = await execa(EXECUTABLE, ['--root', host.path], {
+    const ran = await execa(built('qx-node'), ['--root', host.path], {
       env: { NODE_EXTRA_CA_CERTS: '/nothing.pem', SSL_CERT_FILE: '/nothing.pem' },
       extendEnv: false,
       reject: false,
@@ -89,7 +90,7 @@ requires({ files: { [EXECUTABLE]: 'npm run build' } })('the built executable', (
   });
 
   test('T39 has not begun to read them by then: what loads TLS is loaded after it', async () => {
-    const ran = await execa(EXECUTABLE, ['--no-such-option'], {
+    const ran = await execa(built('qx-node'), ['--no-such-option'], {
       env: { NODE_EXTRA_CA_CERTS: '/nothing.pem' },
       extendEnv: false,
       reject: false,

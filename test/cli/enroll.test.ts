@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import { execa } from 'execa';
 import { expect, test, vi } from 'vitest';
 import { hostFolder, qxUpdate, startAgent } from '../support/agent.ts';
+import { built } from '../support/built.ts';
 import { enrolled, fleetBench } from '../support/fleet.ts';
-import { FROM_SOURCE } from '../support/http-ways.ts';
 import { joinString } from '../support/member.ts';
 import { temporaryFolder } from '../support/temp.ts';
 
@@ -54,9 +54,8 @@ test('takes the join string from stdin, where it is in no list of processes', as
   const fleet = await bench();
   const host = await hostFolder([]);
   const input = `${await joinString(fleet, 'qhci-01')}\n`;
-  const args = ['qx-update', '--root', host.path, 'enroll', '-'];
-  const [program = '', ...source] = FROM_SOURCE;
-  const { exitCode, stdout } = await execa(program, [...source, ...args], { input, reject: false });
+  const args = ['--root', host.path, 'enroll', '-'];
+  const { exitCode, stdout } = await execa(built('qx-update'), args, { input, reject: false });
   expect([exitCode, stdout]).toEqual([0, expect.stringContaining('This host is qhci-01')]);
 });
 

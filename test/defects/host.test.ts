@@ -3,6 +3,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { startAgent } from '../support/agent.ts';
+import { built } from '../support/built.ts';
 import { type Estate, openEstate } from '../support/estate.ts';
 import { installer, standIn } from '../support/host-root.ts';
 import { requires } from '../support/requires.ts';
@@ -34,8 +35,7 @@ test('defect 20: the console shows what the real agent knows of updates', async 
   const { path } = estate.host;
   await estate.host.write('qx-node', standIn('own'), 0o755);
   execFileSync('sh', [installer, '--root', path, '--executable', join(path, 'qx-node'), '--version', '1.0.0']);
-  const main = join(import.meta.dirname, '../../src/main.ts');
-  const run = `#!/bin/sh\nexec ${process.execPath} ${main} qx-update --root ${path} "$@"\n`;
+  const run = `#!/bin/sh\nexec ${built('qx-update')} --root ${path} "$@"\n`;
   await estate.host.write('run/quantix/bin/qx-update', run, 0o755);
   await startAgent(path);
   await estate.publish('1.1.0', { 'qx-console': 'new' });

@@ -5,13 +5,12 @@ import { join } from 'node:path';
 import { execa } from 'execa';
 import { expect, onTestFinished, test } from 'vitest';
 import type { ReleaseTools } from '../../src/cli/release/tools.ts';
+import { built } from '../support/built.ts';
 import { makeImage } from '../support/images.ts';
 import { document, type Ran, release } from '../support/release-tools.ts';
 import { requires } from '../support/requires.ts';
 import { temporaryFolder } from '../support/temp.ts';
 import { startServer, TOKEN } from '../support/update-server.ts';
-
-const main = join(import.meta.dirname, '../../src/main.ts');
 
 /** What a release engineer's machine and a server of two channels look like, made by the tool itself. */
 async function desk() {
@@ -195,7 +194,7 @@ requires({ commands: ['mksquashfs'] })('publish', () => {
     const tls = { TLS_CERT: at('tls.crt'), TLS_KEY: at('tls.key') };
     const server = await startServer({ RELEASE_DIR: at('served'), KEYRING: at('keyring.json'), ...tls });
     const publish = (more: Record<string, string>) =>
-      execa(process.execPath, [main, 'qx-release', 'publish', at('build'), '--server', server.url, '--json'], {
+      execa(built('qx-release'), ['publish', at('build'), '--server', server.url, '--json'], {
         env: { PATH: process.env.PATH ?? '', QX_KEYRING: at('keyring.json'), PUBLISH_TOKEN: TOKEN, ...more },
         extendEnv: false,
         reject: false,

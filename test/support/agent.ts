@@ -5,12 +5,12 @@ import { onTestFinished } from 'vitest';
 import type { Component, Manifest } from '../../src/format/manifest.ts';
 import { packArchive } from '../../src/system/archive/pack.ts';
 import { badServer, serve, status } from './bad-server.ts';
+import { built } from './built.ts';
 import { signedManifest } from './keys.ts';
 import { temporaryFolder } from './temp.ts';
 
-/** A whole host in a folder, its agent as a process from source, and a server with releases for it. */
+/** A whole host in a folder, its agent as a process, and a server with releases for it. */
 
-const MAIN = join(import.meta.dirname, '../../src/main.ts');
 const environment = { env: { PATH: process.env.PATH ?? '' }, extendEnv: false, reject: false } as const;
 
 export interface HostFolder {
@@ -96,7 +96,7 @@ export interface RunningAgent {
 export const runAgentProcess = (root: string, ...args: readonly string[]) => spawnAgent(root, {}, args);
 
 const spawnAgent = (root: string, extra: Readonly<Record<string, string>>, args: readonly string[] = []) =>
-  execa(process.execPath, [MAIN, 'qx-node', '--root', root, ...args], {
+  execa(built('qx-node'), ['--root', root, ...args], {
     ...environment,
     env: { ...environment.env, ...extra },
     all: true,
@@ -135,11 +135,11 @@ export const qxUpdate = (root: string, ...args: readonly string[]): Promise<Ran>
 
 /** The same, to be stopped in the middle. */
 export const followUpdate = (root: string, ...args: readonly string[]) =>
-  execa(process.execPath, [MAIN, 'qx-update', '--root', root, ...args], environment);
+  execa(built('qx-update'), ['--root', root, ...args], environment);
 
 /** As the boot scripts call it. */
 export const qxUpdateByEnvironment = (QX_ROOT: string, ...args: readonly string[]): Promise<Ran> =>
-  ran(execa(process.execPath, [MAIN, 'qx-update', ...args], { ...environment, env: { ...environment.env, QX_ROOT } }));
+  ran(execa(built('qx-update'), args, { ...environment, env: { ...environment.env, QX_ROOT } }));
 
 type Ended = PromiseLike<{ readonly exitCode?: number; readonly stdout: string; readonly stderr: string }>;
 

@@ -1,10 +1,8 @@
-import { join } from 'node:path';
 import { execa } from 'execa';
 import { onTestFinished } from 'vitest';
+import { built } from './built.ts';
 
 export const TOKEN = 'test-token-of-more-than-32-bytes-0001';
-/** The same Node that runs the tests, on the sources: no build is needed to test the server as a process. */
-const MAIN = join(import.meta.dirname, '../../src/main.ts');
 
 export interface RunningServer {
   readonly url: string;
@@ -22,7 +20,7 @@ export function runServer(environment: Environment, args: readonly string[] = []
   // Each its own, where the usual place is one for the whole machine, or for all folders beside each other.
   const { RELEASE_DIR: own } = environment;
   const apart = own && { SERVER_SOCKET: `${own}.sock`, STATE_DATABASE_URL: `sqlite:${own}.state/fleet.db` };
-  return execa(process.execPath, [MAIN, 'qx-update-server', ...args], {
+  return execa(built('qx-update-server'), args, {
     env: { PATH: process.env.PATH ?? '', ...apart, ...environment },
     extendEnv: false,
     reject: false,

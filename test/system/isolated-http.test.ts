@@ -7,10 +7,10 @@ import type { HttpLimits } from '../../src/ports.ts';
 import { FETCH_ID } from '../../src/system/fetch/rights.ts';
 import { isolatedHttp } from '../../src/system/isolated-http.ts';
 import { badServer, drip, endless, serve, silence } from '../support/bad-server.ts';
+import { built } from '../support/built.ts';
 import { refusal } from '../support/documents.ts';
 import { recordedLog } from '../support/fakes.ts';
 import { childrenOf, descriptorsOf, noneLeftOf, proc, theFetcherOf } from '../support/fetchers.ts';
-import { FROM_SOURCE } from '../support/http-ways.ts';
 import { requires } from '../support/requires.ts';
 
 const LIMITS: HttpLimits = {
@@ -21,7 +21,7 @@ const LIMITS: HttpLimits = {
   windowMs: 60_000,
 };
 
-const opened = (program: readonly string[] = FROM_SOURCE) => {
+const opened = (program: readonly string[] = [built('qx-node')]) => {
   const http = isolatedHttp({ program, log: recordedLog() });
   onTestFinished(() => http.close());
   return http;
@@ -151,7 +151,7 @@ describe('a process that somebody took over is refused and ended', () => {
 test('the agent is killed: the process that fetches for it ends by itself', async () => {
   const { url, openSockets } = await badServer(drip(new Uint8Array(50_000), 20_000, 100));
   const child = join(import.meta.dirname, '../support/fetching-child.ts');
-  const agent = execa(process.execPath, [child, url, ...FROM_SOURCE], { reject: false });
+  const agent = execa(process.execPath, [child, url, built('qx-node')], { reject: false });
   await new Promise((resolve) => agent.stdout.once('data', resolve));
   const pid = await theFetcherOf(agent.pid ?? 0);
   agent.kill('SIGKILL');
@@ -216,20 +216,18 @@ test('a process holds back what its reader does not take', async () => {
   await chunks.return?.();
 });
 
-requires({ files: { 'dist/qx-node': 'npm run build' } })('the built executable', () => {
-  test('fetches fifty at once, each whole', async () => {
-    const bytes = Buffer.from(Array.from({ length: 50_000 }, (_, i) => i % 251));
-    const { url } = await badServer(serve(bytes));
-    const http = opened(['dist/qx-node'].map((path) => join(process.cwd(), path)));
-    // The server is in this process, which fifty others do not leave much time.
-    const limits = { ...LIMITS, connectTimeoutMs: 50_000, headersTimeoutMs: 50_000 };
-    const fetched = await Promise.all(
-      Array.from({ length: 50 }, async () => {
-        const chunks: Uint8Array[] = [];
-        for await (const chunk of (await http.get(url, { limits })).body) chunks.push(chunk);
-        return Buffer.compare(Buffer.concat(chunks), bytes);
-      }),
-    );
-    expect(new Set(fetched)).toEqual(new Set([0]));
-  });
+test('fifty at once, each whole', async () => {
+  const bytes = Buffer.from(Array.from({ length: 50_000 }, (_, i) => i % 251));
+  const { url } = await badServer(serve(bytes));
+  const http = opened();
+  // The server is in this process, which fifty others do not leave much time.
+  const limits = { ...LIMITS, connectTimeoutMs: 50_000, headersTimeoutMs: 50_000 };
+  const fetched = await Promise.all(
+    Array.from({ length: 50 }, async () => {
+      const chunks: Uint8Array[] = [];
+      for await (const chunk of (await http.get(url, { limits })).body) chunks.push(chunk);
+      return Buffer.compare(Buffer.concat(chunks), bytes);
+    }),
+  );
+  expect(new Set(fetched)).toEqual(new Set([0]));
 });

@@ -107,6 +107,11 @@ export function asRefusal(error: unknown, origin: string, signal: AbortSignal | 
 /** Connecting to several addresses fails with one error without a message that holds the others. */
 function reasonOf(error: unknown): string {
   if (error instanceof AggregateError) return error.errors.map(reasonOf).join('; ');
-  // undici asserts what no server ought to do, such as switching protocols unasked, and quotes its own source.
-  return error instanceof AssertionError ? 'its answer makes no sense' : asQxError(error).message;
+  return isAssertion(error) ? 'its answer makes no sense' : asQxError(error).message;
 }
+
+/**
+ * undici asserts what no server ought to do, such as switching protocols unasked, and quotes its own source. Node parses that
+ * source for the quotation, and complains of its syntax instead where it is that of the executable.
+ */
+const isAssertion = (error: unknown): boolean => error instanceof AssertionError || error instanceof SyntaxError;
