@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs what is missing, builds, and runs every check and every test. The last line says how many passed.
+# Installs what is missing, builds, and runs every check and every test. Says how long each part took and which files took
+# longest; in CI a part that runs past its budget fails. The last line says how many passed.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 . scripts/packages.sh
@@ -7,12 +8,23 @@ cd "$(dirname "$0")/.." || exit 1
 results=dist/test-results.json
 vm_results=dist/vm-results.json
 failed=''
+times=''
 
+# step NAME BUDGET_S COMMAND...: seconds on two cores that do nothing else, with room for a machine half as fast.
 step() {
   name=$1
-  shift
+  budget_s=$2
+  shift 2
   printf '\n== %s\n' "$name"
+  began_s=$(date +%s)
   "$@" </dev/null || failed="$failed $name"
+  took_s=$(($(date +%s) - began_s))
+  times="$times$name $took_s $budget_s
+"
+  if [ "$took_s" -gt "$budget_s" ]; then
+    echo "$name took $took_s s, more than its $budget_s s" >&2
+    [ "${CI-}" != true ] || failed="$failed $name(time)"
+  fi
 }
 
 give_up() {
@@ -27,16 +39,18 @@ PATH=$PWD/node_modules/.bin:$PATH
 export PATH
 
 rm -f "$results" "$vm_results"
-step build node scripts/build.ts --host
-step lint biome check .
-step types tsc --noEmit
-step unused knip
-step tests vitest run --reporter=default --reporter=json --outputFile.json="$results"
+step build 60 node scripts/build.ts --host
+step lint 30 biome check .
+step types 30 tsc --noEmit
+step unused 30 knip
+step tests 1080 vitest run --reporter=default --reporter=json --outputFile.json="$results"
 # Where it cannot be had, the tests that start it skip, and say why; in CI they fail.
 ./scripts/vm-packages.sh || echo 'there is no virtual machine for the tests' >&2
-step machines vitest run --config vitest.vm.config.ts --reporter=default --reporter=json --outputFile.json="$vm_results"
+step machines 840 vitest run --config vitest.vm.config.ts --reporter=default --reporter=json --outputFile.json="$vm_results"
 
-echo
+printf '\n%s' "$times" | while read -r name took_s budget_s; do
+  [ -z "$name" ] || printf '%-9s %5d s of %5d s\n' "$name" "$took_s" "$budget_s"
+done
 [ -z "$failed" ] || echo "failed:$failed"
 node scripts/summary.ts "$results" "$vm_results" || failed="$failed summary"
 [ -z "$failed" ]

@@ -1,11 +1,11 @@
 import { rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
 import { describe, expect, test } from 'vitest';
 import { block, goodA, trialB } from '../support/grub-block.ts';
 import { type HostRoot, hostRequirements, hostRoot, isThere, type Shell, shells } from '../support/host-root.ts';
 import { requires } from '../support/requires.ts';
+import { shellClock } from '../support/shell-clock.ts';
 
 const check = 'etc/local.d/03-ab-update-check.start';
 const primary = 'boot/grub/grubenv';
@@ -29,6 +29,16 @@ async function bootedHost(
 async function endDeadline(root: HostRoot): Promise<void> {
   const pid = Number(await root.read('run/quantix/deadline.pid'));
   if (pid > 0) await execa('kill', [String(pid)], { reject: false });
+}
+
+/** Its script has come to its end, and does nothing more. */
+async function untilGone(root: HostRoot): Promise<void> {
+  await expect
+    .poll(
+      async () =>
+        (await execa('pgrep', ['-f', join(root.path, 'usr/lib/quantix/deadline')], { reject: false })).exitCode,
+    )
+    .toBe(1);
 }
 
 // Every way in which a copy can be damaged; what the shell has to notice without the agent.
@@ -142,16 +152,23 @@ requires(hostRequirements)('03-ab-update-check.start', () => {
   });
 
   describe.each(shells)('deadline in $name', (shell) => {
-    const soon = { QX_TICK_S: '1' };
+    const everySecond = { QX_TICK_S: '1' };
 
     test('defect 27: a trial that nobody confirms ends in a reboot', async () => {
       await using root = await bootedHost(shell, onTrial, { primary: block(trialB) });
-      await root.write('etc/conf.d/quantix-boot', 'deadline_s=1 # soon\ngrace_s=1\n');
-      await root.run(check, [], soon);
+      await root.write('etc/conf.d/quantix-boot', 'deadline_s=12 # soon\ngrace_s=1\n');
+      const clock = await shellClock(root);
+      await root.run(check);
       expect(await root.read('run/quantix/trial')).toBe('trial0001\n');
-      expect(await root.read('dev/kmsg')).toContain('reboot in 1 s unless it is confirmed');
-      await expect.poll(() => root.read('run/quantix/reboot-requested'), { timeout: 10_000 }).toBe('trial0001\n');
-      expect(await root.read('dev/kmsg')).toContain('trial trial0001 was not confirmed in 1 s: rebooting');
+      expect(await root.read('dev/kmsg')).toContain('reboot in 12 s unless it is confirmed');
+      await clock.pass(2);
+      expect(await clock.asked()).toEqual(['5', '5', '2']);
+      expect(await root.read('run/quantix/reboot-requested')).toBeNull();
+      await clock.pass(1);
+      expect(await root.read('run/quantix/reboot-requested')).toBe('trial0001\n');
+      expect(await root.read('dev/kmsg')).toContain('trial trial0001 was not confirmed in 12 s: rebooting');
+      await clock.give(1);
+      await untilGone(root);
     });
 
     test('a watchdog is fed while the reboot may still be an orderly one, and left alone after that', async () => {
@@ -159,18 +176,27 @@ requires(hostRequirements)('03-ab-update-check.start', () => {
       await root.write('etc/conf.d/quantix-boot', 'deadline_s=1\ngrace_s=3\n');
       await root.write('sys/class/watchdog/watchdog0/nowayout', '0\n');
       await root.write('dev/watchdog', '');
-      await root.run(check, [], soon);
-      await expect.poll(() => root.read('run/quantix/reboot-requested'), { timeout: 10_000 }).toBe('trial0001\n');
-      await expect.poll(() => root.read('dev/watchdog'), { timeout: 10_000 }).toBe('....');
+      const clock = await shellClock(root);
+      await root.run(check, [], everySecond);
+      await clock.pass(1);
+      expect(await root.read('run/quantix/reboot-requested')).toBe('trial0001\n');
+      await clock.pass(2);
+      expect(await root.read('dev/watchdog')).toBe('....');
+      await clock.give(1);
+      await untilGone(root);
+      expect(await root.read('dev/watchdog')).toBe('....');
     });
 
     test('a confirmed trial stays up', async () => {
       await using root = await bootedHost(shell, onTrial);
       await root.write('etc/conf.d/quantix-boot', 'deadline_s="3"\n');
-      await root.run(check, [], soon);
+      const clock = await shellClock(root);
+      await root.run(check, [], everySecond);
+      await clock.pass(2);
       await root.write('run/quantix/confirmed', 'trial0001\n');
-      await expect.poll(() => root.read('run/quantix/deadline.pid'), { timeout: 10_000 }).toBeNull();
-      await sleep(3000);
+      await clock.give(1);
+      await untilGone(root);
+      expect(await root.read('run/quantix/deadline.pid')).toBeNull();
       expect(await isThere(join(root.path, 'run/quantix/reboot-requested'))).toBe(false);
     });
 
@@ -211,18 +237,19 @@ requires(hostRequirements)('03-ab-update-check.start', () => {
 
     test('a watchdog that can be stopped is fed until the end, one that cannot is left alone', async () => {
       for (const [nowayout, written] of [
-        ['0', '..V'],
+        ['0', '...V'],
         ['1', ''],
       ] as const) {
         await using root = await bootedHost(shell, onTrial);
         await root.write('dev/watchdog', '');
         await root.write('sys/class/watchdog/watchdog0/nowayout', `${nowayout}\n`);
-        const deadline = root.run('usr/lib/quantix/deadline', ['trial0001', '60'], soon);
-        await sleep(1500);
+        const clock = await shellClock(root);
+        const deadline = root.run('usr/lib/quantix/deadline', ['trial0001', '60']);
+        await clock.pass(2);
         await root.write('run/quantix/confirmed', '');
+        await clock.give(1);
         await deadline;
-        const fed = (await root.read('dev/watchdog')) ?? '';
-        expect(fed.replace(/\.+/, '..')).toBe(written);
+        expect(await root.read('dev/watchdog')).toBe(written);
       }
     });
   });

@@ -1,24 +1,31 @@
 import { readdir, readFile, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { type HostRoot, hostRequirements, hostRoot, putData, type Shell, shells } from '../support/host-root.ts';
 import { requires } from '../support/requires.ts';
+import { type ShellClock, shellClock } from '../support/shell-clock.ts';
 
 const TICK = { QX_TICK_S: '1' };
 const HEALTHY = '>"$QX_ROOT/run/quantix/started-ok"';
-const BEAT = 'echo "$i" >"$QX_ROOT/run/quantix/heartbeat"';
+/** Until the test ends it, or the watcher does. */
+const LIVES = 'exec tail -f /dev/null';
+
+interface Watched extends HostRoot {
+  readonly clock: ShellClock;
+  beat(count: number): Promise<void>;
+}
 
 /** A host whose agent in /data, or else the image's own, is this script. */
-async function hostWith(shell: Shell, script: string, whose: 'data' | 'own' = 'data'): Promise<HostRoot> {
+async function hostWith(shell: Shell, script: string, whose: 'data' | 'own' = 'data'): Promise<Watched> {
   const root = await hostRoot(shell);
+  const clock = await shellClock(root);
   await root.write('etc/conf.d/quantix-node', 'hang_s=2\nstart_s=5\n');
   if (whose === 'data') await putData(root, 'qx-node', '1.2.0');
   const path = whose === 'data' ? 'data/bin/qx-node' : 'usr/lib/quantix/bin/qx-node';
   await root.write(path, `#!/bin/sh\n${script}\n`, 0o755);
   await root.write('data/updates/.keep', '');
-  return root;
+  return { ...root, clock, beat: (count) => root.write('run/quantix/heartbeat', `${count}\n`) };
 }
 
 const endOf = (root: HostRoot) => root.read('run/quantix/node-end');
@@ -37,6 +44,13 @@ async function watchersOf(root: HostRoot): Promise<string[]> {
     .map(([pid]) => pid ?? '');
 }
 
+/** The only watcher, once it looks, and its agent. */
+async function watching(root: Watched): Promise<{ readonly watcher: string; readonly agent: number }> {
+  await root.clock.pass(0);
+  const [watcher = ''] = await watchersOf(root);
+  return { watcher, agent: Number(await watchedBy(watcher)) };
+}
+
 const watchedBy = async (watcher: string): Promise<string> =>
   (await readFile(`/proc/${watcher}/cmdline`, 'latin1')).split('\0')[2] ?? '';
 
@@ -50,7 +64,8 @@ const fileOf = (pid: string, number: string): Promise<string> => readlink(`/proc
 requires(hostRequirements)('node-watch', () => {
   describe.each(shells)('in $name', (shell) => {
     test('ends an agent that hangs at its start; after three the version is given up, and the reason says why', async () => {
-      await using root = await hostWith(shell, 'exec sleep 1000');
+      await using root = await hostWith(shell, LIVES);
+      await root.clock.give(100);
       for (let start = 1; start <= 3; start++) {
         await live(root);
         expect(await endOf(root)).toBe('ended by the watcher: gave no sign of life for 2 s\n');
@@ -60,60 +75,104 @@ requires(hostRequirements)('node-watch', () => {
       expect(await root.read('data/versions/qx-node.bad-reason')).toBe(
         `1.2.0 was started 3 times and never became healthy: ${end}; ${end}; ${end}\n`,
       );
+      await untilUnwatched(root);
     });
 
     test('ends an agent that lives and never becomes healthy', async () => {
-      await using root = await hostWith(shell, `i=0; while :; do i=$((i + 1)); ${BEAT}; sleep 1; done`);
-      await live(root);
+      await using root = await hostWith(shell, LIVES);
+      const running = live(root);
+      for (let look = 1; look < 5; look++) {
+        await root.beat(look);
+        await root.clock.pass(1);
+        expect(await endOf(root)).toBeNull();
+      }
+      await root.beat(5);
+      await root.clock.give(2);
+      await running;
       expect(await endOf(root)).toBe('ended by the watcher: was not healthy within 5 s\n');
+      await untilUnwatched(root);
+    });
+
+    test('kills what does not end when it is told to', async () => {
+      await using root = await hostWith(shell, `trap "" TERM; ${LIVES}`);
+      const running = live(root);
+      for (let look = 1; look <= 5; look++) {
+        await root.beat(look);
+        await root.clock.pass(1);
+      }
+      expect((await root.clock.asked()).at(-1)).toBe('2');
+      await root.clock.give(1);
+      await running;
+      expect(await endOf(root)).toBe('ended by the watcher: was not healthy within 5 s\n');
+      await untilUnwatched(root);
     });
 
     test('ends an agent that was healthy and hangs later', async () => {
-      await using root = await hostWith(shell, `${HEALTHY}; i=1; ${BEAT}; exec sleep 1000`);
-      await live(root);
+      await using root = await hostWith(shell, `${HEALTHY}; ${LIVES}`);
+      const running = live(root);
+      for (let look = 1; look < 5; look++) {
+        await root.beat(look);
+        await root.clock.pass(1);
+      }
+      await root.clock.give(3);
+      await running;
       expect(await endOf(root)).toBe('ended by the watcher: gave no sign of life for 2 s\n');
+      await untilUnwatched(root);
     });
 
     test.each([
-      ['is healthy and has no heartbeat, as older ones', `${HEALTHY}; exec sleep 7`, 'data'],
-      ['goes on giving signs of life', `${HEALTHY}; for i in 1 2 3 4 5 6 7; do ${BEAT}; sleep 1; done`, 'data'],
-      ['says so by no longer being counted', 'rm "$QX_ROOT/data/updates/node-starts"; exec sleep 7', 'data'],
-      ["is the image's own, and busy repairing the host", 'exec sleep 7', 'own'],
-    ] as const)('leaves an agent alone that %s', async (_, script, whose) => {
+      ['is healthy and has no heartbeat, as older ones', `${HEALTHY}; ${LIVES}`, 'data', false],
+      ['goes on giving signs of life', `${HEALTHY}; ${LIVES}`, 'data', true],
+      ['says so by no longer being counted', `rm "$QX_ROOT/data/updates/node-starts"; ${LIVES}`, 'data', false],
+      ["is the image's own, and busy repairing the host", LIVES, 'own', false],
+    ] as const)('leaves an agent alone that %s', async (_, script, whose, beats) => {
       await using root = await hostWith(shell, script, whose);
-      expect((await live(root)).exitCode).toBe(0);
+      const running = live(root);
+      const { agent } = await watching(root);
+      await untilReady(root, script);
+      for (let look = 1; look <= 7; look++) {
+        if (beats) await root.beat(look);
+        await root.clock.pass(1);
+      }
+      expect(await endOf(root)).toBeNull();
+      process.kill(agent, 'SIGTERM');
+      await running;
+      await untilUnwatched(root);
       expect(await endOf(root)).toBeNull();
     });
 
     test('leaves an agent alone that somebody has stopped, and ends with it', async () => {
       await using root = await hostWith(shell, 'kill -STOP $$; exit 7');
       const running = live(root);
-      await sleep(5000);
-      const [watcher = ''] = await watchersOf(root);
-      process.kill(Number(await watchedBy(watcher)), 'SIGCONT');
+      const { agent } = await watching(root);
+      await expect.poll(() => readFile(`/proc/${agent}/stat`, 'latin1')).toMatch(/^[0-9]+ \(.*\) T /);
+      await root.clock.pass(7);
+      process.kill(agent, 'SIGCONT');
       expect(await running).toMatchObject({ exitCode: 7 });
+      await untilUnwatched(root);
       expect(await endOf(root)).toBeNull();
-      await expect.poll(() => watchersOf(root), { timeout: 10_000 }).toEqual([]);
     });
 
     test('holds nothing of the agent, and is no child of it', async () => {
-      await using root = await hostWith(shell, 'cat /proc/$$/task/$$/children; exec sleep 4');
+      await using root = await hostWith(shell, `cat /proc/$$/task/$$/children; ${LIVES}`);
       const running = live(root);
-      await expect.poll(() => watchersOf(root), { timeout: 10_000 }).toHaveLength(1);
-      const [watcher = ''] = await watchersOf(root);
-      const agent = await watchedBy(watcher);
+      const { watcher, agent } = await watching(root);
       const [held, ...agents] = await Promise.all([
         filesOf(watcher),
-        ...['0', '1', '2'].map((fd) => fileOf(agent, fd)),
+        ...['0', '1', '2'].map((fd) => fileOf(String(agent), fd)),
       ]);
       expect(agents).toContainEqual(expect.stringMatching(/^(pipe|socket):/));
       expect(held.filter((path) => path !== '/dev/null' && agents.includes(path))).toEqual([]);
+      await expect.poll(() => readFile(`/proc/${agent}/cmdline`, 'latin1')).toContain('tail');
+      process.kill(agent, 'SIGTERM');
+      await untilUnwatched(root);
       // The command that prints it is all that there is.
       expect((await running).stdout.trim()).toMatch(/^[0-9]+$/);
     });
 
     test('never ends a later process of the same number', async () => {
       await using root = await hostWith(shell, 'exit 0');
+      await root.clock.give(100);
       const other = execa('sleep', ['1000'], { reject: false });
       onTestFinished(() => void other.kill());
       expect(await root.run('usr/lib/quantix/node-watch', [String(other.pid), '1', 'counted'], TICK)).toMatchObject({
@@ -124,3 +183,14 @@ requires(hostRequirements)('node-watch', () => {
     });
   });
 });
+
+/** A watcher notices by its next look that its agent is gone. */
+async function untilUnwatched(root: Watched): Promise<void> {
+  await expect.poll(async () => [await root.clock.give(1), await watchersOf(root)][1]).toEqual([]);
+}
+
+/** The agent has come to where it only lives. */
+const untilReady = async (root: Watched, script: string): Promise<void> => {
+  if (script.includes('started-ok')) await expect.poll(() => root.read('run/quantix/started-ok')).toBe('');
+  if (script.includes('node-starts')) await expect.poll(() => root.read('data/updates/node-starts')).toBeNull();
+};

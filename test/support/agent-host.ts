@@ -97,13 +97,14 @@ function testServices(files: Files): TestServices {
   };
 }
 
-const countingRandom = (): Random => {
+const countingRandom = (life: () => number): Random => {
   const count = { ids: 0 };
-  return { id: () => `update${String(++count.ids).padStart(10, '0')}${RUN.next()}`, unit: () => 0.5 };
+  const digits = (value: number, width: number): string => String(value).padStart(width, '0');
+  return { id: () => `update${digits(++count.ids, 10)}${digits(life(), 6)}`, unit: () => 0.5 };
 };
 
 /** Ids differ between the agents of one host too. */
-const RUN = { count: 0, next: () => String(RUN.count++).padStart(6, '0') };
+const LIVES = { count: 0, next: () => LIVES.count++ };
 
 export interface World {
   readonly root: string;
@@ -112,6 +113,8 @@ export interface World {
   readonly settings?: readonly string[];
   readonly clock?: SteppedClock;
   readonly isRoot?: boolean;
+  /** Of all agents that ever ran on this host, which one this is: the same one draws the same ids. */
+  readonly life?: number;
 }
 
 export interface TestHost extends Host {
@@ -142,6 +145,7 @@ export async function openHost({
   settings = [],
   clock = steppedClock(),
   isRoot = true,
+  life,
 }: World): Promise<TestHost> {
   const lines = ['slots: { A: /slots/a, B: /slots/b }', ...settings];
   const config = readConfig([{ path: 'test', text: `updates:\n${lines.map((line) => `  ${line}\n`).join('')}` }]);
@@ -159,7 +163,7 @@ export async function openHost({
     hooks,
     log,
     audit,
-    random: countingRandom(),
+    random: countingRandom(() => life ?? LIVES.next()),
   });
   const socket = { answers: true };
   const machine = { reboots: 0 };
@@ -185,7 +189,7 @@ export async function openHost({
     process: runner,
     hooks,
     clock,
-    random: countingRandom(),
+    random: countingRandom(() => life ?? LIVES.next()),
     log,
     audit,
     asked,

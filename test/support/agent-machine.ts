@@ -94,16 +94,19 @@ export const memoryOf = async (root: string): Promise<Memory | null> =>
 
 export const okSlots = (state: BootState | null): readonly Slot[] => SLOTS.filter((slot) => state?.[slot].ok === true);
 
-/** What every refusal may add to: the memory of what was seen, and the record that it was refused. */
-const UNCOUNTED: ReadonlySet<string> = new Set(['quantix/limiquantix/state.json', 'quantix/limiquantix/audit']);
+/** What a reboot forgets; and what every refusal may add to: the memory of what was seen, and the record that it was refused. */
+const UNCOUNTED = ['run', 'quantix/limiquantix/state.json', 'quantix/limiquantix/audit'];
 
-/** Every name, mode and byte of the host, except what a reboot forgets and what a refusal adds. */
-export async function snapshot(root: string): Promise<Readonly<Record<string, string>>> {
+/** Every name, mode and byte of the host, except what is left out. */
+export async function snapshot(
+  root: string,
+  leftOut: readonly string[] = UNCOUNTED,
+): Promise<Readonly<Record<string, string>>> {
   const found: Record<string, string> = {};
   const walk = async (path: string): Promise<void> => {
     for (const name of await readdir(join(root, path))) {
       const inner = path === '' ? name : `${path}/${name}`;
-      if (inner === 'run' || UNCOUNTED.has(inner)) continue;
+      if (leftOut.includes(inner)) continue;
       const info = await lstat(join(root, inner));
       if (info.isDirectory()) await walk(inner);
       found[inner] = `${info.mode.toString(8)} ${await contentAt(join(root, inner), info)}`;

@@ -1,4 +1,5 @@
-import { chmod, mkdir, mkdtemp, readdir, readFile, readlink, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { rmSync } from 'node:fs';
+import { chmod, cp, mkdir, mkdtemp, readdir, readFile, readlink, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { execa } from 'execa';
@@ -43,13 +44,11 @@ export const installer = join(project, 'scripts/install-host.sh');
 export async function hostRoot(shell: Shell, version = '1.0.0'): Promise<HostRoot> {
   const folder = await mkdtemp(join(tmpdir(), 'quantix-host-'));
   const path = join(folder, 'root');
-  const env = { PATH: await searchPath(shell, folder), QX_ROOT: path };
-  await writeFile(join(folder, 'qx-node'), standIn('own'), { mode: 0o755 });
+  const first = await installedOnce(shell, version);
+  await cp(first.root, path, { recursive: true, verbatimSymlinks: true });
+  const env = { PATH: first.searchPath, QX_ROOT: path };
   const [program, ...before] = shell.command;
   const options = { env, extendEnv: false, reject: false } as const;
-  const install = ['--root', path, '--executable', join(folder, 'qx-node'), '--version', version];
-  const installed = await execa(program, [...before, installer, ...install], { ...options, env: { PATH: env.PATH } });
-  if (installed.exitCode !== 0) throw new Error(`install-host.sh: ${installed.stderr}`);
 
   const write = async (file: string, text: string, mode = 0o644): Promise<void> => {
     await mkdir(dirname(join(path, file)), { recursive: true });
@@ -74,6 +73,35 @@ export async function hostRoot(shell: Shell, version = '1.0.0'): Promise<HostRoo
     },
     [Symbol.asyncDispose]: () => rm(folder, { recursive: true, force: true }),
   };
+}
+
+interface Installed {
+  readonly root: string;
+  readonly searchPath: string;
+}
+
+const installed = new Map<string, Promise<Installed>>();
+
+/** What install-host.sh makes in this shell; the tests of a file get copies of it. */
+function installedOnce(shell: Shell, version: string): Promise<Installed> {
+  const key = `${shell.name} ${version}`;
+  const root = installed.get(key) ?? installFor(shell, version);
+  installed.set(key, root);
+  return root;
+}
+
+async function installFor(shell: Shell, version: string): Promise<Installed> {
+  const folder = await mkdtemp(join(tmpdir(), 'quantix-installed-'));
+  process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+  const root = join(folder, 'root');
+  const PATH = await searchPath(shell, folder);
+  await writeFile(join(folder, 'qx-node'), standIn('own'), { mode: 0o755 });
+  const [program, ...before] = shell.command;
+  const install = ['--root', root, '--executable', join(folder, 'qx-node'), '--version', version];
+  const options = { env: { PATH }, extendEnv: false, reject: false } as const;
+  const { exitCode, stderr } = await execa(program, [...before, installer, ...install], options);
+  if (exitCode !== 0) throw new Error(`install-host.sh: ${stderr}`);
+  return { root, searchPath: PATH };
 }
 
 async function searchPath(shell: Shell, folder: string): Promise<string> {

@@ -12,7 +12,7 @@ import { armedTooEarly } from './powercut/tamper.ts';
 
 /** `npm run powercut` goes on for as long as one likes, and boots what it made. */
 const STATES = 500;
-const STATES_TAMPERED = 500;
+const STATES_TAMPERED = 20;
 
 requires({ ...VM, commands: [...VM.commands, 'grub-emu', 'debugfs'] })('power cuts during a whole update', () => {
   const imageOf = vmImages();
@@ -47,14 +47,12 @@ requires({ ...VM, commands: [...VM.commands, 'grub-emu', 'debugfs'] })('power cu
 
   test('an agent that arms the slot before it is written would be found out', async () => {
     const { partitions } = await recorded.recording();
-    const found: string[] = [];
-    for await (const decided of await cut({
-      states: STATES_TAMPERED,
-      tamper: (log) => armedTooEarly(partitions, log),
-    })) {
-      if (isBrick(decided)) found.push(decided.id);
-      if (found.length > 0) break;
+    const found = { bricks: 0, others: [] as string[] };
+    for await (const decided of await cut({ states: STATES_TAMPERED, ...armedTooEarly(partitions) })) {
+      if (isBrick(decided)) found.bricks += 1;
+      else found.others.push(`${decided.id} boots ${decided.slot}`);
     }
-    expect(found).toHaveLength(1);
+    // The others lost a part without which GRUB does not take the slot.
+    expect(found.bricks, found.others.join('; ')).toBeGreaterThan(STATES_TAMPERED / 2);
   });
 });

@@ -20,6 +20,8 @@ export interface CampaignOptions {
   /** So many of them were decided before. */
   readonly skip?: number;
   readonly tamper?: (log: BlockLog) => BlockLog;
+  /** The moments to look at; all without it. */
+  readonly aim?: (epoch: Epoch, state: CrashState) => boolean;
 }
 
 export interface Decided {
@@ -40,7 +42,7 @@ export const isBrick = ({ isWhole }: Decided): boolean => !isWhole;
 
 /** Every state in its turn; the disk stays as it is for one until the next is asked for. */
 export async function* campaign(options: CampaignOptions): AsyncGenerator<Decided> {
-  const { folder, seed, states, skip = 0 } = options;
+  const { folder, seed, states, skip = 0, aim = () => true } = options;
   const { base, logs, partitions, images } = options.recording;
   const disk = join(folder, 'disk.img');
   await execa('cp', ['--sparse=always', base, disk]);
@@ -66,14 +68,15 @@ export async function* campaign(options: CampaignOptions): AsyncGenerator<Decide
 
   const reading = { concerns: crashDisk.concerns, ...(options.tamper === undefined ? {} : { tamper: options.tamper }) };
   await using opened = await openRecording(logs, reading);
-  const { density, every } = samplingOf(opened.epochs, states);
+  const { density, every } = samplingOf(opened.epochs, states, aim);
   const random = seededRandom(seed);
   const counter = { seen: 0, chosen: 0 };
-  for (const { id, log, writes } of opened.epochs) {
+  for (const epoch of opened.epochs) {
+    const { id, log, writes } = epoch;
     let index = 0;
     for (const state of statesOf(writes, random, density)) {
       const name = `${id}.${index++}`;
-      if (counter.seen++ < counter.chosen * every) continue;
+      if (!aim(epoch, state) || counter.seen++ < counter.chosen * every) continue;
       if (counter.chosen++ < skip) continue;
       await using _ = await crashDisk.during(log, reachedIn(writes, state));
       yield await decide(name, state);
@@ -87,18 +90,23 @@ const whole = (write: LoggedWrite): Reached => ({ write, ranges: 'all' });
 export const reachedIn = (writes: readonly LoggedWrite[], { parts }: CrashState): readonly Reached[] =>
   parts.flatMap(({ write, ranges }) => writes.slice(write, write + 1).map((reached) => ({ write: reached, ranges })));
 
+interface Sampling {
+  readonly density: number;
+  readonly every: number;
+}
+
 /** More states by chance where there are too few, and only one of so many where there are too many. */
-function samplingOf(epochs: readonly Epoch[], wanted: number): { readonly density: number; readonly every: number } {
+function samplingOf(epochs: readonly Epoch[], wanted: number, aim: NonNullable<CampaignOptions['aim']>): Sampling {
   for (let density = 1; ; density *= 2) {
-    const count = epochs.reduce((sum, { writes }) => sum + countOf(writes, density), 0);
+    const count = epochs.reduce((sum, epoch) => sum + countOf(epoch, density, aim), 0);
     if (count >= wanted || density >= MAX_DENSITY) return { density, every: Math.max(1, count / wanted) };
   }
 }
 
 const MAX_DENSITY = 1024;
 
-function countOf(writes: readonly LoggedWrite[], density: number): number {
+function countOf(epoch: Epoch, density: number, aim: NonNullable<CampaignOptions['aim']>): number {
   let count = 0;
-  for (const _ of statesOf(writes, Math.random, density)) count += 1;
+  for (const state of statesOf(epoch.writes, Math.random, density)) if (aim(epoch, state)) count += 1;
   return count;
 }
