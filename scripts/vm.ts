@@ -52,8 +52,6 @@ try {
   say('there: qx-update check; qx-update apply; qx-update reboot; qx-update status; qx-update slots');
   say(`here:  curl -k https://127.0.0.1:${PORT}/health`);
   const console = ['-chardev', 'stdio,id=console,mux=on,signal=off', '-serial', 'chardev:console', '-mon', 'console'];
-  // The guest has a shell for tests on its second serial port, and would not stop looking for that.
-  console.push('-serial', 'null');
   await execa(QEMU, [...hardware({ disk, forwards: { [PORT]: PORT } }), ...console], {
     stdio: 'inherit',
     reject: false,

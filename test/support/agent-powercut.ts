@@ -22,7 +22,7 @@ import {
   systemOn,
 } from './agent-machine.ts';
 import { memorySite, type Release } from './agent-releases.ts';
-import { cutAfter } from './powercut.ts';
+import { eachMoment } from './powercut.ts';
 
 /**
  * The power goes after each effect of a journey, in turn. Then either the agent starts again in the same boot, or the
@@ -115,26 +115,6 @@ async function isNew(seen: Set<string>, root: string, leftOut: readonly string[]
   return seen.add(createHash('sha256').update(state).digest('hex')).size > before;
 }
 
-async function cutOnce(
-  bench: Bench,
-  journey: Journey,
-  from: TestHost,
-  { count, start, seen }: { readonly count: number; readonly start: Start; readonly seen: Seen },
-): Promise<boolean> {
-  const releases = await journey.releases();
-  const host = await bench.host(releases, { life: CUT }, from.root);
-  const { root, files, archive, disk, boot, services } = host;
-  Object.assign(host.socket, { answers: journey.socketAnswers ?? true });
-  const cut = cutAfter({ files, archive, disk, boot, services }, count, { torn: start === 'the machine boots' });
-  const audit = auditLog({ ...host, ...cut.ports });
-  await journey.act({ ...host, ...cut.ports, audit }).catch((error: unknown) => {
-    if (!cut.isOff()) throw error;
-  });
-  if (await isNew(seen.cut, root, [])) await expectWellAfter(bench, root, releases, { start, seen });
-  bench.remove(root);
-  return cut.isOff();
-}
-
 async function expectWellAfter(
   bench: Bench,
   root: string,
@@ -156,18 +136,32 @@ async function expectWellAfter(
   }
 }
 
-/** Answers how many effects the journey has. */
+/** Lets the journey come to its end once; what it holds at each moment on the way has a future of its own. Answers how many effects it has. */
 export async function cutEverywhere(bench: Bench, journey: Journey, start: Start): Promise<number> {
-  const from = await bench.host(await journey.releases());
-  await journey.prepare?.(from);
+  const releases = await journey.releases();
+  const before = await bench.host(releases);
+  await journey.prepare?.(before);
+  const host = await bench.host(releases, { life: CUT }, before.root);
+  Object.assign(host.socket, { answers: journey.socketAnswers ?? true });
   const seen: Seen = { cut: new Set(), converged: new Set() };
-  for (let count = 0; ; count++) {
-    const wasCut = await cutOnce(bench, journey, from, { count, start, seen }).catch((error: Error) => {
-      error.message = `cut after effect ${count}: ${error.message}`;
-      throw error;
+  const moments = { count: 0 };
+  const powerGoes = async (count: number): Promise<void> => {
+    moments.count = count;
+    if (!(await isNew(seen.cut, host.root, []))) return;
+    const { root } = await bench.host(releases, {}, host.root);
+    await expectWellAfter(bench, root, releases, { start, seen }).catch((error: Error) => {
+      throw Object.assign(error, { message: `cut after effect ${count}: ${error.message}` });
     });
-    if (!wasCut) return count;
-  }
+    bench.remove(root);
+  };
+  const { files, archive, disk, boot, services } = host;
+  const ports = eachMoment({ files, archive, disk, boot, services }, powerGoes, {
+    torn: start === 'the machine boots',
+  });
+  const audit = auditLog({ ...host, ...ports });
+  await journey.act({ ...host, ...ports, audit });
+  await powerGoes(moments.count + 1);
+  return moments.count;
 }
 
 /** A floor that rises with the release tells whether it counts as good. */

@@ -30,7 +30,7 @@ export interface JourneyHost {
   /** At once: what was not flushed to the disk is lost. */
   cutPower(): Promise<void>;
   run(command: string, ...args: string[]): Promise<Ran>;
-  /** qx-update; waits first until the agent answers. */
+  /** qx-update, once the agent listens. */
   update(...args: string[]): Promise<Ran>;
   /** The document that qx-update prints with --json. */
   ask(...args: string[]): Promise<Record<string, unknown>>;
@@ -70,12 +70,9 @@ export function journeyHost(machine: Machine, patienceMs: number, atEnd: AtEnd =
     const { exitCode, output } = await run('cat', path);
     return exitCode === 0 ? output : null;
   };
+  const update: JourneyHost['update'] = (...args) => run('sh', '-c', ONCE_IT_LISTENS, 'update', ...args);
   const untilAgentAnswers = (): Promise<void> =>
-    until('the agent answers', async () => (await run('sh', '-c', ONCE_IT_LISTENS)).exitCode === 0, patienceMs);
-  const update: JourneyHost['update'] = async (...args) => {
-    await untilAgentAnswers();
-    return run('qx-update', ...args);
-  };
+    until('the agent answers', async () => (await update('status')).exitCode === 0, patienceMs);
   const bytes = async (path: string): Promise<Uint8Array> => new TextEncoder().encode((await text(path)) ?? '');
 
   return {
@@ -155,10 +152,10 @@ async function untilDown(ended: Promise<void>, why = ''): Promise<void> {
 const ENDS_WITHIN_MS = 90_000;
 const UNTIL_MS = 60_000;
 
-/** A machine made of software takes seconds for each question of a program, and the agent is not the faster for it. */
+/** The shell looks for the socket: a machine made of software takes seconds to start a program that only asks. */
 const ONCE_IT_LISTENS = `n=0
-until [ -S ${AGENT_SOCKET} ] || [ $((n += 1)) -gt 60 ]; do sleep 0.5; done
-exec qx-update status`;
+until [ -S ${AGENT_SOCKET} ] || [ $((n += 1)) -gt 300 ]; do sleep 0.2; done
+exec qx-update "$@"`;
 
 export async function until(what: string, holds: () => Promise<boolean>, timeoutMs = UNTIL_MS): Promise<void> {
   const endMs = performance.now() + timeoutMs;

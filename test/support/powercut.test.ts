@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { hostFiles } from '../../src/system/files.ts';
-import { cutAfter, PowerCut } from './powercut.ts';
+import { cutAfter, eachMoment, PowerCut } from './powercut.ts';
 import { temporaryFolder } from './temp.ts';
 
 const bytes = (text: string) => new TextEncoder().encode(text);
@@ -25,4 +25,22 @@ test('a file that was opened before is cut off too, and a torn write leaves half
   await expect(part.append(bytes('abcd'))).rejects.toThrow(PowerCut);
   await part.close();
   expect(Buffer.from((await hostFiles(root).read('/part', 100)) ?? []).toString()).toBe('wholeab');
+});
+
+test('each moment holds what a cut there would have left, torn or not, and the work comes to its end', async () => {
+  for (const torn of [false, true]) {
+    const root = await temporaryFolder();
+    const found = async (): Promise<string> =>
+      Buffer.from((await hostFiles(root).read('/part', 100)) ?? bytes('none')).toString();
+    const moments: string[] = [];
+    const files = { files: hostFiles(root) };
+    const ports = eachMoment(files, async (count) => void moments.push(`${count} ${await found()}`), { torn });
+    const part = await ports.files.openPart('/part', 0);
+    await Promise.all([part.append(bytes('whole')), part.append(bytes('abcd'))]);
+    await part.close();
+    await ports.files.remove('/part');
+    const [first, second] = torn ? ['wh', 'wholeab'] : ['', 'whole'];
+    expect(moments).toEqual(['0 none', `1 ${first}`, `2 ${second}`, '3 wholeabcd']);
+    expect(await found()).toBe('none');
+  }
 });

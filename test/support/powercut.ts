@@ -34,8 +34,7 @@ export interface CutOptions {
 export function cutAfter<T extends object>(ports: T, count: number, options: CutOptions = {}): Cut<T> {
   const effects: string[] = [];
   const power = { isOff: false };
-
-  const effect = async (target: object, name: string, call: Method, args: unknown[]): Promise<unknown> => {
+  const effect: Effect = async (target, name, call, args) => {
     if (power.isOff) throw new PowerCut(`no power for ${name}`);
     if (effects.length >= count) {
       power.isOff = true;
@@ -43,34 +42,70 @@ export function cutAfter<T extends object>(ports: T, count: number, options: Cut
       throw new PowerCut(`power cut before ${name}, effect ${effects.length + 1}`);
     }
     effects.push(name);
-    const result = await call.apply(target, args);
-    return typeof result === 'object' && result !== null ? wrap(result) : result;
+    return call.apply(target, args);
   };
+  const look: Effect = async (target, name, call, args) => {
+    if (power.isOff) throw new PowerCut(`no power for ${name}`);
+    return call.apply(target, args);
+  };
+  return { ports: wrapped(ports, effect, look), effects, isOff: () => power.isOff };
+}
 
+/**
+ * Ports that do their work, one effect after the other, and tell of each moment at which the power could go: before each
+ * effect, or in the middle of it where half of its bytes may have reached the disk. What the machine holds at such a moment is
+ * what a cut leaves, since without power nothing else is done. `moment` knows how many effects have happened.
+ */
+export function eachMoment<T extends object>(
+  ports: T,
+  moment: (count: number) => Promise<void>,
+  options: CutOptions = {},
+): T {
+  const state = { count: 0, last: Promise.resolve() as Promise<unknown> };
+  const inTurn: Effect = async (target, name, call, args) => {
+    const isTorn = options.torn === true && (await tear(target, name, call, args));
+    await moment(state.count);
+    state.count += 1;
+    return call.apply(target, isTorn && name === 'append' ? [secondHalf(args[0] as Uint8Array)] : args);
+  };
+  const effect: Effect = (...of) => {
+    const done = state.last.then(() => inTurn(...of));
+    state.last = done.catch(() => undefined);
+    return done;
+  };
+  return wrapped(ports, effect, async (target, _name, call, args) => call.apply(target, args));
+}
+
+type Method = (...args: unknown[]) => unknown;
+type Effect = (target: object, name: string, call: Method, args: unknown[]) => Promise<unknown>;
+
+/** Ports whose effects, and whose other calls that take their time, go through these two; so do those of what they open. */
+function wrapped<T extends object>(ports: T, effect: Effect, look: Effect): T {
   const wrap = <P extends object>(port: P): P =>
     new Proxy(port, {
       get(target, name) {
         const member: unknown = Reflect.get(target, name);
         if (typeof member !== 'function' || typeof name === 'symbol') return member;
         const call = member as Method;
-        if (EFFECTS.has(name)) return (...args: unknown[]) => effect(target, name, call, args);
+        if (EFFECTS.has(name)) {
+          return async (...args: unknown[]) => {
+            const result = await effect(target, name, call, args);
+            return typeof result === 'object' && result !== null ? wrap(result) : result;
+          };
+        }
         if (RELEASES.has(name) || SYNCHRONOUS.has(name)) return call.bind(target);
-        return async (...args: unknown[]) => {
-          if (power.isOff) throw new PowerCut(`no power for ${name}`);
-          return call.apply(target, args);
-        };
+        return (...args: unknown[]) => look(target, name, call, args);
       },
     });
-
-  const wrapped = Object.fromEntries(Object.entries(ports).map(([name, port]) => [name, wrap(port as object)]));
-  return { ports: wrapped as T, effects, isOff: () => power.isOff };
+  return Object.fromEntries(Object.entries(ports).map(([name, port]) => [name, wrap(port as object)])) as T;
 }
 
-type Method = (...args: unknown[]) => unknown;
-
-async function tear(target: object, name: string, call: Method, args: unknown[]): Promise<void> {
-  if (name === 'append') await call.call(target, half(args[0] as Uint8Array));
-  if (name === 'write') await call.call(target, args[0], half(args[1] as Uint8Array));
+/** Answers whether half of the bytes of this effect are there now. */
+async function tear(target: object, name: string, call: Method, args: unknown[]): Promise<boolean> {
+  if (name === 'append') await call.call(target, firstHalf(args[0] as Uint8Array));
+  if (name === 'write') await call.call(target, args[0], firstHalf(args[1] as Uint8Array));
+  return name === 'append' || name === 'write';
 }
 
-const half = (bytes: Uint8Array): Uint8Array => bytes.subarray(0, bytes.length >> 1);
+const firstHalf = (bytes: Uint8Array): Uint8Array => bytes.subarray(0, bytes.length >> 1);
+const secondHalf = (bytes: Uint8Array): Uint8Array => bytes.subarray(bytes.length >> 1);

@@ -2,7 +2,7 @@ import { appendFile, chmod, copyFile, mkdir, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 
 /**
- * What the image of a virtual machine has besides that of a host: its network, and a shell on the second serial port. Its
+ * What the image of a virtual machine has besides that of a host: its network, and a shell on a port of its own. Its
  * status screen is drawn once in ten minutes: without KVM, each time takes some four seconds of its only processor.
  */
 

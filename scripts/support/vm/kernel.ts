@@ -13,6 +13,7 @@ const MODULES = [
   'virtio_pci',
   'virtio_blk',
   'virtio_net',
+  'virtio_console',
   'squashfs',
   'loop',
   'overlay',

@@ -1,5 +1,5 @@
-import { createWriteStream } from 'node:fs';
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -24,7 +24,7 @@ export interface QemuOptions {
   readonly memoryMib?: number;
   /** One without it: two take turns on a busy machine, and are slower than one. */
   readonly processors?: number;
-  /** Everything that comes out of the first serial port: GRUB, the kernel, OpenRC. */
+  /** Everything that comes out of the serial port: GRUB, the kernel, OpenRC. */
   readonly logFile: string;
   /** More arguments. */
   readonly more?: readonly string[];
@@ -33,9 +33,9 @@ export interface QemuOptions {
 export interface Qemu {
   readonly pid: number;
   readonly qmp: Qmp;
-  /** The second serial port. */
+  /** The guest's shell. */
   readonly port: Socket;
-  /** What came out of the first serial port so far, without terminal control sequences. */
+  /** What came out of the serial port so far, without terminal control sequences. */
   console(): string;
   /** The first match on the console; null when QEMU ended without one. @throws Error after timeoutMs */
   untilConsole(pattern: RegExp, timeoutMs: number): Promise<RegExpExecArray | null>;
@@ -49,8 +49,10 @@ export async function startQemu(options: QemuOptions): Promise<Qemu> {
   // A path of its own, for sockets may not have long ones.
   const folder = await mkdtemp(join(tmpdir(), 'qx-vm-'));
   const path = (name: string): string => join(folder, name);
-  // Stopped at first (-S): nothing comes out of a port that nobody has connected to.
-  const args = ['-S', '-no-reboot', ...hardware(options), ...PORTS.flatMap((name) => portArguments(name, path(name)))];
+  await mkdir(join(options.logFile, '..'), { recursive: true });
+  await writeFile(options.logFile, '');
+  // Stopped at first (-S): what the guest says in its shell is lost while nobody has connected to it.
+  const args = ['-S', '-no-reboot', ...hardware(options), ...ports(options.logFile, path)];
   const process = execa(QEMU, [...args, ...(options.more ?? [])], { stdin: 'ignore', reject: false, all: true });
   const ended = process.then(() => rm(folder, { recursive: true, force: true }));
   const diedFirst = process.then(({ all, message }) => Promise.reject(new Error(`QEMU ended: ${all || message}`)));
@@ -61,24 +63,27 @@ export async function startQemu(options: QemuOptions): Promise<Qemu> {
   };
   try {
     const open = (name: string): Promise<Socket> => Promise.race([connected(path(name)), diedFirst]);
-    const log = await keepLog(await open('console'), options.logFile);
     const port = await open('shell');
     const qmp = await Promise.race([qmpOn(await open('qmp')), diedFirst]);
     await qmp.execute('cont');
-    const untilConsole: Qemu['untilConsole'] = (pattern, timeoutMs) => waitFor(log, pattern, ended, timeoutMs);
-    return { pid: process.pid ?? 0, qmp, port, console: log, untilConsole, ended, kill };
+    const console = (): string => plain(readFileSync(options.logFile, 'latin1'));
+    const untilConsole: Qemu['untilConsole'] = (pattern, timeoutMs) => waitFor(console, pattern, ended, timeoutMs);
+    return { pid: process.pid ?? 0, qmp, port, console, untilConsole, ended, kill };
   } catch (error) {
     await kill();
     throw error;
   }
 }
 
-const PORTS = ['console', 'shell', 'qmp'] as const;
-
-const portArguments = (name: (typeof PORTS)[number], path: string): string[] => [
-  '-chardev',
-  `socket,id=${name},path=${path},server=on,wait=off`,
-  ...(name === 'qmp' ? ['-mon', 'chardev=qmp,mode=control'] : ['-serial', `chardev:${name}`]),
+/**
+ * The serial port, whose bytes are lost where somebody reads them too slowly, goes to a file. The shell has a port that holds
+ * the guest up instead.
+ */
+const ports = (logFile: string, path: (name: string) => string): readonly string[] => [
+  ...['-serial', `file:${logFile}`],
+  ...['-device', 'virtio-serial-pci', '-device', 'virtserialport,chardev=shell,name=qx.shell'],
+  ...['-chardev', `socket,id=shell,path=${path('shell')},server=on,wait=off`],
+  ...['-chardev', `socket,id=qmp,path=${path('qmp')},server=on,wait=off`, '-mon', 'chardev=qmp,mode=control'],
 ];
 
 type Hardware = Pick<QemuOptions, 'disk' | 'cache' | 'writeLog' | 'memoryMib' | 'processors'> & {
@@ -132,18 +137,6 @@ async function connected(path: string): Promise<Socket> {
     if (outcome === 'open') return socket;
     await sleep(20);
   }
-}
-
-async function keepLog(socket: Socket, logFile: string): Promise<() => string> {
-  await mkdir(join(logFile, '..'), { recursive: true });
-  const file = createWriteStream(logFile);
-  const seen = { text: '' };
-  socket.on('data', (data) => {
-    file.write(data);
-    seen.text += data.toString('latin1');
-  });
-  socket.on('close', () => file.end());
-  return () => plain(seen.text);
 }
 
 async function waitFor(
