@@ -7,7 +7,7 @@ export default defineConfig({
     exclude: ['test/vm/**'],
     // Forks, because tests change directory, umask and signal handlers, which threads of one process share.
     pool: 'forks',
-    maxWorkers: 2,
+    maxWorkers: 4,
     globalSetup: 'test/support/setup.ts',
     testTimeout: 60_000,
     hookTimeout: 60_000,

@@ -111,6 +111,34 @@ requires(hostRequirements)('node-run', () => {
       expect(await root.read('dev/kmsg')).toContain('qx-node 1.2.0 was started 3 times');
     });
 
+    const gone = /^gone within [0-9]+ s of its start$/;
+    test.each([
+      ['crashes at once', '#!/bin/sh\nexit 1\n', gone],
+      ['exits cleanly at once', '#!/bin/sh\nexit 0\n', gone],
+      ['crashes after a while', '#!/bin/sh\nsleep 1.1\nexit 1\n', /^gone within [1-9][0-9]* s of its start$/],
+      ['names an interpreter that is not there', '#!/nowhere/sh\n', /^could not be executed$/],
+    ])('one that %s is started three times, and the reason says of each how it ended', async (_, program, end) => {
+      await using root = await updatedHost(shell, '1.1.0');
+      await root.write('data/bin/qx-node', program, 0o755);
+      for (let starts = 1; starts <= 3; starts++) {
+        await start(root);
+        expect(await counter(root)).toBe(`${starts} 1.2.0`);
+      }
+      expect((await start(root)).stdout).toBe('backup 1.1.0 ');
+      const reason = (await root.read('data/versions/qx-node.bad-reason')) ?? '';
+      const [, ends = ''] = /^1\.2\.0 was started 3 times and never became healthy: (.*)\n$/.exec(reason) ?? [];
+      expect(ends.split('; ')).toEqual([1, 2, 3].map(() => expect.stringMatching(end)));
+    });
+
+    test('one that is no program is not even started', async () => {
+      await using root = await updatedHost(shell, '1.1.0');
+      await root.write('data/bin/qx-node', 'not a program\n', 0o755);
+      expect((await start(root)).stdout).toBe('backup 1.1.0 ');
+      expect(await root.read('data/versions/qx-node.bad-reason')).toBe(
+        '1.2.0 is no program that this host can execute\n',
+      );
+    });
+
     test("a backup that dies too is passed over, down to the image's own", async () => {
       await using root = await updatedHost(shell, '1.0.5', '1.1.0');
       expect((await startTimes(root, 7)).stdout).toBe('backup 1.0.5 ');

@@ -42,8 +42,9 @@ const agentPid = async (root: OpenrcRoot): Promise<number> => {
   return Number(/^ *(\d+) .*\/sh .*bin\/qx-node/m.exec(output)?.[1] ?? 0);
 };
 
+// Each has a host of its own, and most of them wait for it.
 requires(openrcRequirements)('a host under OpenRC', () => {
-  test('boots: quantix-boot, quantix-node and local are started, the agent runs with umask 077', () =>
+  test.concurrent('boots: quantix-boot, quantix-node and local are started, the agent runs with umask 077', () =>
     withOpenrcRoot({ prepare: install, cmdline: 'quantix.slot=A quantix.env=grubenv' }, async (root) => {
       for (const service of ['quantix-boot', 'quantix-node', 'local']) {
         const { exitCode, output } = await root.run('rc-service', service, 'status');
@@ -56,7 +57,7 @@ requires(openrcRequirements)('a host under OpenRC', () => {
       expect((await root.run('readlink', '-f', '/usr/bin/qx-update')).output).toBe('/usr/lib/quantix/bin/qx-node');
     }));
 
-  test('T37 the token is in no core dump, because the agent leaves none', () =>
+  test.concurrent('T37 the token is in no core dump, because the agent leaves none', () =>
     withOpenrcRoot({ prepare: install }, async (root) => {
       await expect.poll(() => log(root)).toContain('is up');
       const limits = await root.run('sh', '-c', 'cat /proc/$(cat /run/quantix-node.pid)/limits');
@@ -64,7 +65,7 @@ requires(openrcRequirements)('a host under OpenRC', () => {
       expect(limits.output).toMatch(/^Max open files +4096 +4096 /m);
     }));
 
-  test('the log is one that the supervisor appends to, so that the agent can cut it in place', () =>
+  test.concurrent('the log is one that the supervisor appends to, so that the agent can cut it in place', () =>
     withOpenrcRoot({ prepare: install }, async (root) => {
       await expect.poll(() => log(root)).toContain('is up');
       const fdinfo = await root.run('sh', '-c', `cat /proc/${await agentPid(root)}/fdinfo/1`);
@@ -77,7 +78,7 @@ requires(openrcRequirements)('a host under OpenRC', () => {
       expect(await log(root)).not.toContain('\0');
     }));
 
-  test('an agent that is killed comes back, and stop means stop', () =>
+  test.concurrent('an agent that is killed comes back, and stop means stop', () =>
     withOpenrcRoot({ prepare: install }, async (root) => {
       await expect.poll(() => agentPid(root)).toBeGreaterThan(1);
       const first = await agentPid(root);
@@ -90,7 +91,7 @@ requires(openrcRequirements)('a host under OpenRC', () => {
       expect(await agentPid(root)).toBe(0);
     }));
 
-  test('an update that dies on each start is taken back by the supervisor alone', () =>
+  test.concurrent('an update that dies on each start is taken back by the supervisor alone', () =>
     withOpenrcRoot({ prepare: install }, async (root) => {
       await put(root.path, 'data/bin/qx-node', '#!/bin/sh\necho "agent 1.2.0 dies"\nexit 1\n', 0o755);
       await put(root.path, 'data/versions/qx-node.version', '1.2.0\n');
@@ -102,7 +103,20 @@ requires(openrcRequirements)('a host under OpenRC', () => {
       expect((await root.run('rc-service', 'quantix-node', 'status')).exitCode).toBe(0);
     }));
 
-  test('clean exits, as after a self-update, are started again without end', () =>
+  test.concurrent('an update that hangs is ended by its watcher, and started again by the supervisor', () =>
+    withOpenrcRoot({ prepare: install }, async (root) => {
+      await put(root.path, 'etc/conf.d/quantix-node', 'respawn_delay=1\nhang_s=5\n');
+      await put(root.path, 'data/bin/qx-node', '#!/bin/sh\necho "agent 1.2.0 hangs"\nexec sleep 1000\n', 0o755);
+      await put(root.path, 'data/versions/qx-node.version', '1.2.0\n');
+      await root.run('rc-service', 'quantix-node', 'restart');
+      await expect.poll(async () => (await log(root)).match(/1\.2\.0 hangs/g)?.length).toBe(2);
+      expect(await kernelLog(root.path)).toContain('qx-node gave no sign of life for 5 s: it is ended');
+      expect(await readFile(join(root.path, 'data/updates/node-starts'), 'utf8')).toBe(
+        '2 1.2.0\nended by the watcher: gave no sign of life for 5 s\n',
+      );
+    }));
+
+  test.concurrent('clean exits, as after a self-update, are started again without end', () =>
     withOpenrcRoot({ prepare: install }, async (root) => {
       await root.run('rc-service', 'quantix-node', 'stop');
       await put(root.path, 'usr/lib/quantix/bin/qx-node', '#!/bin/sh\necho "one more"\nexit 0\n', 0o755);
@@ -110,10 +124,10 @@ requires(openrcRequirements)('a host under OpenRC', () => {
       // Debian's default limit would have ended this at ten.
       await expect
         .poll(async () => (await log(root)).match(/one more/g)?.length, { timeout: 40_000, interval: 500 })
-        .toBeGreaterThan(12);
+        .toBeGreaterThan(10);
     }));
 
-  test('ordered restarts are no crashes: they never take an update back', () =>
+  test.concurrent('ordered restarts are no crashes: they never take an update back', () =>
     withOpenrcRoot({ prepare: install }, async (root) => {
       await put(root.path, 'data/bin/qx-node', agent('1.2.0'), 0o755);
       await put(root.path, 'data/versions/qx-node.version', '1.2.0\n');
@@ -122,7 +136,7 @@ requires(openrcRequirements)('a host under OpenRC', () => {
       expect(await isThere(join(root.path, 'data/versions/qx-node.bad'))).toBe(false);
     }));
 
-  test("with /data mounted read-only the image's own runs", () =>
+  test.concurrent("with /data mounted read-only the image's own runs", () =>
     withOpenrcRoot({ prepare: install }, async (root) => {
       await put(root.path, 'data/bin/qx-node', agent('1.2.0'), 0o755);
       await put(root.path, 'data/versions/qx-node.version', '1.2.0\n');
@@ -138,26 +152,27 @@ requires(openrcRequirements)('a host under OpenRC', () => {
     await install(path);
     await put(path, 'gate', String(gate));
     await put(path, 'boot/grub/grubenv', block(trialB));
-    await put(path, 'etc/conf.d/quantix-boot', 'deadline_s=10\ngrace_s=3\n');
+    await put(path, 'etc/conf.d/quantix-boot', 'deadline_s=3\ngrace_s=1\n');
     await cp(join(path, 'tmp/qx-node'), join(path, 'data/bin/qx-node'), { recursive: true });
   };
 
-  test('defects 27 and 28: local runs the gate; a trial that passes it stays up', () =>
+  test.concurrent('defects 27 and 28: local runs the gate; a trial that passes it stays up', () =>
     withOpenrcRoot({ prepare: (path) => trial(path, 0), cmdline: onTrial }, async (root) => {
       expect(await kernelLog(root.path)).toContain('trial trial0001 is confirmed');
       expect(await readFile(join(root.path, 'boot/grub/grubenv.bak'), 'latin1')).toBe(block(trialB));
-      const outcome = await Promise.race([root.ended.then(() => 'rebooted'), root.run('sleep', '13').then(() => 'up')]);
-      expect(outcome).toBe('up');
+      await expect.poll(() => isThere(join(root.path, 'run/quantix/deadline.pid'))).toBe(false);
+      expect(await Promise.race([root.ended, 'up'])).toBe('up');
+      expect(await kernelLog(root.path)).not.toContain('rebooting');
     }));
 
-  test('defects 27 and 28: a trial that fails the gate is rebooted by the deadline', () =>
+  test.concurrent('defects 27 and 28: a trial that fails the gate is rebooted by the deadline', () =>
     withOpenrcRoot({ prepare: (path) => trial(path, 7), cmdline: onTrial }, async (root) => {
       expect(await kernelLog(root.path)).toContain('not confirmed (exit code 7)');
       await root.ended;
-      expect(await kernelLog(root.path)).toContain('trial trial0001 was not confirmed in 10 s: rebooting');
+      expect(await kernelLog(root.path)).toContain('trial trial0001 was not confirmed in 3 s: rebooting');
     }));
 
-  test('the console takes its terminal, and says which one is missing', async () => {
+  test.concurrent('the console takes its terminal, and says which one is missing', async () => {
     await using root = await bootOpenrcRoot({ prepare: install });
     await put(root.path, 'etc/conf.d/quantix-console', 'QX_CONSOLE_TTY=/dev/tty99\n');
     const missing = await root.run('rc-service', 'quantix-console', 'start');
@@ -171,7 +186,7 @@ requires(openrcRequirements)('a host under OpenRC', () => {
     expect(output).toMatch(/quantix-node +started/);
   });
 
-  test('a service that hangs keeps no trial from its deadline', () =>
+  test.concurrent('a service that hangs keeps no trial from its deadline', () =>
     expect(
       withOpenrcRoot(
         {
