@@ -107,6 +107,11 @@ async function makeFat(disk: string, { startMib, sizeMib }: Partition, folder: s
 
 const SECTORS_PER_MIB = 2048;
 
+/** Copies a file of ours into a file system that is an ext4. */
+export async function putFile({ disk }: MachineDisk, { startMib }: Partition, from: string, to: string): Promise<void> {
+  await execa('debugfs', ['-w', '-f', '-', `${disk}?offset=${startMib * MIB}`], { input: `write ${from} ${to}\n` });
+}
+
 /** The bytes of a partition from its start, as the disk has them. */
 export async function copyOut(
   machine: MachineDisk,

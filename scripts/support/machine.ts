@@ -43,14 +43,15 @@ export interface Running extends AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void>;
 }
 
-export async function makeMachine(options: MachineOptions): Promise<Machine> {
+/** `isAlone`: without any network. */
+export async function makeMachine(options: MachineOptions, { isAlone = false } = {}): Promise<Machine> {
   const { disk, partitions } = await makeDisk(options);
   const grubFolder = join(options.folder, 'grub-emu');
   await mkdir(grubFolder);
   const runGrub = await grubMachine(grubFolder);
   const grub = () => runGrub({ disks: [disk], root: 'hd0,gpt1' });
   const boot: Machine['boot'] = async ({ mayEnd = false } = {}) => {
-    const place = { folder: options.folder, disk, partitions };
+    const place = { folder: options.folder, disk, partitions, isAlone };
     return powerOn(place, await grub(), mayEnd);
   };
   return { disk, partitions, grub, boot };
@@ -65,10 +66,11 @@ async function attach(disk: string, { startMib, sizeMib }: Partition): Promise<s
 
 interface Place extends MachineDisk {
   readonly folder: string;
+  readonly isAlone: boolean;
 }
 
 async function powerOn(
-  { folder, disk, partitions }: Place,
+  { folder, disk, partitions, isAlone }: Place,
   { kernel, output }: GrubRun,
   mayEnd: boolean,
 ): Promise<Running> {
@@ -81,13 +83,17 @@ async function powerOn(
   const loops: string[] = [];
   for (const name of ['boot', 'A', 'B', 'config', 'data'] as const) loops.push(await attach(disk, partitions[name]));
   const args = [work, join(folder, 'cmdline'), slot, ...loops];
-  const host = execa('unshare', [...namespaces, '/bin/sh', '-euc', assemble, 'assemble', ...args], {
-    stdin: 'ignore',
-    reject: false,
-    all: true,
-  });
+  const host = execa(
+    'unshare',
+    [...namespaces, ...(isAlone ? ['--net'] : []), '/bin/sh', '-euc', assemble, 'assemble', ...args],
+    {
+      stdin: 'ignore',
+      reject: false,
+      all: true,
+    },
+  );
   const ended = host.then(() => undefined);
-  const { leave, ...inside } = entering(host.pid);
+  const { leave, ...inside } = entering(host.pid, isAlone);
   const powerOff = async (): Promise<void> => {
     host.kill('SIGKILL');
     await ended;
@@ -164,7 +170,10 @@ const assemble = `
 type Killable<T> = Promise<T> & { kill(signal: 'SIGKILL'): boolean };
 
 /** `leave` ends the commands that are still under way: they hold the namespaces, and those whose process was stopped would for ever. */
-function entering(unsharePid: number | undefined): Pick<Running, 'run' | 'show'> & { leave(): Promise<void> } {
+function entering(
+  unsharePid: number | undefined,
+  isAlone: boolean,
+): Pick<Running, 'run' | 'show'> & { leave(): Promise<void> } {
   const underWay = new Set<Killable<unknown>>();
   const entered = async <T>(command: Killable<T>): Promise<T> => {
     underWay.add(command);
@@ -176,7 +185,8 @@ function entering(unsharePid: number | undefined): Pick<Running, 'run' | 'show'>
   };
   const enter = async (): Promise<string[]> => {
     const { stdout } = await execa('pgrep', ['-P', String(unsharePid)], { reject: false });
-    return ['--target', stdout.trim(), '--mount', '--pid', '--uts', '--ipc', '--root', '--wd'];
+    const spaces = ['--mount', '--pid', '--uts', '--ipc', ...(isAlone ? ['--net'] : [])];
+    return ['--target', stdout.trim(), ...spaces, '--root', '--wd'];
   };
   const environment = {
     env: { PATH: '/usr/sbin:/usr/bin', TERM: process.env.TERM ?? 'dumb' },

@@ -44,7 +44,9 @@ const agentPid = async (root: OpenrcRoot): Promise<number> => {
 
 // Each has a host of its own, and most of them wait for it.
 requires(openrcRequirements)('a host under OpenRC', () => {
-  test.concurrent('boots: quantix-boot, quantix-node and local are started, the agent runs with umask 077', () =>
+  test.concurrent('boots: quantix-boot, quantix-node and local are started, the agent runs with umask 077', ({
+    expect,
+  }) =>
     withOpenrcRoot({ prepare: install, cmdline: 'quantix.slot=A quantix.env=grubenv' }, async (root) => {
       for (const service of ['quantix-boot', 'quantix-node', 'local']) {
         const { exitCode, output } = await root.run('rc-service', service, 'status');
@@ -57,7 +59,7 @@ requires(openrcRequirements)('a host under OpenRC', () => {
       expect((await root.run('readlink', '-f', '/usr/bin/qx-update')).output).toBe('/usr/lib/quantix/bin/qx-node');
     }));
 
-  test.concurrent('T37 the token is in no core dump, because the agent leaves none', () =>
+  test.concurrent('T37 the token is in no core dump, because the agent leaves none', ({ expect }) =>
     withOpenrcRoot({ prepare: install }, async (root) => {
       await expect.poll(() => log(root)).toContain('is up');
       const limits = await root.run('sh', '-c', 'cat /proc/$(cat /run/quantix-node.pid)/limits');
@@ -65,7 +67,9 @@ requires(openrcRequirements)('a host under OpenRC', () => {
       expect(limits.output).toMatch(/^Max open files +4096 +4096 /m);
     }));
 
-  test.concurrent('the log is one that the supervisor appends to, so that the agent can cut it in place', () =>
+  test.concurrent('the log is one that the supervisor appends to, so that the agent can cut it in place', ({
+    expect,
+  }) =>
     withOpenrcRoot({ prepare: install }, async (root) => {
       await expect.poll(() => log(root)).toContain('is up');
       const fdinfo = await root.run('sh', '-c', `cat /proc/${await agentPid(root)}/fdinfo/1`);
@@ -78,7 +82,7 @@ requires(openrcRequirements)('a host under OpenRC', () => {
       expect(await log(root)).not.toContain('\0');
     }));
 
-  test.concurrent('an agent that is killed comes back, and stop means stop', () =>
+  test.concurrent('an agent that is killed comes back, and stop means stop', ({ expect }) =>
     withOpenrcRoot({ prepare: install }, async (root) => {
       await expect.poll(() => agentPid(root)).toBeGreaterThan(1);
       const first = await agentPid(root);
@@ -91,7 +95,7 @@ requires(openrcRequirements)('a host under OpenRC', () => {
       expect(await agentPid(root)).toBe(0);
     }));
 
-  test.concurrent('an update that dies on each start is taken back by the supervisor alone', () =>
+  test.concurrent('an update that dies on each start is taken back by the supervisor alone', ({ expect }) =>
     withOpenrcRoot({ prepare: install }, async (root) => {
       await put(root.path, 'data/bin/qx-node', '#!/bin/sh\necho "agent 1.2.0 dies"\nexit 1\n', 0o755);
       await put(root.path, 'data/versions/qx-node.version', '1.2.0\n');
@@ -103,7 +107,7 @@ requires(openrcRequirements)('a host under OpenRC', () => {
       expect((await root.run('rc-service', 'quantix-node', 'status')).exitCode).toBe(0);
     }));
 
-  test.concurrent('an update that hangs is ended by its watcher, and started again by the supervisor', () =>
+  test.concurrent('an update that hangs is ended by its watcher, and started again by the supervisor', ({ expect }) =>
     withOpenrcRoot({ prepare: install }, async (root) => {
       await put(root.path, 'etc/conf.d/quantix-node', 'respawn_delay=1\nhang_s=5\n');
       await put(root.path, 'data/bin/qx-node', '#!/bin/sh\necho "agent 1.2.0 hangs"\nexec sleep 1000\n', 0o755);
@@ -116,7 +120,7 @@ requires(openrcRequirements)('a host under OpenRC', () => {
       );
     }));
 
-  test.concurrent('clean exits, as after a self-update, are started again without end', () =>
+  test.concurrent('clean exits, as after a self-update, are started again without end', ({ expect }) =>
     withOpenrcRoot({ prepare: install }, async (root) => {
       await root.run('rc-service', 'quantix-node', 'stop');
       await put(root.path, 'usr/lib/quantix/bin/qx-node', '#!/bin/sh\necho "one more"\nexit 0\n', 0o755);
@@ -127,7 +131,7 @@ requires(openrcRequirements)('a host under OpenRC', () => {
         .toBeGreaterThan(10);
     }));
 
-  test.concurrent('ordered restarts are no crashes: they never take an update back', () =>
+  test.concurrent('ordered restarts are no crashes: they never take an update back', ({ expect }) =>
     withOpenrcRoot({ prepare: install }, async (root) => {
       await put(root.path, 'data/bin/qx-node', agent('1.2.0'), 0o755);
       await put(root.path, 'data/versions/qx-node.version', '1.2.0\n');
@@ -136,7 +140,7 @@ requires(openrcRequirements)('a host under OpenRC', () => {
       expect(await isThere(join(root.path, 'data/versions/qx-node.bad'))).toBe(false);
     }));
 
-  test.concurrent("with /data mounted read-only the image's own runs", () =>
+  test.concurrent("with /data mounted read-only the image's own runs", ({ expect }) =>
     withOpenrcRoot({ prepare: install }, async (root) => {
       await put(root.path, 'data/bin/qx-node', agent('1.2.0'), 0o755);
       await put(root.path, 'data/versions/qx-node.version', '1.2.0\n');
@@ -156,7 +160,7 @@ requires(openrcRequirements)('a host under OpenRC', () => {
     await cp(join(path, 'tmp/qx-node'), join(path, 'data/bin/qx-node'), { recursive: true });
   };
 
-  test.concurrent('defects 27 and 28: local runs the gate; a trial that passes it stays up', () =>
+  test.concurrent('defects 27 and 28: local runs the gate; a trial that passes it stays up', ({ expect }) =>
     withOpenrcRoot({ prepare: (path) => trial(path, 0), cmdline: onTrial }, async (root) => {
       expect(await kernelLog(root.path)).toContain('trial trial0001 is confirmed');
       expect(await readFile(join(root.path, 'boot/grub/grubenv.bak'), 'latin1')).toBe(block(trialB));
@@ -165,14 +169,14 @@ requires(openrcRequirements)('a host under OpenRC', () => {
       expect(await kernelLog(root.path)).not.toContain('rebooting');
     }));
 
-  test.concurrent('defects 27 and 28: a trial that fails the gate is rebooted by the deadline', () =>
+  test.concurrent('defects 27 and 28: a trial that fails the gate is rebooted by the deadline', ({ expect }) =>
     withOpenrcRoot({ prepare: (path) => trial(path, 7), cmdline: onTrial }, async (root) => {
       expect(await kernelLog(root.path)).toContain('not confirmed (exit code 7)');
       await root.ended;
       expect(await kernelLog(root.path)).toContain('trial trial0001 was not confirmed in 3 s: rebooting');
     }));
 
-  test.concurrent('the console takes its terminal, and says which one is missing', async () => {
+  test.concurrent('the console takes its terminal, and says which one is missing', async ({ expect }) => {
     await using root = await bootOpenrcRoot({ prepare: install });
     await put(root.path, 'etc/conf.d/quantix-console', 'QX_CONSOLE_TTY=/dev/tty99\n');
     const missing = await root.run('rc-service', 'quantix-console', 'start');
@@ -186,7 +190,7 @@ requires(openrcRequirements)('a host under OpenRC', () => {
     expect(output).toMatch(/quantix-node +started/);
   });
 
-  test.concurrent('a service that hangs keeps no trial from its deadline', () =>
+  test.concurrent('a service that hangs keeps no trial from its deadline', ({ expect }) =>
     expect(
       withOpenrcRoot(
         {

@@ -14,7 +14,7 @@ import { temporaryFolder } from './temp.ts';
 const ANCESTOR_SLOT_MIB = 256;
 
 /** The slot of an older Quantix-OS: an ext4 with the image in it, and kernel and initramfs beside it. */
-async function asAncestor(first: HostImage): Promise<HostImage> {
+export async function asAncestor(first: HostImage): Promise<HostImage> {
   const folder = await temporaryFolder();
   const slot = join(folder, 'slot');
   await mkdir(join(slot, 'quantix'), { recursive: true });

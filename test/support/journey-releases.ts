@@ -10,6 +10,8 @@ export interface Desk {
   readonly keyring: string;
   readonly privateKey: string;
   publish(server: Pick<JourneyServer, 'url'>, release: Release): Promise<void>;
+  /** The offline bundle of what was published under this version. */
+  bundle(version: string): Promise<string>;
   /** A qx-console that is as ours and says this version. */
   console(version: string): Promise<string>;
   page(version: string): Promise<string>;
@@ -28,6 +30,7 @@ export async function releaseDesk(folder: string): Promise<Desk> {
   const at = (...names: string[]): string => join(folder, ...names);
   const keyring = at('keyring.json');
   await qxRelease('keygen', '--key-id', 'journey', '--kind', 'development', '--out', folder, '--keyring', keyring);
+  const published = new Map<string, readonly string[]>();
   const script = async (name: string, text: string): Promise<string> => {
     await writeFile(at(name), text, { mode: 0o755 });
     return at(name);
@@ -35,7 +38,13 @@ export async function releaseDesk(folder: string): Promise<Desk> {
   return {
     keyring,
     privateKey: at('journey.private.json'),
-    publish: (server, release) => publish(folder, keyring, server, release),
+    publish: async (server, release) =>
+      void published.set(release.version, await publish(folder, keyring, server, release)),
+    bundle: async (version) => {
+      const out = at(`${version}.qxb`);
+      await qxRelease('bundle', ...(published.get(version) ?? []), '--keyring', keyring, '--out', out);
+      return out;
+    },
     script,
     console: async (version) => {
       const ours = await readFile('openrc/qx-console', 'utf8');
@@ -49,12 +58,13 @@ export async function releaseDesk(folder: string): Promise<Desk> {
   };
 }
 
+/** Answers the files that were published, the manifest first. */
 async function publish(
   folder: string,
   keyring: string,
   { url }: Pick<JourneyServer, 'url'>,
   { version, components = {}, image }: Release,
-): Promise<void> {
+): Promise<readonly string[]> {
   const out = join(folder, `release-${version}`);
   await mkdir(out);
   const manifest = join(out, 'manifest.json');
@@ -69,8 +79,9 @@ async function publish(
   await qxRelease('manifest', '--version', version, '--channel', 'dev', ...described, '--out', manifest);
   await qxRelease('sign', manifest, '--key', join(folder, 'journey.private.json'), '--keyring', keyring);
   if (image !== undefined) files.push(image);
-  const signed = join(out, 'manifest.signed.json');
-  await qxRelease('publish', signed, ...files, '--keyring', keyring, '--server', url);
+  files.unshift(join(out, 'manifest.signed.json'));
+  await qxRelease('publish', ...files, '--keyring', keyring, '--server', url);
+  return files;
 }
 
 const qxRelease = (...args: string[]) =>

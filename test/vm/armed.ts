@@ -3,10 +3,11 @@ import { execa } from 'execa';
 import { afterAll } from 'vitest';
 import type { MachineDisk } from '../../scripts/support/machine-disk.ts';
 import type { ImageOf, Journey } from '../support/journey.ts';
-import { armedJourney } from '../support/journey-fallback.ts';
+import { publishBoth } from '../support/journey-good.ts';
 import { journeyHost } from '../support/journey-host.ts';
 import { temporaryFolder } from '../support/temp.ts';
 import { addFaults, type Fault, HOOK, told } from './faults.ts';
+import { installedHost } from './installed.ts';
 import { logFolder } from './logs.ts';
 import { IN_QEMU, SLOW, vmOn } from './machine.ts';
 import type { Place } from './stuck.ts';
@@ -61,7 +62,15 @@ async function armOne(imageOf: ImageOf, undo: AsyncDisposableStack): Promise<Jou
   const first = await imageOf('1.0.0');
   const { image } = await imageOf('1.1.0', addFaults);
   const atEnd = (last: () => unknown): void => undo.defer(async () => void (await last()));
-  const journey = await armedJourney({ first, stage: IN_QEMU, settings: SLOW, hooks: { guests: HOOK }, atEnd }, image);
-  await journey.host.goDown();
-  return journey;
+  return installedHost({
+    first,
+    settings: SLOW,
+    hooks: { guests: HOOK },
+    atEnd,
+    publish: async (journey) => {
+      await publishBoth(journey, '1.0.1');
+      await publishBoth(journey, '1.1.0', image);
+      return ['1.0.1', '1.1.0'];
+    },
+  });
 }

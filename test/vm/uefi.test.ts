@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { armedJourney } from '../support/journey-fallback.ts';
+import { setOut } from '../support/journey.ts';
 import { untilPhase } from '../support/journey-good.ts';
 import { requires } from '../support/requires.ts';
 import { vmImages } from './guest.ts';
@@ -10,11 +10,14 @@ requires(VM_UEFI)('a host with a UEFI, where GRUB counts on a FAT partition', ()
 
   test('a release is installed, tried and confirmed, and what GRUB and the agent wrote is whole', async () => {
     const first = await imageOf('1.0.0');
-    const options = { first, stage: inQemu({ firmware: 'uefi' }), settings: SLOW };
-    const journey = await armedJourney(options, (await imageOf('1.1.0')).image);
-    const { host } = journey;
+    const journey = await setOut({ first, stage: inQemu({ firmware: 'uefi' }), settings: SLOW });
+    const { desk, server, host } = journey;
+    await desk.publish(server, { version: '1.1.0', image: (await imageOf('1.1.0')).image });
+    await host.boot();
     expect(await host.run('grep', ' /boot vfat ', '/proc/mounts')).toMatchObject({ exitCode: 0 });
     expect(await host.run('test', '-d', '/sys/firmware/efi')).toMatchObject({ exitCode: 0 });
+    const applied = await host.update('apply');
+    expect(applied, applied.output).toMatchObject({ exitCode: 4 });
     const before = (await host.environment())?.trial;
     await host.goDown();
     // A try that came to nothing: GRUB has counted it on its own.

@@ -1,9 +1,15 @@
 import { cp, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type MachineDisk, type MachineOptions, makeDisk } from '../machine-disk.ts';
+import { type MachineDisk, type MachineOptions, makeDisk, putFile } from '../machine-disk.ts';
 import { addEfiGrub, embedGrub } from './grub.ts';
 
-/** The disk of a host that this firmware starts. `waitS`: how long GRUB shows its menu. */
+const LAYOUT = 'grub/quantix-layout.cfg';
+
+/** The settings of an operator who watches the host over a serial line. `waitS`: how long GRUB shows its menu. */
+const serialLine = (waitS: number): string =>
+  `set qx_serial=1\nset qx_timeout=${waitS}\nset qx_extra="console=ttyS0,115200"\n`;
+
+/** The disk of a host that this firmware starts. */
 export async function makeBootableDisk(
   options: MachineOptions,
   waitS: number,
@@ -11,9 +17,7 @@ export async function makeBootableDisk(
 ): Promise<MachineDisk> {
   const bootFolder = join(options.folder, 'vm-boot');
   await cp(options.bootFolder, bootFolder, { recursive: true });
-  // The settings of an operator who watches the host over a serial line.
-  const layout = `set qx_serial=1\nset qx_timeout=${waitS}\nset qx_extra="console=ttyS0,115200"\n`;
-  await writeFile(join(bootFolder, 'grub/quantix-layout.cfg'), layout);
+  await writeFile(join(bootFolder, LAYOUT), serialLine(waitS));
   if (firmware === 'uefi') {
     await addEfiGrub(bootFolder);
     return makeDisk({ ...options, bootFolder, bootFormat: 'fat' });
@@ -21,4 +25,12 @@ export async function makeBootableDisk(
   const machine = await makeDisk({ ...options, bootFolder });
   await embedGrub(machine, options.folder);
   return machine;
+}
+
+/** A BIOS starts the disk from now on that only namespaces started so far. */
+export async function becomeBootable(machine: MachineDisk, folder: string): Promise<void> {
+  const layout = join(folder, 'serial-line');
+  await writeFile(layout, serialLine(0));
+  await putFile(machine, machine.partitions.boot, layout, LAYOUT);
+  await embedGrub(machine, folder);
 }
