@@ -12,7 +12,7 @@ import { armedTooEarly } from './powercut/tamper.ts';
 
 /** `npm run powercut` goes on for as long as one likes, and boots what it made. */
 const STATES = 500;
-const STATES_TAMPERED = 20;
+const STATES_TAMPERED = 10;
 
 requires({ ...VM, commands: [...VM.commands, 'grub-emu', 'debugfs'] })('power cuts during a whole update', () => {
   const imageOf = vmImages();
@@ -42,7 +42,7 @@ requires({ ...VM, commands: [...VM.commands, 'grub-emu', 'debugfs'] })('power cu
     process.stdout.write(`${JSON.stringify(found)}\n`);
     expect(found.bricks.slice(0, 3)).toEqual([]);
     expect([found.A > 0, found.B > 0]).toEqual([true, true]);
-    expect(found.states).toBe(STATES);
+    expect(found.states).toBeGreaterThanOrEqual(STATES);
   });
 
   test('an agent that arms the slot before it is written would be found out', async () => {

@@ -1,21 +1,14 @@
 import { test } from 'vitest';
 import { requires } from '../support/requires.ts';
 import { armedHosts } from './armed.ts';
-import { bootSettings, COPIES, copies, flipped } from './damage.ts';
+import { flipped } from './damage.ts';
 import { vmImages } from './guest.ts';
-import { expectArmedAgainAndKept } from './kept.ts';
 import { VM } from './machine.ts';
 import { expectWayBack, type WayBack } from './scenario.ts';
 
-/** The rows that are worth their minutes whenever anything changes; the others are in `*.all.ts`. */
+/** The rows that are worth their minutes whenever anything changes, these and hangs.test.ts; the others are in `*.all.ts`. */
 const ROWS: readonly WayBack[] = [
   { what: 'process 1 gives up, and the kernel panics', fault: 'init-panics', boots: 3 },
-  {
-    what: 'a service hangs before the agent is started',
-    fault: 'service-hangs',
-    damage: bootSettings('deadline_s=15\ngrace_s=5\n'),
-    boots: 3,
-  },
   { what: 'one byte of the initramfs is another one', damage: flipped(20_000), boots: 0 },
 ];
 
@@ -24,9 +17,4 @@ requires(VM)('a trial', () => {
   const armed = armedHosts(imageOf);
 
   for (const row of ROWS) test(`${row.what}: slot A boots again`, () => expectWayBack(armed, row));
-
-  test('both copies of the boot environment are zeros: slot A boots, arms the trial again, and it is kept', async () => {
-    const { journey } = await armed({ damage: copies(COPIES, (block) => new Uint8Array(block.length)) });
-    await expectArmedAgainAndKept(journey);
-  });
 });

@@ -15,7 +15,10 @@ export interface CampaignOptions {
   /** An empty folder of this campaign's own. */
   readonly folder: string;
   readonly seed: number;
-  /** So many states, evenly over the recording: how many writes an update makes differs from one time to the next. */
+  /**
+   * So many states, each time between two flushes as often as the others as far as it has that many: most writes are those of the
+   * image, and little can go wrong between them. How many writes an update makes differs from one time to the next.
+   */
   readonly states: number;
   /** So many of them were decided before. */
   readonly skip?: number;
@@ -68,16 +71,18 @@ export async function* campaign(options: CampaignOptions): AsyncGenerator<Decide
 
   const reading = { concerns: crashDisk.concerns, ...(options.tamper === undefined ? {} : { tamper: options.tamper }) };
   await using opened = await openRecording(logs, reading);
-  const { density, every } = samplingOf(opened.epochs, states, aim);
+  const { density, counts } = samplingOf(opened.epochs, states, aim);
+  const most = mostOfEach(counts, states);
   const random = seededRandom(seed);
-  const counter = { seen: 0, chosen: 0 };
-  for (const epoch of opened.epochs) {
+  let chosen = 0;
+  for (const [i, epoch] of opened.epochs.entries()) {
     const { id, log, writes } = epoch;
-    let index = 0;
+    const count = counts[i] ?? 0;
+    let [index, seen] = [0, 0];
     for (const state of statesOf(writes, random, density)) {
       const name = `${id}.${index++}`;
-      if (!aim(epoch, state) || counter.seen++ < counter.chosen * every) continue;
-      if (counter.chosen++ < skip) continue;
+      if (!aim(epoch, state) || !isOneOf(Math.min(count, most), count, seen++)) continue;
+      if (chosen++ < skip) continue;
       await using _ = await crashDisk.during(log, reachedIn(writes, state));
       yield await decide(name, state);
     }
@@ -92,16 +97,30 @@ export const reachedIn = (writes: readonly LoggedWrite[], { parts }: CrashState)
 
 interface Sampling {
   readonly density: number;
-  readonly every: number;
+  /** How many states each epoch has then. */
+  readonly counts: readonly number[];
 }
 
-/** More states by chance where there are too few, and only one of so many where there are too many. */
+/** More states by chance where there are too few. */
 function samplingOf(epochs: readonly Epoch[], wanted: number, aim: NonNullable<CampaignOptions['aim']>): Sampling {
   for (let density = 1; ; density *= 2) {
-    const count = epochs.reduce((sum, epoch) => sum + countOf(epoch, density, aim), 0);
-    if (count >= wanted || density >= MAX_DENSITY) return { density, every: Math.max(1, count / wanted) };
+    const counts = epochs.map((epoch) => countOf(epoch, density, aim));
+    if (sum(counts) >= wanted || density >= MAX_DENSITY) return { density, counts };
   }
 }
+
+const sum = (counts: readonly number[]): number => counts.reduce((total, count) => total + count, 0);
+
+/** So many of each epoch at most, and all together are at least as many as are wanted where there are that many. */
+export function mostOfEach(counts: readonly number[], wanted: number): number {
+  let most = 1;
+  while (sum(counts.map((count) => Math.min(count, most))) < Math.min(wanted, sum(counts))) most += 1;
+  return most;
+}
+
+/** Whether number `index` of so many is one of `chosen` that lie evenly among them. */
+export const isOneOf = (chosen: number, count: number, index: number): boolean =>
+  Math.floor(((index + 1) * chosen) / count) > Math.floor((index * chosen) / count);
 
 const MAX_DENSITY = 1024;
 

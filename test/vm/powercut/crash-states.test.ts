@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { isOneOf, mostOfEach } from './campaign.ts';
 import { type CrashState, epochsOf, seededRandom, statesOf } from './crash-states.ts';
 
 const EPOCH = [{ sectors: 8 }, { sectors: 1 }, { sectors: 2048 }];
@@ -53,4 +54,18 @@ test('an epoch is what lies between two flushes; one without writes is none', ()
   const flush = { kind: 'flush' } as const;
   const entries = [flush, write('a'), write('b'), flush, flush, write('c'), flush];
   expect(epochsOf(entries)).toEqual([[write('a'), write('b')], [write('c')]]);
+});
+
+test('of each epoch as many as of the others, as far as it has them', () => {
+  expect(mostOfEach([3, 2000, 5, 0], 20)).toBe(12);
+  expect(mostOfEach([3, 2000, 5, 0], 10_000)).toBe(2000);
+  expect(mostOfEach([], 20)).toBe(1);
+});
+
+test('evenly among the others', () => {
+  const chosen = (some: number, of: number) =>
+    Array.from({ length: of }, (_, i) => i).filter((i) => isOneOf(some, of, i));
+  expect(chosen(3, 3)).toEqual([0, 1, 2]);
+  expect(chosen(2, 10)).toEqual([4, 9]);
+  for (const some of [1, 7, 99]) expect(chosen(some, 100)).toHaveLength(some);
 });

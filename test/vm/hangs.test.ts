@@ -1,0 +1,25 @@
+import { test } from 'vitest';
+import { requires } from '../support/requires.ts';
+import { armedHosts } from './armed.ts';
+import { bootSettings, COPIES, copies } from './damage.ts';
+import { vmImages } from './guest.ts';
+import { expectArmedAgainAndKept } from './kept.ts';
+import { VM } from './machine.ts';
+import { expectWayBack } from './scenario.ts';
+
+requires(VM)('a trial on which nobody can count', () => {
+  const armed = armedHosts(vmImages());
+
+  test('a service hangs before the agent is started: slot A boots again', () =>
+    expectWayBack(armed, {
+      what: 'a service hangs',
+      fault: 'service-hangs',
+      damage: bootSettings('deadline_s=5\ngrace_s=2\n'),
+      boots: 3,
+    }));
+
+  test('both copies of the boot environment are zeros: slot A boots, arms the trial again, and it is kept', async () => {
+    const { journey } = await armed({ damage: copies(COPIES, (block) => new Uint8Array(block.length)) });
+    await expectArmedAgainAndKept(journey);
+  });
+});
