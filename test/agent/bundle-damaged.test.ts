@@ -11,13 +11,13 @@ import {
   installedVersions,
   journalOf,
   memoryOf,
-  snapshot,
   systemOn,
 } from '../support/agent-machine.ts';
 import { ALL_NEW, bundleBench, OLD } from '../support/bundle-bench.ts';
 import { artifactEntries, bundleBytes, entry, envelopeEntry, stick } from '../support/bundles.ts';
 import { IMAGE_COMMANDS } from '../support/images.ts';
 import { requires } from '../support/requires.ts';
+import { snapshot } from '../support/snapshot.ts';
 import { END } from '../support/tar-maker.ts';
 
 requires({ commands: IMAGE_COMMANDS })('an offline bundle that was damaged on its way', () => {

@@ -11,13 +11,13 @@ import {
   installedVersions,
   journalOf,
   memoryOf,
-  snapshot,
   systemOn,
 } from '../support/agent-machine.ts';
 import { ALL_NEW, bundleBench, OLD } from '../support/bundle-bench.ts';
 import { bundleBytes, stick } from '../support/bundles.ts';
 import { IMAGE_COMMANDS } from '../support/images.ts';
 import { requires } from '../support/requires.ts';
+import { snapshot } from '../support/snapshot.ts';
 
 requires({ commands: IMAGE_COMMANDS })('an offline bundle', () => {
   const { bench, full, components, alone, codeOf, refused, refusals } = bundleBench();

@@ -15,12 +15,12 @@ import {
   installedVersions,
   journalOf,
   memoryOf,
-  snapshot,
   systemOn,
 } from '../support/agent-machine.ts';
 import type { ReleaseOptions } from '../support/agent-releases.ts';
 import { IMAGE_COMMANDS } from '../support/images.ts';
 import { requires } from '../support/requires.ts';
+import { snapshot } from '../support/snapshot.ts';
 
 const OLD = { 'host-ui': '1.0.0', 'qx-console': '1.0.0', 'qx-node': '1.0.0' };
 const ALL_NEW = { 'host-ui': '2.0.0', 'qx-console': '2.0.0', 'qx-node': '2.0.0' };

@@ -9,10 +9,11 @@ import { encodeBoot } from '../../src/format/grubenv.ts';
 import type { Manifest } from '../../src/format/manifest.ts';
 import { agentBench } from '../support/agent-bench.ts';
 import type { TestHost } from '../support/agent-host.ts';
-import { memoryOf, snapshot } from '../support/agent-machine.ts';
+import { memoryOf } from '../support/agent-machine.ts';
 import type { ReleaseOptions } from '../support/agent-releases.ts';
 import { IMAGE_COMMANDS } from '../support/images.ts';
 import { requires } from '../support/requires.ts';
+import { snapshot } from '../support/snapshot.ts';
 
 const OLD = { 'host-ui': '1.0.0', 'qx-console': '1.0.0', 'qx-node': '1.0.0' };
 const ALL_NEW = { 'host-ui': '2.0.0', 'qx-console': '2.0.0', 'qx-node': '2.0.0' };

@@ -7,9 +7,10 @@ import type { VerifyResponse } from '../../src/format/agent-documents.ts';
 import { agentApi } from '../support/agent-api.ts';
 import { agentBench } from '../support/agent-bench.ts';
 import { openHost } from '../support/agent-host.ts';
-import { bootState, installedBytes, journalOf, memoryOf, rebootInto, snapshot } from '../support/agent-machine.ts';
+import { bootState, installedBytes, journalOf, memoryOf, rebootInto } from '../support/agent-machine.ts';
 import { IMAGE_COMMANDS } from '../support/images.ts';
 import { requires } from '../support/requires.ts';
+import { snapshot } from '../support/snapshot.ts';
 
 /** What an administrator can order of a host, by the handlers of its REST interface, on real files. */
 

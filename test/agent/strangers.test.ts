@@ -6,7 +6,7 @@ import { readAudit } from '../../src/agent/audit.ts';
 import { rotateToken } from '../../src/agent/token.ts';
 import { hostFiles } from '../../src/system/files.ts';
 import { hostFolder, startAgent } from '../support/agent.ts';
-import { snapshot } from '../support/agent-machine.ts';
+import { snapshot } from '../support/snapshot.ts';
 import { curl } from '../support/update-server.ts';
 
 /** A page in the administrator's browser can make it send requests here, under any name that leads to this host. */

@@ -8,13 +8,14 @@ import { rollback } from '../../src/agent/rollback.ts';
 import type { Manifest } from '../../src/format/manifest.ts';
 import { agentBench } from '../support/agent-bench.ts';
 import { openHost, steppedClock, type TestHost } from '../support/agent-host.ts';
-import { installedBytes, memoryOf, rebootInto, snapshot } from '../support/agent-machine.ts';
+import { installedBytes, memoryOf, rebootInto } from '../support/agent-machine.ts';
 import { memorySite, type Release } from '../support/agent-releases.ts';
 import { agentSocket } from '../support/agent-socket.ts';
 import { codeOf, expectGivenUp, expectRefusal, expectUntrusted, resigned } from '../support/attacks.ts';
 import { IMAGE_COMMANDS } from '../support/images.ts';
 import { sha256Of } from '../support/keys.ts';
 import { requires } from '../support/requires.ts';
+import { snapshot } from '../support/snapshot.ts';
 
 /** Releases with a good signature that are not for this host, not now, or not any more. */
 

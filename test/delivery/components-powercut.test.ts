@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { cp, mkdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -17,7 +17,8 @@ import {
   type Tree,
   writeTree,
 } from '../support/component-host.ts';
-import { cutAfter } from '../support/powercut.ts';
+import { cutAfter, eachMoment } from '../support/powercut.ts';
+import { newStates } from '../support/snapshot.ts';
 
 // Thousands of fsyncs, of which nothing is to be learned here: in memory they cost nothing.
 const scratch = existsSync('/dev/shm') ? '/dev/shm' : tmpdir();
@@ -37,26 +38,10 @@ beforeAll(async () => {
 });
 afterAll(() => rmSync(packed, { recursive: true }));
 
-interface Attempt {
-  readonly root: string;
-  readonly host: ComponentHost;
-  readonly effects: readonly string[];
-  readonly wasCut: boolean;
-}
-
-/** Lets `work` run on a copy of the host until the power goes, and hands over what is left of it, with power again. */
-async function attempt(
-  start: string,
-  count: number,
-  work: (host: ComponentHost) => Promise<unknown>,
-): Promise<Attempt> {
+function copyOf(folder: string): string {
   const root = mkdtempSync(join(packed, 'host-'));
-  await cp(join(packed, start), root, { recursive: true, verbatimSymlinks: true });
-  const { ports, effects, isOff } = cutAfter(freshPorts(root), count);
-  await work(componentHost(root, refs, ports)).catch((error: unknown) => {
-    if (!isOff() && !String(error).includes('was put back')) throw error;
-  });
-  return { root, host: componentHost(root, refs), effects, wasCut: isOff() };
+  cpSync(folder, root, { recursive: true, verbatimSymlinks: true });
+  return root;
 }
 
 const dataOf = async (root: string): Promise<Tree> =>
@@ -73,19 +58,30 @@ async function recover(host: ComponentHost): Promise<Tree> {
   return OLD;
 }
 
+/** Answers how many effects the work has. */
 async function cutEverywhere(start: string, work: (host: ComponentHost) => Promise<unknown>): Promise<number> {
-  for (let count = 0; ; count++) {
-    const { root, host, wasCut } = await attempt(start, count, work);
+  const root = copyOf(join(packed, start));
+  const isNew = newStates();
+  const effects = { count: 0 };
+  const powerGoes = async (count: number): Promise<void> => {
+    effects.count = count;
+    if (!isNew(root)) return;
+    const left = copyOf(root);
+    const host = componentHost(left, refs);
     const expected = await recover(host);
-    expect(await dataOf(root), `cut after effect ${count}`).toEqual(expected);
+    expect(await dataOf(left), `cut after effect ${count}`).toEqual(expected);
     // Recovery again is nothing new, and the update then goes through.
     await recover(host);
-    expect(await dataOf(root)).toEqual(expected);
+    expect(await dataOf(left)).toEqual(expected);
     await applyComponents(ENTRIES, host.context());
-    expect(await dataOf(root)).toEqual(NEW);
-    rmSync(root, { recursive: true });
-    if (!wasCut) return count;
-  }
+    expect(await dataOf(left)).toEqual(NEW);
+    rmSync(left, { recursive: true });
+  };
+  await work(componentHost(root, refs, eachMoment(freshPorts(root), powerGoes))).catch((error: unknown) => {
+    if (!String(error).includes('was put back')) throw error;
+  });
+  await powerGoes(effects.count + 1);
+  return effects.count;
 }
 
 const update = (host: ComponentHost) => applyComponents(ENTRIES, host.context());
@@ -114,7 +110,9 @@ test('T33 the power goes while an update is settled whose backups are not kept',
 }, 240_000);
 
 test('T33 the power goes again and again while undoing', async () => {
-  const { root, host } = await attempt('plain', 1000, update);
+  const root = copyOf(join(packed, 'plain'));
+  const host = componentHost(root, refs);
+  await update(host);
   const done = (await host.journal()) ?? [];
   for (let count = 0; ; count++) {
     const { ports, isOff } = cutAfter(freshPorts(root), count);

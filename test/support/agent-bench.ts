@@ -1,5 +1,5 @@
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
-import { cp, readFile } from 'node:fs/promises';
+import { cpSync, existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll } from 'vitest';
@@ -51,7 +51,7 @@ export function agentBench(): Bench {
     remove: (path) => rmSync(path, { recursive: true, force: true }),
     host: async (releases = [], world = {}, from = join(top, 'plain')) => {
       const root = folder();
-      await cp(from, root, { recursive: true, verbatimSymlinks: true });
+      cpSync(from, root, { recursive: true, verbatimSymlinks: true });
       return openHost({ root, site: memorySite(...releases), ...world });
     },
   };

@@ -1,6 +1,5 @@
-import { createHash } from 'node:crypto';
 import { closeSync, openSync, readSync } from 'node:fs';
-import { lstat, readdir, readFile, readlink, rm, writeFile } from 'node:fs/promises';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type BootDecision, type BootState, decideBoot } from '../../src/core/boot.ts';
 import { decodeBoot, encodeBoot, SLOTS, type Slot } from '../../src/format/grubenv.ts';
@@ -93,33 +92,3 @@ export const memoryOf = async (root: string): Promise<Memory | null> =>
   );
 
 export const okSlots = (state: BootState | null): readonly Slot[] => SLOTS.filter((slot) => state?.[slot].ok === true);
-
-/** What a reboot forgets; and what every refusal may add to: the memory of what was seen, and the record that it was refused. */
-const UNCOUNTED = ['run', 'quantix/limiquantix/state.json', 'quantix/limiquantix/audit'];
-
-/** Every name, mode and byte of the host, except what is left out. */
-export async function snapshot(
-  root: string,
-  leftOut: readonly string[] = UNCOUNTED,
-): Promise<Readonly<Record<string, string>>> {
-  const found: Record<string, string> = {};
-  const walk = async (path: string): Promise<void> => {
-    for (const name of await readdir(join(root, path))) {
-      const inner = path === '' ? name : `${path}/${name}`;
-      if (leftOut.includes(inner)) continue;
-      const info = await lstat(join(root, inner));
-      if (info.isDirectory()) await walk(inner);
-      found[inner] = `${info.mode.toString(8)} ${await contentAt(join(root, inner), info)}`;
-    }
-  };
-  await walk('');
-  return found;
-}
-
-async function contentAt(path: string, info: { isFile(): boolean; isSymbolicLink(): boolean }): Promise<string> {
-  if (info.isSymbolicLink()) return readlink(path);
-  if (!info.isFile()) return '';
-  return createHash('sha256')
-    .update(await readFile(path))
-    .digest('hex');
-}

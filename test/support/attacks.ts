@@ -11,10 +11,11 @@ import { signedBytes } from '../../src/format/detached.ts';
 import type { Json } from '../../src/format/json.ts';
 import type { Manifest } from '../../src/format/manifest.ts';
 import type { TestHost } from './agent-host.ts';
-import { bootState, installedBytes, journalOf, snapshot } from './agent-machine.ts';
+import { bootState, installedBytes, journalOf } from './agent-machine.ts';
 import type { Release } from './agent-releases.ts';
 import { bytesOf, edited } from './documents.ts';
 import { testKey } from './keys.ts';
+import { snapshot } from './snapshot.ts';
 
 /**
  * An attack runs against the journeys of a whole host. What each must leave behind is the same: a code for the caller, one

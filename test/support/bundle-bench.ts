@@ -5,8 +5,8 @@ import { type BundleRequest, installBundle } from '../../src/agent/install-bundl
 import { QxError } from '../../src/errors.ts';
 import { agentBench } from './agent-bench.ts';
 import type { TestHost } from './agent-host.ts';
-import { snapshot } from './agent-machine.ts';
 import type { Release, ReleaseOptions } from './agent-releases.ts';
+import { snapshot } from './snapshot.ts';
 
 /** What the tests of offline bundles on a host share. */
 
