@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { QxError } from '../errors.ts';
 import type { Process, ServiceState, Services } from '../ports.ts';
 import { hostPath } from './host-path.ts';
@@ -18,6 +19,10 @@ const STATES: Readonly<Record<number, ServiceState>> = {
   64: 'crashed',
 };
 
+/** Somebody else is starting it: OpenRC refuses to restart a service in the middle of that. */
+const STARTING = 8;
+const POLL_MS = 200;
+
 /** The services of the host below `root`: this machine's, those of a folder that holds OpenRC, or none. */
 export function openrc(root: string, runner: Process): Services {
   const isFolder = root !== '' && root !== '/';
@@ -31,6 +36,14 @@ export function openrc(root: string, runner: Process): Services {
     runner.run(inRoot('rc-service', name, command), { timeoutMs });
   const read = async (...paths: string[]): Promise<string> =>
     (await runner.run(inRoot('cat', ...paths), { timeoutMs: STATUS_TIMEOUT_MS })).stdout.trim();
+  /** As right after a boot, when the runlevel has not come to its end: a service that is about to be up is no failure. */
+  const whileStarting = async (name: string): Promise<void> => {
+    const deadlineMs = performance.now() + RESTART_TIMEOUT_MS;
+    while (performance.now() < deadlineMs) {
+      if ((await run(name, 'status', STATUS_TIMEOUT_MS)).exitCode !== STARTING) return;
+      await sleep(POLL_MS);
+    }
+  };
   /**
    * OpenRC calls a service started while its supervisor waits to start it once more, and for ever when it died so soon after
    * its start that the supervisor did not hear of it: then it stays a zombie.
@@ -44,6 +57,7 @@ export function openrc(root: string, runner: Process): Services {
   return {
     standIn: null,
     restart: async (name) => {
+      await whileStarting(name);
       const { exitCode, stdout, stderr } = await run(name, 'restart', RESTART_TIMEOUT_MS);
       if (exitCode === 0) return;
       const said = `${stdout}${stderr}`.trim().split('\n').slice(-3).join('; ').slice(0, 500);

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { JOURNEY, JOURNEY_TIMEOUT_MS, type Journey, journeyImages, setOut } from '../support/journey.ts';
-import { both, bothOf, publishBoth, untilHealthy } from '../support/journey-good.ts';
+import { both, bothOf, publishBoth } from '../support/journey-good.ts';
 import { sha256Of } from '../support/journey-host.ts';
 import { expectOneOfBoth } from '../support/journey-power.ts';
 import { momentsOf } from '../support/moments.ts';
@@ -56,8 +56,6 @@ requires(JOURNEY)(`power cuts (QX_JOURNEY_SEED=${seed})`, () => {
         expect(cmdline, cut).toContain('quantix.trial=');
         break;
       }
-      // An operator looks first whether it is all up: a component whose service is just being started is put back.
-      await untilHealthy(host);
       const again = await host.update(...AGAIN);
       expect(again, `${cut}: ${again.output}`).toMatchObject({ exitCode: phase === 'armed' ? 3 : 4 });
       await expectArmed(journey, image);

@@ -5,7 +5,7 @@ import { beforeEach, describe, expect, test } from 'vitest';
 import { signedAnyway } from '../support/attacks.ts';
 import { manifestOf } from '../support/keys.ts';
 import { FULL_CONTENT, signedBy, snapshot } from '../support/publishing.ts';
-import { curl, TOKEN } from '../support/update-server.ts';
+import { type Answer, curl, TOKEN } from '../support/update-server.ts';
 import { AUTHORIZED, openSite, type Site } from '../support/update-site.ts';
 
 let site: Site;
@@ -129,10 +129,12 @@ describe('T37, T38: the token', () => {
   test('after five wrong ones the address waits', async () => {
     const guess = () =>
       curl('-X', 'DELETE', '-H', 'Authorization: Bearer wrong', `${site.api}/quantix-os/releases/1.0.0`);
-    const statuses: number[] = [];
-    for (let i = 0; i < 7; i++) statuses.push((await guess()).status);
-    expect(statuses).toEqual([401, 401, 401, 401, 401, 401, 429]);
-    expect(Number((await guess()).headers['retry-after'])).toBeGreaterThan(0);
+    const answers: Answer[] = [];
+    // On a busy machine the first wait, of a second, may be over by the next guess; the waits double.
+    while (answers.length < 6 || (answers.at(-1)?.status === 401 && answers.length < 12)) answers.push(await guess());
+    const last = answers.pop();
+    expect([answers.length >= 6, new Set(answers.map(({ status }) => status))]).toEqual([true, new Set([401])]);
+    expect([last?.status, Number(last?.headers['retry-after']) > 0]).toEqual([429, true]);
   });
 
   test('with it, what nobody trusted signed is refused with a problem, and the store is as before', async () => {

@@ -11,6 +11,11 @@ import { temporaryFolder } from '../support/temp.ts';
 const service = (body: string) => `#!/sbin/openrc-run\n${body}\n`;
 const services: Readonly<Record<string, string>> = {
   counted: service('start() { echo x >>/harness/started; }'),
+  // In the middle of its start it waits as long as somebody holds it there.
+  slow: service(
+    `supervisor=supervise-daemon\ncommand=/bin/sleep\ncommand_args=600\npidfile=/run/slow.pid
+start_pre() { while [ -e /harness/hold ]; do sleep 0.1; done; }`,
+  ),
   broken: service('start() { eerror "no licence"; return 1; }'),
   looping: service(
     'supervisor=supervise-daemon\ncommand=/bin/sleep\ncommand_args=0.2\nrespawn_max=0\npidfile=/run/l.pid',
@@ -35,6 +40,13 @@ const inside = (root: OpenrcRoot): Process => ({
   run: async (argv) => {
     const { exitCode, output } = await root.run(argv[0], ...argv.slice(1));
     return { exitCode, stdout: output, stderr: '' };
+  },
+});
+
+const counting = (process: Process, looks: { count: number }): Process => ({
+  run: (argv, options) => {
+    if (argv.includes('status')) looks.count += 1;
+    return process.run(argv, options);
   },
 });
 
@@ -65,6 +77,21 @@ requires(openrcRequirements)('services of a real OpenRC', () => {
       expect(await instance('watched')).toBe(first);
       await root.run('sh', '-c', 'kill -KILL "$(cat /run/watched.pid)"');
       await expect.poll(() => state('watched'), { timeout: 20_000 }).toBe('crashed');
+    });
+  });
+
+  test('a service that is just being started, as after a boot, is restarted once that is done', async () => {
+    await withOpenrcRoot({ prepare }, async (root) => {
+      const looks = { count: 0 };
+      const { restart, state, instance } = openrc('', counting(inside(root), looks));
+      await root.run('touch', '/harness/hold');
+      const starting = root.run('rc-service', 'slow', 'start');
+      await expect.poll(async () => (await root.run('rc-service', 'slow', 'status')).output).toContain('starting');
+      const restarted = restart('slow');
+      await expect.poll(() => looks.count).toBeGreaterThan(2);
+      await root.run('rm', '/harness/hold');
+      await Promise.all([restarted, starting]);
+      expect([await state('slow'), await instance('slow')]).toEqual(['started', expect.stringMatching(/\d/)]);
     });
   });
 
@@ -131,6 +158,8 @@ describe('a folder without OpenRC', () => {
       },
     });
     await restart('x');
-    expect(ran).toEqual(process.getuid?.() === 0 ? [['chroot', folder, 'rc-service', 'x', 'restart']] : []);
+    expect(ran).toEqual(
+      process.getuid?.() === 0 ? ['status', 'restart'].map((word) => ['chroot', folder, 'rc-service', 'x', word]) : [],
+    );
   });
 });
