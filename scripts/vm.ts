@@ -32,7 +32,7 @@ try {
       rt: 'dist/host/rt',
       settings: `updates:\n  server_url: ${SERVER_SEEN_FROM_INSIDE}\n  auto_check: false\n  health_timeout: 180s\n`,
       kernel: { vmlinuz: kernel.vmlinuz, initramfs },
-      isQuick: true,
+      compression: 'lzo, but for boot',
       change: async (tree) => {
         await addGuest(tree);
         await appendFile(join(tree, 'etc/inittab'), 'ttyS0::respawn:/bin/getty -n -l /bin/sh 115200 ttyS0\n');

@@ -2,6 +2,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
+import { childOf } from './child-of.ts';
 import { GRUB_COMMANDS, type GrubRun, grubMachine } from './grub-emu.ts';
 import { DISK_COMMANDS, type MachineDisk, type MachineOptions, MIB, makeDisk, type Partition } from './machine-disk.ts';
 import { BOOTED_MARK, TREE_COMMANDS } from './openrc-tree.ts';
@@ -18,7 +19,6 @@ export const MACHINE_COMMANDS = [
   'losetup',
   'unshare',
   'nsenter',
-  'pgrep',
 ] as const;
 
 export interface Machine extends MachineDisk {
@@ -93,7 +93,7 @@ async function powerOn(
     },
   );
   const ended = host.then(() => undefined);
-  const { leave, ...inside } = entering(host.pid, isAlone);
+  const { leave, ...inside } = entering(host.pid ?? 0, isAlone);
   const powerOff = async (): Promise<void> => {
     host.kill('SIGKILL');
     await ended;
@@ -170,10 +170,7 @@ const assemble = `
 type Killable<T> = Promise<T> & { kill(signal: 'SIGKILL'): boolean };
 
 /** `leave` ends the commands that are still under way: they hold the namespaces, and those whose process was stopped would for ever. */
-function entering(
-  unsharePid: number | undefined,
-  isAlone: boolean,
-): Pick<Running, 'run' | 'show'> & { leave(): Promise<void> } {
+function entering(unsharePid: number, isAlone: boolean): Pick<Running, 'run' | 'show'> & { leave(): Promise<void> } {
   const underWay = new Set<Killable<unknown>>();
   const entered = async <T>(command: Killable<T>): Promise<T> => {
     underWay.add(command);
@@ -184,9 +181,8 @@ function entering(
     }
   };
   const enter = async (): Promise<string[]> => {
-    const { stdout } = await execa('pgrep', ['-P', String(unsharePid)], { reject: false });
     const spaces = ['--mount', '--pid', '--uts', '--ipc', ...(isAlone ? ['--net'] : [])];
-    return ['--target', stdout.trim(), ...spaces, '--root', '--wd'];
+    return ['--target', await childOf(unsharePid), ...spaces, '--root', '--wd'];
   };
   const environment = {
     env: { PATH: '/usr/sbin:/usr/bin', TERM: process.env.TERM ?? 'dumb' },

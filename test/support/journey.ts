@@ -35,7 +35,7 @@ type ChangeTree = (tree: string) => Promise<void>;
 export type ImageOf = (version: string, change?: ChangeTree) => Promise<HostImage>;
 
 /** What all images of a file have besides; `change` comes before the one of a single image. */
-type Common = Pick<HostImageOptions, 'kernel' | 'init' | 'change'>;
+type Common = Pick<HostImageOptions, 'kernel' | 'init' | 'compression' | 'change'>;
 
 /** Images that the tests of one file share, each made when it is first asked for; they only read them. */
 export function journeyImages(makeCommon: (folder: string) => Promise<Common> = async () => ({})): ImageOf {
@@ -53,14 +53,14 @@ export function journeyImages(makeCommon: (folder: string) => Promise<Common> = 
 
 const makeImage = (folder: string, version: string, common: Common, change?: ChangeTree): Promise<HostImage> =>
   makeHostImage({
-    ...common,
     folder,
     version,
     executable: 'dist/host/bin/qx-node',
     rt: 'dist/host/rt',
     // What differs between machines is in /quantix: one image serves all of them.
     settings: `updates:\n  listen: "off"\n  keyring: ${KEYRING}\n`,
-    isQuick: true,
+    compression: 'lzo, but for boot',
+    ...common,
     change: async (tree) => {
       await common.change?.(tree);
       await change?.(tree);

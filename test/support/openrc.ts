@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
+import { childOf } from '../../scripts/support/child-of.ts';
 import { BOOTED_MARK, makeOpenrcTree, TREE_COMMANDS } from '../../scripts/support/openrc-tree.ts';
 
 /**
@@ -32,7 +33,7 @@ export interface OpenrcOptions {
 /** What `requires()` has to be asked for before `withOpenrcRoot` is used. */
 export const openrcRequirements = {
   root: true,
-  commands: [...TREE_COMMANDS, 'unshare', 'nsenter', 'pgrep'],
+  commands: [...TREE_COMMANDS, 'unshare', 'nsenter'],
 } as const;
 
 export async function withOpenrcRoot<T>(options: OpenrcOptions, use: (root: OpenrcRoot) => Promise<T>): Promise<T> {
@@ -53,7 +54,7 @@ export async function bootOpenrcRoot({ prepare, cmdline = '' }: OpenrcOptions): 
     all: true,
   });
   const ended = host.then(() => undefined);
-  const root = { path, ended, run: runner(host.pid), [Symbol.asyncDispose]: dispose };
+  const root = { path, ended, run: runner(host.pid ?? 0), [Symbol.asyncDispose]: dispose };
   async function dispose(): Promise<void> {
     host.kill('SIGKILL');
     await ended;
@@ -91,10 +92,9 @@ const assemble = `
   exec chroot "$1" /bin/busybox env -i PATH=/usr/sbin:/usr/bin /bin/busybox init
 `;
 
-function runner(unsharePid: number | undefined): OpenrcRoot['run'] {
+function runner(unsharePid: number): OpenrcRoot['run'] {
   return async (command, ...args) => {
-    const { stdout: initPid } = await execa('pgrep', ['-P', String(unsharePid)], { reject: false });
-    const flags = ['--target', initPid, '--mount', '--pid', '--uts', '--ipc', '--root', '--wd'];
+    const flags = ['--target', await childOf(unsharePid), '--mount', '--pid', '--uts', '--ipc', '--root', '--wd'];
     const { exitCode, all } = await execa('nsenter', [...flags, command, ...args], {
       env: { PATH: '/usr/sbin:/usr/bin' },
       extendEnv: false,

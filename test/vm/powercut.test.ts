@@ -12,7 +12,8 @@ import { armedTooEarly } from './powercut/tamper.ts';
 
 /** `npm run powercut` goes on for as long as one likes, and boots what it made. */
 const STATES = 500;
-const STATES_TAMPERED = 10;
+/** Most are bricks, and the first ends the search. */
+const STATES_TAMPERED = 40;
 
 requires({ ...VM, commands: [...VM.commands, 'grub-emu', 'debugfs'] })('power cuts during a whole update', () => {
   const imageOf = vmImages();
@@ -47,12 +48,12 @@ requires({ ...VM, commands: [...VM.commands, 'grub-emu', 'debugfs'] })('power cu
 
   test('an agent that arms the slot before it is written would be found out', async () => {
     const { partitions } = await recorded.recording();
-    const found = { bricks: 0, others: [] as string[] };
+    const harmless: string[] = [];
     for await (const decided of await cut({ states: STATES_TAMPERED, ...armedTooEarly(partitions) })) {
-      if (isBrick(decided)) found.bricks += 1;
-      else found.others.push(`${decided.id} boots ${decided.slot}`);
+      if (isBrick(decided)) return;
+      // It lost a part without which GRUB does not take the slot.
+      harmless.push(`${decided.id} boots ${decided.slot}`);
     }
-    // The others lost a part without which GRUB does not take the slot.
-    expect(found.bricks, found.others.join('; ')).toBeGreaterThan(STATES_TAMPERED / 2);
+    expect.fail(`no brick among ${harmless.length} states: ${harmless.join('; ')}`);
   });
 });

@@ -13,7 +13,7 @@ const ROWS: readonly WayBack[] = [
 ];
 
 requires(VM)('a trial', () => {
-  const imageOf = vmImages();
+  const imageOf = vmImages({ compression: 'xz, of boot alone' });
   const armed = armedHosts(imageOf);
 
   for (const row of ROWS) test(`${row.what}: slot A boots again`, () => expectWayBack(armed, row));

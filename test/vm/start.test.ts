@@ -5,7 +5,7 @@ import { vmImages } from './guest.ts';
 import { IN_QEMU, SLOW, VM } from './machine.ts';
 
 requires(VM)('a host whose process 1 is the init of OpenRC', () => {
-  const imageOf = vmImages('openrc');
+  const imageOf = vmImages({ init: 'openrc' });
 
   test('it starts all that it should, reboots when qx-update says so, and comes back after a power cut', async () => {
     const { host } = await setOut({ first: await imageOf('1.0.0'), stage: IN_QEMU, settings: SLOW });

@@ -39,7 +39,7 @@ async function endOfFirstBlock(image: string): Promise<number> {
 const ZEROS = (block: Uint8Array): Uint8Array => new Uint8Array(block.length);
 
 requires(VM)('a trial on a host that is not as it should be', () => {
-  const imageOf = vmImages();
+  const imageOf = vmImages({ compression: 'xz, of boot alone' });
   const armed = armedHosts(imageOf);
 
   test('the first copy of the boot environment is zeros: the other one counts', async () => {

@@ -22,7 +22,7 @@ const READ = /MiB\s+Elapsed time: \S+ s\s+Speed: .*\n/;
 const START_IB700 = 'outb 0x443 0x0\n';
 
 requires(VM)('a release that does not come up', () => {
-  const imageOf = vmImages();
+  const imageOf = vmImages({ compression: 'xz, of boot alone' });
   const armed = armedHosts(imageOf);
 
   /** Slot B holds another image than the one that was verified. */
