@@ -27,16 +27,17 @@ export async function slowLine(to: string, atEnd: AtEnd = atTestEnd): Promise<Sl
   };
   const server = createServer((host) => {
     const upstream = connect(Number(target), '127.0.0.1');
-    const drop = (socket: Socket): void => {
-      socket.destroy();
-      open.delete(socket);
-      waiting.delete(socket);
-    };
     for (const socket of [host, upstream]) {
       open.add(socket);
       socket.on('error', () => undefined);
-      socket.on('close', () => [host, upstream].forEach(drop));
+      socket.on('close', () => {
+        open.delete(socket);
+        waiting.delete(socket);
+      });
     }
+    host.on('close', () => upstream.destroy());
+    // A host that reads slowly still gets what is on its way.
+    upstream.on('close', () => host.end());
     host.on('data', (data) => {
       asked.push(...requestsIn(data.toString('latin1')));
       upstream.write(data);
