@@ -80,7 +80,8 @@ interface Started {
 }
 
 const KERNEL_TIMEOUT_MS = 120_000;
-const UP_TIMEOUT_MS = 180_000;
+/** The health gate alone may take as long as `SLOW` lets it. */
+const UP_TIMEOUT_MS = 360_000;
 const RUN_TIMEOUT_MS = 300_000;
 
 /** Up to where the kernel says what GRUB gave it. */
