@@ -95,7 +95,10 @@ function start([file = '', ...args]: readonly string[]): Fetcher {
   stderr.on('data', (bytes: Uint8Array) => {
     said.bytes += bytes.length;
     said.text = printable(said.text + new TextDecoder().decode(bytes));
-    if (said.bytes > MAX_STDERR_BYTES) kill();
+    if (said.bytes <= MAX_STDERR_BYTES) return;
+    // The other pipes stay: what it said before, its first word for one, has perhaps not been read yet.
+    killGroup(child.pid);
+    stderr.destroy();
   });
   return {
     stdin,

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -85,6 +86,10 @@ test.each([100, 40_000])(
   },
 );
 
+/** Without giving up the turn. */
+const childrenNow = (pid: number): string => readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8');
+const soon = (): Promise<void> => Promise.resolve();
+
 describe('a process that somebody took over is refused and ended', () => {
   const hostile = (means: string) =>
     opened([process.execPath, join(import.meta.dirname, '../support/hostile-child.ts'), means]);
@@ -126,6 +131,17 @@ describe('a process that somebody took over is refused and ended', () => {
     ['more than was asked for', 'RESPONSE_TOO_LARGE'],
   ])('%s', async (means, code) => {
     expect(await fetched(means)).toBe(code);
+  });
+
+  test('an agent that was too busy to look hears its first word before its noise', async () => {
+    const http = hostile('noise on standard error');
+    const get = () => refusal(() => http.get('http://127.0.0.1:1/', { limits: LIMITS }));
+    await get();
+    const answer = get();
+    // Started by now, and not looked at: then its pipes are read in their order, and that of its noise is the first.
+    while (childrenNow(process.pid) === '') await soon();
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 3_000);
+    expect(await answer).toBe('SERVER_UNREACHABLE');
   });
 
   test.each([
