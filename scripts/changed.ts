@@ -2,7 +2,7 @@ import { globSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { basename, posix } from 'node:path';
 import { execa } from 'execa';
-import { type Mentions, nearestThatFit, stepsFrom } from './changed/nearest.ts';
+import { isNamesake, type Mentions, nearestThatFit, stepsFrom } from './changed/nearest.ts';
 import type { TimedReport } from './summary/slowest.ts';
 
 /**
@@ -54,7 +54,8 @@ const steps = stepsFrom(changed, await readMentions(changed));
 const times = await readTimes();
 const tests = globSync('test/**/*.test.ts', { exclude: ['test/vm/**'] }).flatMap((file) => {
   const step = ALWAYS.includes(file) ? 0 : steps.get(file);
-  return step === undefined ? [] : [{ file, steps: step, tookMs: START_MS + (times.get(file) ?? GUESS_MS) }];
+  const tookMs = START_MS + (times.get(file) ?? GUESS_MS);
+  return step === undefined ? [] : [{ file, steps: step, isNamesake: isNamesake(file, changed), tookMs }];
 });
 const { chosen, left } = nearestThatFit(tests, TOTAL_MS);
 process.stdout.write(`${changed.length} changed files, the nearest ${chosen.length} of ${tests.length} test files\n`);

@@ -17,9 +17,17 @@ export function stepsFrom(changed: readonly string[], mentions: Mentions): Reado
   return steps;
 }
 
+/** `test/agent/slot-power.test.ts` of `src/agent/slot/medium.ts`: of the same room, and the name begins with a part of the path. */
+export function isNamesake(test: string, changed: readonly string[]): boolean {
+  const [, room, name = ''] = test.split('/');
+  const parts = changed.map((file) => file.replace(/\.[a-z]+$/, '').split('/'));
+  return parts.some(([, theirRoom, ...rest]) => theirRoom === room && rest.includes(name.split(/[-.]/, 1)[0] ?? ''));
+}
+
 export interface TimedTest {
   readonly file: string;
   readonly steps: number;
+  readonly isNamesake: boolean;
   readonly tookMs: number;
 }
 
@@ -28,9 +36,11 @@ export interface Choice {
   readonly left: readonly string[];
 }
 
-/** The nearest first, of those as near the shortest; one that no longer fits makes room for those that do. */
+/** The nearest first, of those as near the namesakes and then the shortest; one that no longer fits makes room for those that do. */
 export function nearestThatFit(tests: readonly TimedTest[], totalMs: number): Choice {
-  const sorted = [...tests].sort((a, b) => a.steps - b.steps || a.tookMs - b.tookMs);
+  const sorted = [...tests].sort(
+    (a, b) => a.steps - b.steps || Number(b.isNamesake) - Number(a.isNamesake) || a.tookMs - b.tookMs,
+  );
   const chosen: string[] = [];
   const left: string[] = [];
   let leftMs = totalMs;

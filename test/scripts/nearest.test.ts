@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { nearestThatFit, stepsFrom } from '../../scripts/changed/nearest.ts';
+import { isNamesake, nearestThatFit, stepsFrom } from '../../scripts/changed/nearest.ts';
 
 const mentions = new Map([
   ['src/slot.ts', ['src/pieces.ts']],
@@ -27,17 +27,26 @@ test('steps from what is changed, over the shortest way, also where files import
   expect([...stepsFrom([], mentions)]).toEqual([]);
 });
 
-test('the nearest that fit, and of those as near the shortest', () => {
+test('a namesake is of the same room, and its name begins with a part of the path', () => {
+  const isOf = (test: string) => isNamesake(test, ['openrc/deadline', 'src/agent/slot/medium.ts']);
+  expect(['agent/slot-power', 'agent/slot', 'agent/medium'].map((name) => isOf(`test/${name}.test.ts`))).not.toContain(
+    false,
+  );
+  expect(['agent/install', 'core/slot', 'agent/slots'].map((name) => isOf(`test/${name}.test.ts`))).not.toContain(true);
+});
+
+test('the nearest that fit, and of those as near the namesakes, then the shortest', () => {
   const tests = [
-    { file: 'far', steps: 3, tookMs: 1 },
-    { file: 'near and long', steps: 1, tookMs: 60 },
-    { file: 'near', steps: 1, tookMs: 30 },
-    { file: 'further and too long', steps: 2, tookMs: 11 },
-    { file: 'further', steps: 2, tookMs: 9 },
+    { file: 'far', steps: 3, isNamesake: false, tookMs: 1 },
+    { file: 'near and long', steps: 1, isNamesake: false, tookMs: 60 },
+    { file: 'near', steps: 1, isNamesake: false, tookMs: 30 },
+    { file: 'further and too long', steps: 2, isNamesake: false, tookMs: 11 },
+    { file: 'further', steps: 2, isNamesake: false, tookMs: 8 },
+    { file: 'namesake', steps: 2, isNamesake: true, tookMs: 9 },
   ];
   expect(nearestThatFit(tests, 100)).toEqual({
-    chosen: ['near', 'near and long', 'further', 'far'],
-    left: ['further and too long'],
+    chosen: ['near', 'near and long', 'namesake', 'far'],
+    left: ['further', 'further and too long'],
   });
   expect(nearestThatFit(tests, 0).chosen).toEqual([]);
   expect(nearestThatFit([], 100)).toEqual({ chosen: [], left: [] });
