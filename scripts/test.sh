@@ -10,7 +10,7 @@ vm_results=dist/vm-results.json
 failed=''
 times=''
 
-# step NAME BUDGET_S COMMAND...: the seconds that two quiet cores need, and two thirds more for slower ones.
+# step NAME BUDGET_S COMMAND...: seconds, with room for cores half as fast as those on which the whole takes 24 minutes.
 step() {
   name=$1
   budget_s=$2

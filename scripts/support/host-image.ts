@@ -28,24 +28,23 @@ export interface HostImageOptions {
 
 type Compression = keyof typeof COMPRESSION;
 
-/**
- * What mksquashfs is told; all but the first take a second instead of half a minute. In small blocks, since who reads a file page
- * by page unpacks a block for each page, GRUB for one.
- */
+/** Who reads a file page by page, GRUB for one, unpacks its block for each page. */
+const SMALL = ['-b', '16K'] as const;
+
+/** What mksquashfs is told; all but the first take a second instead of half a minute. */
 const COMPRESSION = {
   xz: ['-comp', 'xz'],
   /** Only what GRUB reads, which then notices damage in it. */
-  'xz, of boot alone': ['-comp', 'xz', '-b', '16K', '-action', 'uncompressed@!subpathname(boot)'],
+  'xz, of boot alone': ['-comp', 'xz', ...SMALL, '-action', 'uncompressed@!subpathname(boot)'],
   /** All but what GRUB reads: in a machine without KVM it takes eight seconds to unpack a kernel. */
   'lzo, but for boot': [
     '-comp',
     'lzo',
-    '-b',
-    '16K',
-    '-action',
-    'uncompressed@subpathname(boot)',
     '-Xalgorithm',
     'lzo1x_1',
+    ...SMALL,
+    '-action',
+    'uncompressed@subpathname(boot)',
   ],
 } as const;
 

@@ -93,7 +93,7 @@ async function powerOn(
     },
   );
   const ended = host.then(() => undefined);
-  const { leave, ...inside } = entering(host.pid ?? 0, isAlone);
+  const { leave, ...inside } = entering(host.pid, isAlone);
   const powerOff = async (): Promise<void> => {
     host.kill('SIGKILL');
     await ended;
@@ -170,7 +170,10 @@ const assemble = `
 type Killable<T> = Promise<T> & { kill(signal: 'SIGKILL'): boolean };
 
 /** `leave` ends the commands that are still under way: they hold the namespaces, and those whose process was stopped would for ever. */
-function entering(unsharePid: number, isAlone: boolean): Pick<Running, 'run' | 'show'> & { leave(): Promise<void> } {
+function entering(
+  unsharePid: number | undefined,
+  isAlone: boolean,
+): Pick<Running, 'run' | 'show'> & { leave(): Promise<void> } {
   const underWay = new Set<Killable<unknown>>();
   const entered = async <T>(command: Killable<T>): Promise<T> => {
     underWay.add(command);

@@ -119,7 +119,7 @@ requires({ commands: IMAGE_COMMANDS })('a host that is given', () => {
 
     test.each(cases)('T28 %s', async (_name, code, parts) => attacked(zst(tar(...parts)), code));
 
-    // Folders, because each file would be flushed: they count the same.
+    // Of folders, since each file would be flushed. That files count as well: archive.test.ts.
     test('T28 10^6 entries', async () => {
       const frames = Array.from({ length: 20 }, (_, i) => zst(numbered(50_000 * i, 50_000)));
       await attacked(Buffer.concat([...frames, zst(END)]), 'ARCHIVE_TOO_LARGE');
@@ -164,7 +164,7 @@ requires({ commands: IMAGE_COMMANDS })('a host that is given', () => {
   });
 });
 
-/** So many empty files, which are called f0000042 and so on. */
+/** So many empty folders, which are called f0000042 and so on. */
 function numbered(first: number, count: number): Buffer {
   const [one, zeros] = [member({ name: 'f0000000', type: '5' }), Buffer.from('0000000')];
   const sumOf = (bytes: Buffer): number => bytes.reduce((total, byte) => total + byte, 0);

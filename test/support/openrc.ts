@@ -54,7 +54,7 @@ export async function bootOpenrcRoot({ prepare, cmdline = '' }: OpenrcOptions): 
     all: true,
   });
   const ended = host.then(() => undefined);
-  const root = { path, ended, run: runner(host.pid ?? 0), [Symbol.asyncDispose]: dispose };
+  const root = { path, ended, run: runner(host.pid), [Symbol.asyncDispose]: dispose };
   async function dispose(): Promise<void> {
     host.kill('SIGKILL');
     await ended;
@@ -92,7 +92,7 @@ const assemble = `
   exec chroot "$1" /bin/busybox env -i PATH=/usr/sbin:/usr/bin /bin/busybox init
 `;
 
-function runner(unsharePid: number): OpenrcRoot['run'] {
+function runner(unsharePid: number | undefined): OpenrcRoot['run'] {
   return async (command, ...args) => {
     const flags = ['--target', await childOf(unsharePid), '--mount', '--pid', '--uts', '--ipc', '--root', '--wd'];
     const { exitCode, all } = await execa('nsenter', [...flags, command, ...args], {

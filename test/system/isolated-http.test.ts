@@ -22,6 +22,9 @@ const LIMITS: HttpLimits = {
   windowMs: 60_000,
 };
 
+/** More than it may complain of. */
+const NOISE_BYTES = 20_000;
+
 const opened = (program: readonly string[] = [built('qx-node')]) => {
   const http = isolatedHttp({ program, log: recordedLog() });
   onTestFinished(() => http.close());
@@ -86,9 +89,13 @@ test.each([100, 40_000])(
   },
 );
 
-/** Without giving up the turn. */
-const childrenNow = (pid: number): string => readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8');
-const soon = (): Promise<void> => Promise.resolve();
+/** What the only child of this process has written so far; does not give up the turn. Null when there is none. */
+function writtenByChild(): number | null {
+  const pid = readFileSync(`/proc/${process.pid}/task/${process.pid}/children`, 'utf8').trim();
+  return pid === '' ? null : Number(/^wchar: ([0-9]+)$/m.exec(readFileSync(`/proc/${pid}/io`, 'utf8'))?.[1]);
+}
+
+const holdUpMs = (ms: number) => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
 
 describe('a process that somebody took over is refused and ended', () => {
   const hostile = (means: string) =>
@@ -137,10 +144,12 @@ describe('a process that somebody took over is refused and ended', () => {
     const http = hostile('noise on standard error');
     const get = () => refusal(() => http.get('http://127.0.0.1:1/', { limits: LIMITS }));
     await get();
+    await noneLeftOf(process.pid);
     const answer = get();
-    // Started by now, and not looked at: then its pipes are read in their order, and that of its noise is the first.
-    while (childrenNow(process.pid) === '') await soon();
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 3_000);
+    for (let turn = 0; turn < 100 && writtenByChild() === null; turn++) await Promise.resolve();
+    // It was started, and nobody has looked at it: then its pipes are read in their order, and that of its noise is the first.
+    for (let look = 0; look < 2_000 && (writtenByChild() ?? 0) < NOISE_BYTES; look++) holdUpMs(10);
+    expect(writtenByChild()).toBeGreaterThanOrEqual(NOISE_BYTES);
     expect(await answer).toBe('SERVER_UNREACHABLE');
   });
 

@@ -12,7 +12,7 @@ import { armedTooEarly } from './powercut/tamper.ts';
 
 /** `npm run powercut` goes on for as long as one likes, and boots what it made. */
 const STATES = 500;
-/** Most are bricks, and the first ends the search. */
+/** The first brick ends the search. */
 const STATES_TAMPERED = 40;
 
 requires({ ...VM, commands: [...VM.commands, 'grub-emu', 'debugfs'] })('power cuts during a whole update', () => {
