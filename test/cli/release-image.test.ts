@@ -30,6 +30,12 @@ requires({ commands: ['mksquashfs', 'unsquashfs'] })('an image', () => {
     expect(ran).toMatchObject({ exitCode: 0, stderr: expect.stringContaining('warning: GRUB reads gzip') });
   });
 
+  test('with a kernel for another processor: is taken with a warning that names both', async () => {
+    const ran = await describe((await imageOf({ kernelKind: 'arm64 Image' })).path);
+    const warning = 'warning: /boot/vmlinuz is for a processor of the kind aarch64, and hosts are x86_64';
+    expect(ran).toMatchObject({ exitCode: 0, stderr: expect.stringContaining(warning) });
+  });
+
   test('zstd: is refused for bare slots, and taken where GRUB need not read it', async () => {
     const { path } = await imageOf({ compressor: 'zstd' });
     const bare = await describe(path);

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll } from 'vitest';
+import { type KernelKind, kernelHead } from './kernels.ts';
 
 const execute = promisify(execFile);
 
@@ -27,17 +28,24 @@ export interface ImageOptions {
   readonly fillBytes?: number;
   /** Folders of this machine that go into the image. */
   readonly folders?: readonly string[];
+  readonly kernelKind?: KernelKind;
   readonly bootFiles?: 'regular' | 'links' | 'none' | 'absolute' | 'loop';
 }
 
 export async function makeImage(folder: string, name: string, options: ImageOptions = {}): Promise<TestImage> {
-  const { compressor = 'xz', fillBytes = 200_000, folders = [], bootFiles = 'regular' } = options;
+  const {
+    compressor = 'xz',
+    fillBytes = 200_000,
+    folders = [],
+    bootFiles = 'regular',
+    kernelKind = 'bzImage',
+  } = options;
   const tree = join(folder, `${name}.tree`);
   const kernel = join(folder, `${name}.vmlinuz`);
   const initramfs = join(folder, `${name}.initramfs`);
   await mkdir(join(tree, 'boot'), { recursive: true });
   await mkdir(join(tree, 'usr'));
-  await writeFile(kernel, randomBytes(300_001));
+  await writeFile(kernel, Buffer.concat([kernelHead(kernelKind), randomBytes(299_000)]));
   await writeFile(initramfs, randomBytes(150_003));
   await writeFile(join(tree, 'usr/fill'), randomBytes(fillBytes));
   for (const source of folders) await cp(source, join(tree, source), { recursive: true, verbatimSymlinks: true });
