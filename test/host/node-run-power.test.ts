@@ -79,11 +79,14 @@ requires(hostRequirements)('the power goes while node-run', () => {
       await using root = await cuttableHost(shell);
       for (let i = 0; i < 3; i++) await start(root);
       const cuts = await cutEverywhere(root, async (cut) => {
+        // Nobody knows any more how the third start ended: if nothing was marked yet, it is tried once more.
+        const isMarked = (await root.read('data/versions/qx-node.bad')) !== null;
+        if (!isMarked) expect((await start(root)).stdout, cut).toBe('data 1.2.0 ');
         expect((await start(root)).stdout, cut).toBe('backup 1.1.0 ');
         expect(await root.read('data/versions/qx-node.bad'), cut).toBe('1.2.0\n');
         expect(await root.read('data/versions/qx-node.bad-reason'), cut).toMatch(/^1\.2\.0 was started 3 times/);
         expect(await root.read('data/versions/qx-node.version'), cut).toBe('1.1.0\n');
-        expect(await root.read('data/updates/node-starts'), cut).toMatch(/^[12] 1\.1\.0\n/);
+        expect(await root.read('data/updates/node-starts'), cut).toMatch(/^1 1\.1\.0( 1)?\n/);
       });
       expect(cuts).toBeGreaterThanOrEqual(15);
     });
@@ -93,7 +96,7 @@ requires(hostRequirements)('the power goes while node-run', () => {
       await start(root);
       const cuts = await cutEverywhere(root, async (cut) => {
         expect((await start(root)).stdout, cut).toBe('data 1.2.0 ');
-        expect(await root.read('data/updates/node-starts'), cut).toMatch(/^[23] 1\.2\.0\n/);
+        expect(await root.read('data/updates/node-starts'), cut).toMatch(/^[12] 1\.2\.0 [12]\n/);
         expect(await root.read('data/versions/qx-node.bad'), cut).toBeNull();
       });
       expect(cuts).toBeGreaterThanOrEqual(3);

@@ -37,6 +37,9 @@ async function startTimes(root: HostRoot, times: number): Promise<Ran> {
   return last;
 }
 
+/** What was in memory is gone. */
+const powerCut = (root: HostRoot): Promise<void> => rm(join(root.path, 'run'), { recursive: true, force: true });
+
 requires(hostRequirements)('node-run', () => {
   describe.each(shells)('choice in $name', (shell) => {
     test('starts /data when it is newer, hands its arguments on and points the five names at it', async () => {
@@ -131,6 +134,34 @@ requires(hostRequirements)('node-run', () => {
       expect(ends.split('; ')).toEqual([1, 2, 3].map(() => expect.stringMatching(end)));
     });
 
+    test('a start that ended with the host leaves the count, and the others go on counting', async () => {
+      await using root = await updatedHost(shell, '1.1.0');
+      await start(root);
+      for (let downs = 1; downs <= 9; downs++) {
+        await powerCut(root);
+        expect((await start(root)).stdout).toBe('data 1.2.0 ');
+        expect(await counter(root)).toBe(`1 1.2.0 ${downs}`);
+      }
+      expect((await startTimes(root, 2)).stdout).toBe('data 1.2.0 ');
+      expect(await counter(root)).toBe('3 1.2.0 9');
+      expect((await start(root)).stdout).toBe('backup 1.1.0 ');
+      const reason = (await root.read('data/versions/qx-node.bad-reason')) ?? '';
+      expect(reason.split('; ')).toHaveLength(3);
+    });
+
+    test('one that the host never outlives is taken back after ten of them', async () => {
+      await using root = await updatedHost(shell, '1.1.0');
+      for (let boot = 1; boot <= 10; boot++) {
+        expect((await start(root)).stdout).toBe('data 1.2.0 ');
+        await powerCut(root);
+      }
+      expect((await start(root)).stdout).toBe('backup 1.1.0 ');
+      expect(await root.read('data/versions/qx-node.bad-reason')).toBe(
+        '1.2.0 was started 10 times and each time the host went down before it was healthy\n',
+      );
+      expect(await counter(root)).toBe('1 1.1.0');
+    });
+
     test('one that is no program is not even started', async () => {
       await using root = await updatedHost(shell, '1.1.0');
       await root.write('data/bin/qx-node', 'not a program\n', 0o755);
@@ -170,11 +201,14 @@ requires(hostRequirements)('node-run', () => {
       expect(await root.read('data/versions/qx-node.bad')).toBe('1.2.0\n');
     });
 
-    test('a damaged count is taken for the worst', async () => {
-      await using root = await updatedHost(shell, '1.1.0');
-      await root.write('data/updates/node-starts', 'xx 1.2.0\n');
-      expect((await start(root)).stdout).toBe('backup 1.1.0 ');
-    });
+    test.each(['xx 1.2.0\n', '1 1.2.0 xx\n', '1 1.2.0 2 3\n', '1 1.2.0 99999\n'])(
+      'a damaged count (%j) is taken for the worst',
+      async (text) => {
+        await using root = await updatedHost(shell, '1.1.0');
+        await root.write('data/updates/node-starts', text);
+        expect((await start(root)).stdout).toBe('backup 1.1.0 ');
+      },
+    );
 
     test('unfinished and foreign folders are no backup', async () => {
       await using root = await updatedHost(shell, '1.1.0');
