@@ -51,6 +51,16 @@ qx_put() (
   fi
 )
 
+# qx_note_try TRIAL WHAT: what became of a boot of this trial, for the agent of the slot that runs afterwards. Lines of earlier
+# trials go. Nothing is noted where there is no place for it, and that is no failure: the agent then knows less.
+qx_note_try() (
+  tries=$QX_ROOT/quantix/limiquantix/tries
+  [ -d "${tries%/*}" ] || exit 0
+  before=$(grep "^$1 " "$tries" 2>/dev/null | tail -n 20)
+  qx_put "$tries" "${before:+$before
+}$1 $2" || qx_log "could not note in $tries that trial $1 $2"
+)
+
 # --- processes of this machine, QX_ROOT or not -------------------------------------------------------------------------
 
 # qx_stat PID FIELD: a field of /proc/PID/stat from the third on, counted as proc(5) does; fails when there is no such process.

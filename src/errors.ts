@@ -152,6 +152,7 @@ export const ERRORS = {
   INTERRUPTED: row(500, 'other', true),
   SUPERSEDED: row(409, 'other'),
   UNHEALTHY: row(500, 'other'),
+  TRIAL_INTERRUPTED: row(500, 'other', true),
   INTERNAL: row(500, 'other'),
 } as const satisfies Record<string, Row>;
 

@@ -1,4 +1,5 @@
 import type { Slot } from './core/boot.ts';
+import type { FailedWhy } from './format/cmdline.ts';
 
 /**
  * What the outside can do for us. Decisions never see these; the journeys in `agent/` and `server/` are told them, `system/`
@@ -202,6 +203,8 @@ export interface Booted {
   readonly trial: string;
   /** A trial that GRUB gave up on the way to this boot, told even where it could not be saved; empty otherwise. */
   readonly failed: string;
+  /** Why GRUB gave it up, where it was not for tries that were used up. */
+  readonly failedWhy: FailedWhy;
   readonly safe: boolean;
 }
 

@@ -116,7 +116,10 @@ const rescues = ({ host, restart }: Agency) =>
       const done = await confirm(host, { signal });
       if (done.kind === 'refusal') return asRefused(done);
       const { kind, version } = done;
-      if (kind === 'rolling_back') return { json: { kind, version, failed: probes(done.failed) } };
+      if (kind !== 'confirmed') {
+        const { attempt, attempts, failed } = done;
+        return { json: { kind, version, attempt, attempts, failed: probes(failed) } };
+      }
       return { json: { kind, version, slot: done.slot, warnings: probes(done.warnings) } };
     },
     mark: async ({ body: { mark, slot = 'booted' } }) => answer(await markSlot(host, mark, slot)),

@@ -24,7 +24,15 @@ export type Confirmation =
       readonly slot: Slot;
       readonly warnings: readonly ProbeResult[];
     }
-  | { readonly kind: 'rolling_back'; readonly version: string; readonly failed: readonly ProbeResult[] };
+  | {
+      /** The host reboots either way: into the same slot for another try, or into the other one. */
+      readonly kind: 'trying_again' | 'rolling_back';
+      readonly version: string;
+      /** Which boot of the trial this was, of how many that the gate may turn down. */
+      readonly attempt: number;
+      readonly attempts: number;
+      readonly failed: readonly ProbeResult[];
+    };
 
 export async function confirm(host: Host, watch: Watch = {}): Promise<Confirmation> {
   const unlock = await host.files.lock(PATHS.lock);
@@ -45,7 +53,7 @@ export async function confirm(host: Host, watch: Watch = {}): Promise<Confirmati
 async function decide(host: Host, journal: Journal, watch: Watch): Promise<Confirmation> {
   const before = await baselineOf(host, journal.id);
   const health = await healthGate(host, before?.facts ?? null, watch.signal);
-  if (health.verdict === 'unhealthy') return giveUp(host, journal, health.failed);
+  if (health.verdict === 'unhealthy') return turnDown(host, journal, health.failed);
   // Then what answers so well is the agent from before.
   const failure = await failureOfSelf(host, journal);
   if (failure !== null) return giveUp(host, journal, [{ name: 'agent', ok: false, fatal: true, ...failure }]);
@@ -70,14 +78,34 @@ async function confirmed(host: Host, journal: Journal, warnings: readonly ProbeR
   return { kind: 'confirmed', version: journal.target_version, slot: journal.target_slot as Slot, warnings };
 }
 
+/** Not well in this boot: that may be the machine's doing, so the slot is given the tries that it has left. */
+async function turnDown(host: Host, journal: Journal, failed: readonly ProbeResult[]): Promise<Confirmation> {
+  const state = await currentBoot(host);
+  // A slot that was picked by hand has no trial that GRUB would go on with.
+  const tries = state?.trial === journal.id ? state[journal.target_slot as Slot].tries : 0;
+  if (tries === 0 || journal.boot_attempts >= host.config.healthAttempts) return giveUp(host, journal, failed);
+  return end(host, journal, 'trying_again', failed);
+}
+
 /** The old slot finishes this: there the components that came with the image are undone and the release is remembered. */
-async function giveUp(host: Host, journal: Journal, failed: readonly ProbeResult[]): Promise<Confirmation> {
+const giveUp = (host: Host, journal: Journal, failed: readonly ProbeResult[]): Promise<Confirmation> =>
+  end(host, journal, 'rolling_back', failed);
+
+async function end(
+  host: Host,
+  journal: Journal,
+  kind: 'trying_again' | 'rolling_back',
+  failed: readonly ProbeResult[],
+): Promise<Confirmation> {
   const detail = failed.map((p) => `${p.name}: ${p.detail}`).join('; ');
   await saveJournal(host, { ...journal, error: { code: 'UNHEALTHY', detail } });
-  await changeBoot(host, (state) => markFailed(state, journal.target_slot as Slot, journal.id));
-  const { id, target_version: version, target_slot: slot } = journal;
-  await host.audit.record({ event: 'slot_unhealthy', code: 'UNHEALTHY', detail, fields: { id, version, slot } });
-  host.log.warn('slot_unhealthy', { id: journal.id, version: journal.target_version, detail });
+  if (kind === 'rolling_back')
+    await changeBoot(host, (state) => markFailed(state, journal.target_slot as Slot, journal.id));
+  const { id, target_version: version, target_slot: slot, boot_attempts: attempt } = journal;
+  const attempts = Math.max(attempt, Math.min(host.config.healthAttempts, journal.max_attempts));
+  const fields = { id, version, slot, attempt, attempts };
+  await host.audit.record({ event: 'slot_unhealthy', code: 'UNHEALTHY', detail, fields });
+  host.log.warn('slot_unhealthy', { ...fields, detail });
   await host.boot.reboot();
-  return { kind: 'rolling_back', version: journal.target_version, failed };
+  return { kind, version, attempt, attempts, failed };
 }

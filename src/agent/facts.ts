@@ -1,4 +1,5 @@
 import type { BootState, Slot } from '../core/boot.ts';
+import { isHeldAgainst } from '../core/memory.ts';
 import type { HostFacts } from '../core/plan.ts';
 import { isSettled } from '../core/update.ts';
 import { readInstalled } from '../delivery/components/versions.ts';
@@ -37,11 +38,18 @@ export async function situation(host: Host): Promise<Situation> {
       runningSlot: booted.slot,
       runningImage: booted.slot === null ? null : (memory.slots[booted.slot]?.sha256 ?? null),
       isOnTrial: isTrialBoot(journal, booted.slot) || isNotGood(env, booted.slot),
-      bad: new Set(memory.bad.map((b) => b.release_digest)),
+      bad: badNow(memory, host.clock.nowMs()),
       armed: journal?.phase === 'armed' ? journal.release_digest : null,
     },
   };
 }
+
+const badNow = ({ bad }: Memory, nowMs: number): HostFacts['bad'] =>
+  new Map(
+    bad
+      .filter((entry) => isHeldAgainst(entry, nowMs))
+      .map(({ release_digest, reason, until = null }) => [release_digest, { reason, until }]),
+  );
 
 /**
  * What a new update begins with: one that still waits for its reboot is undone first, and what it brought goes with it. A

@@ -1,5 +1,5 @@
 import { armTrial, invalidate, type Slot } from '../core/boot.ts';
-import { isReleaseAtFault, withBad, withSlot } from '../core/memory.ts';
+import { isHostAtFault, isReleaseAtFault, withBad, withInterrupted, withSlot } from '../core/memory.ts';
 import { type InstallRequest, isRefusal, type Plan, type Refusal, refusal } from '../core/plan.ts';
 import { asQxError } from '../errors.ts';
 import type { Journal } from '../format/journal.ts';
@@ -178,15 +178,10 @@ async function abandon(host: Host, cause: unknown): Promise<void> {
   host.log.warn('update_failed', { id: journal.id, version: journal.target_version, phase: journal.phase, ...error });
   // Only the bookkeeping failed; the next start, or the next install, finishes it.
   if (isInPlace(journal)) return;
-  if (isReleaseAtFault(code)) {
-    const bad = {
-      version: journal.target_version,
-      release_digest: journal.release_digest,
-      at: instant(host.clock),
-      reason: message,
-    };
-    await saveMemory(host, withBad(await loadMemory(host), bad));
-  }
+  const { id, target_version: version, release_digest } = journal;
+  const bad = { version, release_digest, at: instant(host.clock), reason: message };
+  if (isReleaseAtFault(code)) await saveMemory(host, withBad(await loadMemory(host), bad));
+  else if (isHostAtFault(code)) await saveMemory(host, withInterrupted(await loadMemory(host), { ...bad, id }));
   await tell(host, await giveUp(host, journal, error), 'failed');
 }
 

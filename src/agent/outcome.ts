@@ -1,5 +1,5 @@
 import { type BootState, invalidate, previous, rollBack, type Slot } from '../core/boot.ts';
-import { withBad, withCommitted } from '../core/memory.ts';
+import { isHostAtFault, withBad, withCommitted, withInterrupted } from '../core/memory.ts';
 import type { Journal } from '../format/journal.ts';
 import type { Outcome } from '../ports/offer.ts';
 import { changeBoot } from './bootenv.ts';
@@ -50,13 +50,11 @@ export async function finishComponents(host: Host, journal: Journal): Promise<Jo
 export async function finishRollBack(host: Host, journal: Journal): Promise<Journal> {
   if (journal.image !== null) await preferPrevious(host, journal);
   const undone = await putBack(host, journal);
-  const bad = {
-    version: journal.target_version,
-    release_digest: journal.release_digest,
-    at: instant(host.clock),
-    reason: journal.error?.detail ?? 'rolled back',
-  };
-  await saveMemory(host, withBad(await loadMemory(host), bad));
+  const { code, detail: reason } = journal.error ?? { code: 'ROLLED_BACK', detail: 'rolled back' };
+  const { id, target_version: version, release_digest } = journal;
+  const bad = { version, release_digest, at: instant(host.clock), reason };
+  const memory = await loadMemory(host);
+  await saveMemory(host, isHostAtFault(code) ? withInterrupted(memory, { ...bad, id }) : withBad(memory, bad));
   const rolledBack = await advance(host, undone, 'undone', { pending: false });
   await tell(host, rolledBack, 'rolled_back');
   return rolledBack;

@@ -2,11 +2,13 @@ import { armTrial, type Slot } from '../core/boot.ts';
 import { bootVerdict, type PendingSlot, type Verdict } from '../core/boot-verdict.ts';
 import { isSettled } from '../core/update.ts';
 import type { Journal, Phase } from '../format/journal.ts';
+import type { Booted } from '../ports.ts';
 import { changeBoot, settleBoot } from './bootenv.ts';
 import { takeBackWithSelf } from './failed-self.ts';
 import type { Host } from './host.ts';
 import { disarm, finishComponents, finishGood, finishRollBack, isInPlace, tell, undoComponentsOf } from './outcome.ts';
 import { advance, loadMemory, openJournal } from './store.ts';
+import { endOfTrial } from './trial-end.ts';
 
 /**
  * After any stop, at any line: read what was intended, look at what the machine really is, and make it one of the two, the
@@ -19,7 +21,7 @@ export async function recover(host: Host): Promise<Verdict> {
   const pending = pendingSlot(journal);
   const { state, booted } = await settleBoot(host, pending);
   const verdict = bootVerdict(pending, state, booted);
-  if (journal !== null && !isSettled(journal.phase)) await converge(host, journal, verdict);
+  if (journal !== null && !isSettled(journal.phase)) await converge(host, journal, verdict, booted);
   return verdict;
 }
 
@@ -39,7 +41,7 @@ function pendingSlot(journal: Journal | null): PendingSlot {
 /** An armed update on its way: the reboot or the health gate comes next. */
 const EXPECTED: ReadonlySet<Verdict> = new Set(['waiting-for-reboot', 'trial']);
 
-async function converge(host: Host, journal: Journal, verdict: Verdict): Promise<void> {
+async function converge(host: Host, journal: Journal, verdict: Verdict, booted: Booted): Promise<void> {
   if (EXPECTED.has(verdict)) return;
   const error = { code: 'INTERRUPTED', detail: `stopped in phase ${journal.phase}` };
   host.log.warn('update_recovered', { id: journal.id, version: journal.target_version, verdict, ...error });
@@ -61,7 +63,7 @@ async function converge(host: Host, journal: Journal, verdict: Verdict): Promise
       await finishRollBack(host, journal);
       return;
     default:
-      await followBoot(host, journal, verdict);
+      await followBoot(host, journal, verdict, booted);
   }
 }
 
@@ -70,15 +72,14 @@ const isBad = async (host: Host, { release_digest }: Journal): Promise<boolean> 
   (await loadMemory(host)).bad.some((bad) => bad.release_digest === release_digest);
 
 /** An armed update: GRUB has the last word on what became of it. */
-async function followBoot(host: Host, journal: Journal, verdict: Verdict): Promise<void> {
+async function followBoot(host: Host, journal: Journal, verdict: Verdict, booted: Booted): Promise<void> {
   if (verdict === 'arm-again') {
     await changeBoot(host, (state) => armTrial(state, journal.target_slot as Slot, journal.id));
   } else if (verdict === 'already-good') {
     await finishGood(host, journal);
   } else if (verdict === 'rolled-back') {
-    const error = { code: 'UNHEALTHY', detail: 'the new slot did not boot, or was not healthy, in all its tries' };
-    const { error: known } = journal;
-    await finishRollBack(host, await advance(host, journal, 'rollBack', { pending: false, error: known ?? error }));
+    const error = journal.error ?? (await endOfTrial(host, journal, booted));
+    await finishRollBack(host, await advance(host, journal, 'rollBack', { pending: false, error }));
   } else if (verdict === 'foreign') {
     host.log.warn('boot_foreign_trial', {
       id: journal.id,

@@ -26,7 +26,7 @@ export async function verify(host: Host, signal?: AbortSignal): Promise<VerifyRe
 
 type Verdict = Omit<Verified, 'what'>;
 
-async function verifySlot(host: Host, slot: Slot, signal: AbortSignal | undefined): Promise<Verdict> {
+export async function verifySlot(host: Host, slot: Slot, signal: AbortSignal | undefined): Promise<Verdict> {
   const content = (await loadMemory(host)).slots[slot];
   // The first image of a host was put there by its installer, and one that is being written is not there yet.
   if (content === null) return { result: 'unknown', detail: 'nothing is known of what was written to it' };

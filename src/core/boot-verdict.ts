@@ -16,7 +16,7 @@ export const VERDICTS = {
   'waiting-for-reboot': 'armed; the next reboot is the trial',
   trial: 'this boot is the trial: run the health gate, then mark good or roll back',
   'already-good': 'the slot was marked good: finish the journal',
-  'rolled-back': 'the trial was given up: undo its components, remember the release as bad, finish the journal',
+  'rolled-back': 'the trial was given up: undo its components, find out why and remember it, finish the journal',
   foreign: 'GRUB is trying a slot for an update that this journal does not know: touch nothing, tell the operator',
   'not-our-boot': 'the kernel command line names no slot: change nothing',
   'env-lost': 'both copies are invalid: write them anew for the slot that runs, then look again',

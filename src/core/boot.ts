@@ -1,3 +1,4 @@
+import type { FailedWhy } from '../format/cmdline.ts';
 import { type BootState, type Slot, type SlotState, sealOf } from '../format/grubenv.ts';
 
 export type { BootState, Slot } from '../format/grubenv.ts';
@@ -88,6 +89,7 @@ export interface BootDecision {
   /** What the kernel is told: the trial that this boot is, or the trial that was given up on the way here. */
   readonly trial: string;
   readonly failed: string;
+  readonly failedWhy: FailedWhy;
   /** The environment afterwards; null when there is none. */
   readonly after: BootState | null;
 }
@@ -96,21 +98,28 @@ export const HEALTHY_WORLD: BootWorld = { readable: { A: true, B: true }, canSav
 
 /** What GRUB will do, with its counting; `state` is null when both copies are invalid. */
 export function decideBoot(state: BootState | null, world: BootWorld = HEALTHY_WORLD): BootDecision {
-  if (state === null) return lastResort(null, ['A', 'B'], world, '');
+  if (state === null) return lastResort(null, ['A', 'B'], world, NOTHING_FAILED);
   const [first, second] = state.order;
-  if (state[first].ok && world.readable[first]) return { slot: first, how: 'ok', trial: '', failed: '', after: state };
-  if (!isOnTrial(state)) return fallBack(state, second, [first, second], world, '');
+  if (state[first].ok && world.readable[first])
+    return { slot: first, how: 'ok', trial: '', ...NOTHING_FAILED, after: state };
+  if (!isOnTrial(state)) return fallBack(state, second, [first, second], world, NOTHING_FAILED);
 
   const counted = { ...state, [first]: { ok: false, tries: state[first].tries - 1 } };
   const hasTry = state[first].tries > 0;
   // A try that could not be recorded would be tried for ever: such a slot is not even a last resort.
-  if (hasTry && !world.canSave) return fallBack(state, second, [second], world, state.trial);
+  if (hasTry && !world.canSave)
+    return fallBack(state, second, [second], world, { failed: state.trial, failedWhy: 'unsaved' });
   if (hasTry && world.readable[first]) {
-    return { slot: first, how: 'trial', trial: state.trial, failed: '', after: counted };
+    return { slot: first, how: 'trial', trial: state.trial, ...NOTHING_FAILED, after: counted };
   }
   const after = world.canSave ? markFailed(state) : state;
-  return fallBack(after, second, [second, first], world, state.trial);
+  const failed = { failed: state.trial, failedWhy: hasTry ? 'unreadable' : '' } as const;
+  return fallBack(after, second, [second, first], world, failed);
 }
+
+type Failed = Pick<BootDecision, 'failed' | 'failedWhy'>;
+
+const NOTHING_FAILED: Failed = { failed: '', failedWhy: '' };
 
 /** The slot that GRUB takes next when nothing else is wrong. */
 export const nextBoot = (state: BootState): Slot | null => decideBoot(state).slot;
@@ -122,14 +131,14 @@ function fallBack(
   second: Slot,
   lastOnes: readonly Slot[],
   world: BootWorld,
-  failed: string,
+  failed: Failed,
 ): BootDecision {
-  if (after[second].ok && world.readable[second]) return { slot: second, how: 'ok', trial: '', failed, after };
+  if (after[second].ok && world.readable[second]) return { slot: second, how: 'ok', trial: '', ...failed, after };
   return lastResort(after, lastOnes, world, failed);
 }
 
 /** Nothing is ok. A slot that was ok last is worth a loud attempt; a half-written one has no file system to boot from. */
-function lastResort(after: BootState | null, slots: readonly Slot[], world: BootWorld, failed: string): BootDecision {
+function lastResort(after: BootState | null, slots: readonly Slot[], world: BootWorld, failed: Failed): BootDecision {
   const slot = slots.find((s) => world.readable[s]) ?? null;
-  return { slot, how: slot === null ? 'nothing' : 'last-resort', trial: '', failed, after };
+  return { slot, how: slot === null ? 'nothing' : 'last-resort', trial: '', ...failed, after };
 }

@@ -37,6 +37,26 @@ export function withBad(memory: Memory, bad: Memory['bad'][number]): Memory {
   return { ...memory, ...back, bad: [...others, bad].slice(-KEPT_BAD) };
 }
 
+/** After a trial that the host itself had ended, in a row; then somebody has to ask for it. */
+const PAUSES_MS = [3_600_000, 6 * 3_600_000, 24 * 3_600_000];
+
+/**
+ * Nothing is known against the release. But each try costs a reboot: the pause grows, and there is an end to it. `id` names
+ * the update, which may end more than once when the power is cut while it does.
+ */
+export function withInterrupted(memory: Memory, bad: Memory['bad'][number] & { readonly id: string }): Memory {
+  const before = memory.bad.find(({ release_digest }) => release_digest === bad.release_digest);
+  if (before?.id === bad.id) return memory;
+  const times = (before?.times ?? 0) + 1;
+  const pauseMs = PAUSES_MS[times - 1];
+  const until = pauseMs === undefined ? {} : { until: new Date(Date.parse(bad.at) + pauseMs).toISOString() };
+  return withBad(memory, { ...bad, times, ...until });
+}
+
+/** A clock that says an earlier time than the entry was wrong then, or is now: nobody can tell how long it has waited. */
+export const isHeldAgainst = ({ at, until }: Memory['bad'][number], nowMs: number): boolean =>
+  until === undefined || (nowMs >= Date.parse(at) && nowMs < Date.parse(until));
+
 export const withSlot = (memory: Memory, slot: Slot, content: Memory['slots'][Slot]): Memory => ({
   ...memory,
   slots: { ...memory.slots, [slot]: content },
@@ -49,10 +69,19 @@ const FAULTS: ReadonlySet<Code> = new Set<Code>([
   'ARCHIVE_MALFORMED',
   'ARCHIVE_TOO_LARGE',
   'IMAGE_UNBOOTABLE',
-  'SLOT_TOO_SMALL',
   'PATH_NOT_ALLOWED',
   'DEPENDENCY_UNMET',
 ]);
 
 /** The release itself is what failed: trying it again would fail again. A network, a disk or a power cut says nothing of it. */
 export const isReleaseAtFault = (code: Code): boolean => FAULTS.has(code);
+
+const OF_THE_HOST: ReadonlySet<string> = new Set<Code>([
+  'BOOT_ENV_READ_ONLY',
+  'READBACK_MISMATCH',
+  'SLOT_TOO_SMALL',
+  'TRIAL_INTERRUPTED',
+]);
+
+/** Nothing that the release could be blamed for, and yet nothing to try again at once: each try costs a write, or a reboot. */
+export const isHostAtFault = (code: string): boolean => OF_THE_HOST.has(code);

@@ -22,10 +22,16 @@ export interface HostFacts {
   readonly runningImage: string | null;
   /** The running slot is not marked good. */
   readonly isOnTrial: boolean;
-  /** Digests of the releases that failed on this host. */
-  readonly bad: ReadonlySet<string>;
+  /** Releases that came to nothing on this host, by their digests. */
+  readonly bad: ReadonlyMap<string, BadRelease>;
   /** Digest of the release that waits for a reboot, if any. */
   readonly armed: string | null;
+}
+
+export interface BadRelease {
+  readonly reason: string;
+  /** It is tried again by itself from then on; null when only somebody who names it tries it again. */
+  readonly until: string | null;
 }
 
 export interface InstallRequest {
@@ -117,10 +123,12 @@ function refuseAtAll(
       'qx-update confirm, or qx-update mark good booted',
     );
   }
-  if (!facts.bad.has(digest) || request.version === version) return null;
+  const bad = facts.bad.get(digest);
+  if (bad === undefined || request.version === version) return null;
+  const when = bad.until === null ? 'is not tried again by itself' : `is tried again by itself after ${bad.until}`;
   return refusal(
     'RELEASE_BAD',
-    `release ${version} failed on this host before and is not tried again by itself`,
+    `release ${version} failed on this host before and ${when}: ${bad.reason}`,
     `qx-update apply --version ${version} tries it once more`,
   );
 }

@@ -192,9 +192,11 @@ export const RollbackResponse = Type.Object({
 
 const Probe = Type.Object({ name: Type.String(), detail: Type.String() });
 export const ConfirmResponse = Type.Object({
-  kind: Type.Enum(['confirmed', 'rolling_back']),
+  kind: Type.Enum(['confirmed', 'trying_again', 'rolling_back']),
   version: Type.String(),
   slot: Type.Optional(SlotName),
+  attempt: Type.Optional(Type.Integer({ minimum: 1, description: 'which boot of the trial was not healthy' })),
+  attempts: Type.Optional(Type.Integer({ minimum: 1, description: 'how many may not be' })),
   warnings: Type.Optional(Type.Array(Probe)),
   failed: Type.Optional(Type.Array(Probe)),
 });

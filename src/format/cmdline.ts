@@ -1,5 +1,8 @@
 import type { Slot } from './grubenv.ts';
 
+/** `unreadable`: GRUB found no kernel or initramfs there that it could load. `unsaved`: it could not write down the try. */
+export type FailedWhy = '' | 'unreadable' | 'unsaved';
+
 /** What grub.cfg says to the system that it boots, on the kernel command line. */
 export interface KernelWords {
   readonly slot: Slot | null;
@@ -8,6 +11,8 @@ export interface KernelWords {
   readonly trial: string;
   /** A trial that GRUB gave up on the way to this boot, told even where it could not be saved. */
   readonly failed: string;
+  /** Why, where it was not for tries that were used up. */
+  readonly failedWhy: FailedWhy;
   /** Nothing from the data partition is to be used. */
   readonly safe: boolean;
 }
@@ -20,12 +25,13 @@ export function parseCmdline(text: string): KernelWords {
   const last = (name: string): string => words.findLast((word) => word.startsWith(`quantix.${name}=`)) ?? '';
   const value = (name: string): string => last(name).slice(`quantix.${name}=`.length);
   const id = (name: string): string => (TRIAL_ID.test(value(name)) ? value(name) : '');
-  const [slot, copy] = [value('slot'), value('env')];
+  const [slot, copy, why] = [value('slot'), value('env'), value('failed_why')];
   return {
     slot: slot === 'A' || slot === 'B' ? slot : null,
     copy: copy === 'grubenv' || copy === 'grubenv.bak' ? copy : null,
     trial: id('trial'),
     failed: id('failed'),
+    failedWhy: why === 'unreadable' || why === 'unsaved' ? why : '',
     safe: words.includes('quantix.safe'),
   };
 }

@@ -41,6 +41,13 @@ export const Updates = Type.Object(
     fleetlock_group: Type.Optional(Type.String({ pattern: '^[a-zA-Z0-9.-]{1,64}$' })),
     fleetlock_login: Type.Optional({ ...path, description: 'file with NAME:TOKEN for it' }),
     health_timeout: Type.Optional(duration('how long a trial boot may take to become healthy')),
+    health_attempts: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: 3,
+        description: 'boots that may fail the health gate before the old image boots',
+      }),
+    ),
     slot_layout: Type.Optional(Type.Enum(['auto', 'raw', 'filesystem'])),
     slots: Type.Optional(Type.Object({ A: path, B: path }, { additionalProperties: false })),
     storage_location: Type.Optional(Type.Enum(['local', 'volume'])),
@@ -88,6 +95,7 @@ export interface Config {
   /** Null: no other FleetLock server is asked. `login`: path of a file with NAME:TOKEN. */
   readonly fleetlock: { readonly url: string; readonly group: string; readonly login: string | null } | null;
   readonly healthTimeoutMs: number;
+  readonly healthAttempts: number;
   readonly slotLayout: 'auto' | 'raw' | 'filesystem';
   readonly slots: { readonly A: string; readonly B: string };
   readonly storageLocation: 'local' | 'volume';
@@ -177,6 +185,7 @@ function resolve(u: Static<typeof Updates>): Config {
     windows: (u.maintenance_windows ?? []).map(checkTimeZone),
     ...drainOf(u),
     healthTimeoutMs: durationMs(u.health_timeout ?? '60s'),
+    healthAttempts: u.health_attempts ?? 3,
     slotLayout: u.slot_layout ?? 'auto',
     slots: u.slots ?? { A: '/dev/disk/by-partlabel/QUANTIX-A', B: '/dev/disk/by-partlabel/QUANTIX-B' },
     ...storageOf(u),

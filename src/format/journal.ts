@@ -118,7 +118,17 @@ export const Memory = Type.Object({
   committed_before: Type.Optional(nullable(committedRelease())),
   /** Releases that failed here and are not tried again by themselves. */
   bad: Type.Array(
-    Type.Object({ version: Type.String(), release_digest: Type.String(), at: Type.String(), reason: Type.String() }),
+    Type.Object({
+      version: Type.String(),
+      release_digest: Type.String(),
+      at: Type.String(),
+      reason: Type.String(),
+      /** The host was what failed: from here on it is tried again by itself. */
+      until: Type.Optional(Type.String()),
+      /** How often that was so, in a row, and by which update the last time. */
+      times: Type.Optional(Type.Integer({ minimum: 1 })),
+      id: Type.Optional(Type.String()),
+    }),
   ),
   /** What was verified onto each slot; null when unknown or being written. */
   slots: Type.Object({ A: nullable(slotContent()), B: nullable(slotContent()) }),

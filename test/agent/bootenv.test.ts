@@ -19,7 +19,7 @@ interface Disk extends Record<EnvCopy, Uint8Array | null> {}
 function machine(disk: Disk, booted: Partial<Booted> = {}, cut: { write: number; afterBytes: number } | null = null) {
   const writes: EnvCopy[] = [];
   const boot: Boot = {
-    booted: async () => ({ slot: 'A', copy: 'grubenv', trial: '', failed: '', safe: false, ...booted }),
+    booted: async () => ({ slot: 'A', copy: 'grubenv', trial: '', failed: '', failedWhy: '', safe: false, ...booted }),
     read: async (copy) => disk[copy],
     write: async (copy, bytes) => {
       writes.push(copy);

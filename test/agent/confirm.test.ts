@@ -1,4 +1,4 @@
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, open, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { confirm } from '../../src/agent/confirm.ts';
@@ -8,6 +8,7 @@ import { markSlot } from '../../src/agent/mark.ts';
 import { recover } from '../../src/agent/recover.ts';
 import { QxError } from '../../src/errors.ts';
 import { decodeBoot } from '../../src/format/grubenv.ts';
+import { TRIES_PATH } from '../../src/format/tries.ts';
 import { agentBench } from '../support/agent-bench.ts';
 import { openHost, type TestHost } from '../support/agent-host.ts';
 import { bootState, installedBytes, journalOf, memoryOf, rebootInto } from '../support/agent-machine.ts';
@@ -111,25 +112,99 @@ requires({ commands: IMAGE_COMMANDS })('after a reboot', () => {
     test.each([
       ['the agent does not answer', 'agent', (host: TestHost) => void Object.assign(host.socket, { answers: false })],
       ['its service is down', 'service', (host: TestHost) => host.services.broken.add('qx-node 2.0.0')],
-    ])('%s: the old slot boots next, and there the release is undone and remembered', async (_what, probe, harm) => {
-      const host = await onTrial();
-      harm(host);
-      await host.services.restart('quantix-node');
-      const startMs = host.clock.monotonicMs();
-      expect(await confirm(host)).toMatchObject({ kind: 'rolling_back', version: '2.0.0', failed: [{ name: probe }] });
-      expect(host.clock.monotonicMs() - startMs).toBeGreaterThanOrEqual(host.config.healthTimeoutMs);
-      expect(host.machine.reboots).toBe(1);
-      expect(await host.files.info('/run/quantix/confirmed')).toBeNull();
+    ])(
+      '%s, in each of three tries: then the old slot boots, and there the release is undone and remembered',
+      async (_what, probe, harm) => {
+        const host = await installed();
+        for (const attempt of [1, 2, 3]) {
+          expect(await reboot(host)).toMatchObject({ slot: 'B', how: 'trial' });
+          const next = await openHost(host);
+          harm(next);
+          await next.services.restart('quantix-node');
+          const startMs = next.clock.monotonicMs();
+          const kind = attempt === 3 ? 'rolling_back' : 'trying_again';
+          const expected = { kind, version: '2.0.0', attempt, attempts: 3, failed: [{ name: probe }] };
+          expect(await confirm(next)).toMatchObject(expected);
+          expect(next.clock.monotonicMs() - startMs).toBeGreaterThanOrEqual(next.config.healthTimeoutMs);
+          expect(next.machine.reboots).toBe(1);
+          expect(await next.files.info('/run/quantix/confirmed')).toBeNull();
+        }
 
+        expect(await reboot(host)).toMatchObject({ slot: 'A', how: 'ok' });
+        const next = await openHost(host);
+        expect(await confirm(next)).toMatchObject({ code: 'NOTHING_TO_CONFIRM' });
+        expect(await journalOf(host.root)).toMatchObject({ phase: 'rolledBack', error: { code: 'UNHEALTHY' } });
+        expect((await journalOf(host.root))?.error?.detail).toContain(`${probe}: `);
+        expect(await installedBytes(host.root)).toEqual(componentsOf('1.0.0'));
+        expect(await memoryOf(host.root)).toMatchObject({ floor: null, committed: null, bad: [{ version: '2.0.0' }] });
+        expect(next.outcomes).toMatchObject([{ result: 'rolled_back', code: 'UNHEALTHY' }]);
+        expect(await install(next, {}, {})).toMatchObject({ kind: 'refusal', code: 'RELEASE_BAD' });
+      },
+    );
+  });
+
+  test('not well in the first try, and in the second: it is kept, and nothing is held against it', async () => {
+    const host = await onTrial();
+    host.socket.answers = false;
+    expect(await confirm(host)).toMatchObject({ kind: 'trying_again', attempt: 1 });
+    expect(await reboot(host)).toMatchObject({ slot: 'B', how: 'trial' });
+    expect(await confirm(await openHost(host))).toMatchObject({ kind: 'confirmed', slot: 'B' });
+    expect(await journalOf(host.root)).toMatchObject({ phase: 'complete', boot_attempts: 2, error: null });
+    expect((await memoryOf(host.root))?.bad).toEqual([]);
+  });
+
+  test('health_attempts says how many tries the gate may turn down', async () => {
+    const host = await onTrial();
+    const next = await openHost({ ...host, settings: ['health_attempts: 1'] });
+    next.socket.answers = false;
+    expect(await confirm(next)).toMatchObject({ kind: 'rolling_back', attempt: 1, attempts: 1 });
+    expect(await reboot(host)).toMatchObject({ slot: 'A', how: 'ok' });
+  });
+
+  describe('three tries that no health gate has ended', () => {
+    const over = async (during: (host: TestHost, id: string) => Promise<unknown>) => {
+      const host = await installed();
+      const id = (await journalOf(host.root))?.id ?? '';
+      for (let boot = 0; boot < 3; boot++) expect(await reboot(host)).toMatchObject({ slot: 'B', how: 'trial' });
+      await during(host, id);
       expect(await reboot(host)).toMatchObject({ slot: 'A', how: 'ok' });
       const next = await openHost(host);
-      expect(await confirm(next)).toMatchObject({ code: 'NOTHING_TO_CONFIRM' });
-      expect(await journalOf(host.root)).toMatchObject({ phase: 'rolledBack', error: { code: 'UNHEALTHY' } });
-      expect((await journalOf(host.root))?.error?.detail).toContain(`${probe}: `);
-      expect(await installedBytes(host.root)).toEqual(componentsOf('1.0.0'));
-      expect(await memoryOf(host.root)).toMatchObject({ floor: null, committed: null, bad: [{ version: '2.0.0' }] });
-      expect(next.outcomes).toMatchObject([{ result: 'rolled_back', code: 'UNHEALTHY' }]);
-      expect(await install(next, {}, {})).toMatchObject({ kind: 'refusal', code: 'RELEASE_BAD' });
+      expect(await recover(next)).toBe('rolled-back');
+      return next;
+    };
+    const noted = (host: TestHost, lines: string) =>
+      host.files.writeAtomic(TRIES_PATH, new TextEncoder().encode(lines), 0o600);
+
+    test('cut short each time: the release is held back for an hour, then taken again', async () => {
+      const next = await over((host, id) => noted(host, `${id} started\n`.repeat(3)));
+      expect(next.outcomes).toMatchObject([{ result: 'rolled_back', code: 'TRIAL_INTERRUPTED' }]);
+      const refused = {
+        kind: 'refusal',
+        code: 'RELEASE_BAD',
+        detail: expect.stringContaining('again by itself after'),
+      };
+      expect(await install(next, {}, {})).toMatchObject(refused);
+      next.clock.advance(3_600_000);
+      expect(await install(next, {}, {})).toMatchObject({ kind: 'reboot_required', version: '2.0.0' });
+    });
+
+    test('ended by the deadline: the release is bad', async () => {
+      const next = await over((host, id) => noted(host, `${id} started\n${id} late 600\n`));
+      expect((await memoryOf(next.root))?.bad).toMatchObject([
+        { version: '2.0.0', reason: expect.stringContaining('within 600 s') },
+      ]);
+      next.clock.advance(1000 * 3_600_000);
+      expect(await install(next, {}, {})).toMatchObject({ code: 'RELEASE_BAD' });
+    });
+
+    test('on a disk that lost bytes of the slot: the disk is named, and nothing is held against the release', async () => {
+      const next = await over(async ({ root }) => {
+        const slot = await open(join(root, 'slots/b'), 'r+');
+        await slot.write(new Uint8Array(8).fill(0x5a), 0, 8, 600_000);
+        await slot.close();
+      });
+      expect(next.outcomes).toMatchObject([{ result: 'rolled_back', code: 'READBACK_MISMATCH' }]);
+      expect((await memoryOf(next.root))?.bad).toMatchObject([{ version: '2.0.0', times: 1 }]);
     });
   });
 

@@ -57,7 +57,7 @@ requires({ commands: IMAGE_COMMANDS })('after a reboot the host is held against 
     expect(await rebootInto(host().root, bench.known())).toMatchObject({ slot: 'B', how: 'trial' });
     await put('run/openrc/started/libvirtd', '');
     await change();
-    return confirm(await openHost(host()));
+    return confirm(await openHost({ ...host(), settings: ['health_attempts: 1'] }));
   };
   const baseline = async (): Promise<readonly string[]> =>
     readBaseline(new Uint8Array(await readFile(at('quantix/limiquantix/baseline.json')))).facts;
@@ -108,7 +108,7 @@ requires({ commands: IMAGE_COMMANDS })('after a reboot the host is held against 
       await rebootInto(host().root, bench.known());
       await put('run/openrc/started/libvirtd', '');
       await hook('30-hangs', `sleep 600 & echo $! >"${at('child')}"; wait`);
-      const next = await openHost(host());
+      const next = await openHost({ ...host(), settings: ['health_attempts: 1'] });
       // Ten seconds of the host's clock are a short while of ours.
       const run: typeof next.hooks.run = (path, options) => {
         next.clock.advance(options.timeoutMs);

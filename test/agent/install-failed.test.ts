@@ -119,6 +119,10 @@ requires({ commands: IMAGE_COMMANDS })('install fails, and the host is as it was
     await expectOld(host, 'SLOT_TOO_SMALL');
     expect((await bootState(host.root)).state?.B.ok).toBe(true);
     expect(await install(host, {}, {})).toMatchObject({ code: 'RELEASE_BAD' });
+    // Somebody enlarges it: nothing is wrong with the release.
+    await truncate(join(host.root, 'slots/b'), bench.image('2.0.0').sizeBytes);
+    host.clock.advance(3_600_000);
+    expect(await install(host, {}, {})).toMatchObject({ kind: 'reboot_required' });
   });
 
   test('the server goes away in the middle: the next attempt goes on with what is there', async () => {

@@ -144,7 +144,7 @@ requires({ commands: COMMANDS })('the real GRUB with a damaged boot environment'
     const started = await bench.start({ copies: stateOnBoth(armed), bootDisk: sparse });
     expect(started.output).toContain('THE TRY OF SLOT B COULD NOT BE SAVED');
     expect(started.kernel?.cmdline).toBe(
-      `root=PARTLABEL=QUANTIX-A ro panic=10 quantix.slot=A quantix.env=grubenv quantix.failed=${TRIAL}`,
+      `root=PARTLABEL=QUANTIX-A ro panic=10 quantix.slot=A quantix.env=grubenv quantix.failed=${TRIAL} quantix.failed_why=unsaved`,
     );
   });
 

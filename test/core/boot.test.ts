@@ -37,7 +37,7 @@ describe('which slot boots next', () => {
 
   test('a trial that was marked good stays', () => {
     const good = markGood(decideBoot(armTrial(both, 'B', TRIAL)).after as BootState, 'B');
-    expect(decideBoot(good)).toEqual({ slot: 'B', how: 'ok', trial: '', failed: '', after: good });
+    expect(decideBoot(good)).toEqual({ slot: 'B', how: 'ok', trial: '', failed: '', failedWhy: '', after: good });
   });
 
   test('a slot boots only if it is ok, or on trial with a try that was just saved', () => {
@@ -94,7 +94,7 @@ describe('the named transitions, from every state', () => {
   test.each(SLOTS)('a good slot %s boots next, and nothing is on trial', (slot) => {
     for (const state of allBootStates()) {
       const after = markGood(state, slot);
-      expect(decideBoot(after)).toEqual({ slot, how: 'ok', trial: '', failed: '', after });
+      expect(decideBoot(after)).toEqual({ slot, how: 'ok', trial: '', failed: '', failedWhy: '', after });
     }
   });
 

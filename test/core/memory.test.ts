@@ -1,5 +1,5 @@
-import { expect, test } from 'vitest';
-import { type GoodRelease, withBad, withCommitted } from '../../src/core/memory.ts';
+import { describe, expect, test } from 'vitest';
+import { type GoodRelease, isHeldAgainst, withBad, withCommitted, withInterrupted } from '../../src/core/memory.ts';
 import { writeDocument } from '../../src/format/document.ts';
 import { EMPTY_MEMORY, readMemory } from '../../src/format/journal.ts';
 
@@ -33,4 +33,44 @@ test('behind the one before it nothing is known', () => {
 
 test('a release that never became good takes nothing away', () => {
   expect(withBad(good('1.0.1'), bad('1.1.0')).committed?.version).toBe('1.0.1');
+});
+
+describe('a release whose trial the host itself had ended', () => {
+  const interrupted = (...ids: readonly string[]) =>
+    ids.reduce((memory, id) => withInterrupted(memory, { ...bad('1.1.0'), id }), good('1.0.1')).bad[0];
+  const HOUR_MS = 3_600_000;
+  const atMs = Date.parse(bad('1.1.0').at);
+
+  test.each([
+    [1, 1],
+    [2, 6],
+    [3, 24],
+  ])('is held back after %i such trials for %i hours', (times, hours) => {
+    const entry = interrupted(...Array.from({ length: times }, (_, n) => `update${n}`));
+    expect(entry).toMatchObject({ times, until: new Date(atMs + hours * HOUR_MS).toISOString() });
+    if (entry === undefined) return;
+    expect(isHeldAgainst(entry, atMs)).toBe(true);
+    expect(isHeldAgainst(entry, atMs + hours * HOUR_MS - 1)).toBe(true);
+    expect(isHeldAgainst(entry, atMs + hours * HOUR_MS)).toBe(false);
+    // The clock was years ahead when it was written.
+    expect(isHeldAgainst(entry, atMs - HOUR_MS)).toBe(false);
+  });
+
+  test('is not tried a fourth time by itself', () => {
+    const entry = interrupted('update0', 'update1', 'update2', 'update3');
+    expect(entry).toMatchObject({ times: 4 });
+    expect(entry?.until).toBeUndefined();
+    expect(entry && isHeldAgainst(entry, atMs + 1000 * HOUR_MS)).toBe(true);
+  });
+
+  test('is counted once for each update, however often its end is written', () => {
+    expect(interrupted('update0', 'update0', 'update0')).toMatchObject({ times: 1 });
+  });
+
+  test('is bad like any other once it failed by its own fault, and nothing is held against it once it is good', () => {
+    const memory = withInterrupted(good('1.0.1'), { ...bad('1.1.0'), id: 'update0' });
+    expect(withBad(memory, bad('1.1.0')).bad).toEqual([bad('1.1.0')]);
+    expect(withCommitted(memory, release('1.1.0')).bad).toEqual([]);
+    expect(readMemory(writeDocument(memory))).toEqual(memory);
+  });
 });

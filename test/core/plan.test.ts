@@ -19,7 +19,7 @@ const host = (overrides: Partial<HostFacts> = {}): HostFacts => ({
   runningSlot: 'A',
   runningImage: null,
   isOnTrial: false,
-  bad: new Set(),
+  bad: new Map(),
   armed: null,
   ...overrides,
 });
@@ -84,20 +84,15 @@ describe('what is installed', () => {
 });
 
 describe('refusals', () => {
+  const FAILED: HostFacts['bad'] = new Map([[DIGEST, { reason: 'agent: does not answer', until: null }]]);
   const full: Partial<Manifest> = { update_type: 'full', components: [], full_image: image };
   test.each([
     ['nothing is newer', {}, { components: new Map([['qx-node', '1.1.0']]) }, {}, 'NOTHING_NEWER'],
     ['the slot that runs is named', { ...full, full_image: { ...image, target_slot: 'A' } }, {}, {}, 'SLOT_RUNNING'],
     ['defect 30: no slot is known to run', full, { runningSlot: null }, {}, 'SLOT_NOT_FOUND'],
     ['this boot is on trial', {}, { isOnTrial: true }, {}, 'ON_TRIAL'],
-    ['it failed here before', {}, { bad: new Set([DIGEST]) }, {}, 'RELEASE_BAD'],
-    [
-      'it failed before and another version was asked for',
-      {},
-      { bad: new Set([DIGEST]) },
-      { version: '1.0.5' },
-      'RELEASE_BAD',
-    ],
+    ['it failed here before', {}, { bad: FAILED }, {}, 'RELEASE_BAD'],
+    ['it failed before and another version was asked for', {}, { bad: FAILED }, { version: '1.0.5' }, 'RELEASE_BAD'],
     ['it waits for its reboot', full, { armed: DIGEST }, {}, 'NOTHING_NEWER'],
     ['a component was asked for that it has not', {}, {}, { components: ['qx-console'] }, 'NOT_FOUND'],
   ] as [string, Partial<Manifest>, Partial<HostFacts>, InstallRequest, string][])(
@@ -107,7 +102,16 @@ describe('refusals', () => {
     },
   );
 
+  test.each([
+    [null, 'is not tried again by itself'],
+    ['2026-12-01T00:00:00.000Z', 'is tried again by itself after 2026-12-01T00:00:00.000Z'],
+  ])('a release that failed: why, and when it is tried again (%s)', (until, when) => {
+    const bad = new Map([[DIGEST, { reason: 'agent: does not answer', until }]]);
+    const detail = `release 1.1.0 failed on this host before and ${when}: agent: does not answer`;
+    expect(plan({}, { bad })).toMatchObject({ code: 'RELEASE_BAD', detail });
+  });
+
   test('a release that failed is taken when its version is named', () => {
-    expect(plan({}, { bad: new Set([DIGEST]) }, { version: '1.1.0' })).toMatchObject({ kind: 'plan' });
+    expect(plan({}, { bad: FAILED }, { version: '1.1.0' })).toMatchObject({ kind: 'plan' });
   });
 });

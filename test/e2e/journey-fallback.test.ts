@@ -26,17 +26,21 @@ requires(JOURNEY)('the way back', () => {
     expect(await bothOf(journey)).toEqual(both('1.1.0'));
   });
 
-  test('an agent that does not run: the health gate gives the slot up at once', options, async () => {
-    const { image } = await imageOf('1.1.0-agent', async (tree) => {
-      await writeFile(join(tree, 'usr/lib/quantix/node-run'), '#!/bin/sh\nexit 1\n');
-    });
-    const journey = await armed(image, { settings: { health_timeout: '5s' } });
-    const { host } = journey;
-    await host.powerOff();
-    expect(await host.bootUntilItEnds()).toBe('B');
-    await expectFallenBack(journey);
-    expect(await host.journal()).toMatchObject({ boot_attempts: 1, error: { code: 'UNHEALTHY' } });
-  });
+  test(
+    'an agent that does not run: the health gate gives the slot its second try, and then gives it up',
+    options,
+    async () => {
+      const { image } = await imageOf('1.1.0-agent', async (tree) => {
+        await writeFile(join(tree, 'usr/lib/quantix/node-run'), '#!/bin/sh\nexit 1\n');
+      });
+      const journey = await armed(image, { settings: { health_timeout: '5s', health_attempts: '2' } });
+      const { host } = journey;
+      await host.powerOff();
+      expect([await host.bootUntilItEnds(), await host.bootUntilItEnds()]).toEqual(['B', 'B']);
+      await expectFallenBack(journey);
+      expect(await host.journal()).toMatchObject({ boot_attempts: 2, error: { code: 'UNHEALTHY' } });
+    },
+  );
 
   test('settings that nothing of ours can read: the deadline ends each of three tries', options, async () => {
     const { image } = await imageOf('1.1.0-settings', async (tree) => {
@@ -47,6 +51,8 @@ requires(JOURNEY)('the way back', () => {
     await host.powerOff();
     for (let boot = 1; boot <= 3; boot++) expect(await host.bootUntilItEnds()).toBe('B');
     await expectFallenBack(journey);
+    const detail = expect.stringContaining('not confirmed within 5 s (deadline_s');
+    expect(await host.journal()).toMatchObject({ error: { code: 'UNHEALTHY', detail } });
   });
 
   test('an operator takes back what was confirmed: components now, the slot with the next boot', options, async () => {

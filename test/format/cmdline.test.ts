@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { parseCmdline } from '../../src/format/cmdline.ts';
 
-const nothing = { slot: null, copy: null, trial: '', failed: '', safe: false };
+const nothing = { slot: null, copy: null, trial: '', failed: '', failedWhy: '', safe: false };
 
 describe('the kernel command line', () => {
   test('of a trial boot', () => {
@@ -13,6 +13,14 @@ describe('the kernel command line', () => {
   test('of a boot after a trial was given up', () => {
     const text = 'quantix.slot=A quantix.env=grubenv quantix.failed=trial0001 quantix.safe';
     expect(parseCmdline(text)).toEqual({ ...nothing, slot: 'A', copy: 'grubenv', failed: 'trial0001', safe: true });
+  });
+
+  test.each([
+    ['unreadable', 'unreadable'],
+    ['unsaved', 'unsaved'],
+    ['bored', ''],
+  ])('of a boot after a trial that GRUB gave up itself: %s', (word, failedWhy) => {
+    expect(parseCmdline(`quantix.failed=trial0001 quantix.failed_why=${word}`)).toMatchObject({ failedWhy });
   });
 
   test('of a system that our GRUB did not start', () => {

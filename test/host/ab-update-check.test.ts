@@ -10,6 +10,7 @@ import { shellClock } from '../support/shell-clock.ts';
 const check = 'etc/local.d/03-ab-update-check.start';
 const primary = 'boot/grub/grubenv';
 const backup = 'boot/grub/grubenv.bak';
+const tries = 'quantix/limiquantix/tries';
 const onTrial = 'quantix.slot=B quantix.env=grubenv quantix.trial=trial0001\n';
 const good = block(goodA);
 
@@ -157,18 +158,23 @@ requires(hostRequirements)('03-ab-update-check.start', () => {
     test('defect 27: a trial that nobody confirms ends in a reboot', async () => {
       await using root = await bootedHost(shell, onTrial, { primary: block(trialB) });
       await root.write('etc/conf.d/quantix-boot', 'deadline_s=12 # soon\ngrace_s=1\n');
+      await root.write(tries, 'trial0000 started\ntrial0000 late 600\n');
       const clock = await shellClock(root);
       await root.run(check);
       expect(await root.read('run/quantix/trial')).toBe('trial0001\n');
+      expect(await root.read(tries)).toBe('trial0001 started\n');
       expect(await root.read('dev/kmsg')).toContain('reboot in 12 s unless it is confirmed');
       await clock.pass(2);
       expect(await clock.asked()).toEqual(['5', '5', '2']);
       expect(await root.read('run/quantix/reboot-requested')).toBeNull();
       await clock.pass(1);
       expect(await root.read('run/quantix/reboot-requested')).toBe('trial0001\n');
-      expect(await root.read('dev/kmsg')).toContain('trial trial0001 was not confirmed in 12 s: rebooting');
+      expect(await root.read('dev/kmsg')).toContain(
+        'trial trial0001 was not confirmed in 12 s (deadline_s): rebooting',
+      );
       await clock.give(1);
       await untilGone(root);
+      expect(await root.read(tries)).toBe('trial0001 started\ntrial0001 late 12\n');
     });
 
     test('a watchdog is fed while the reboot may still be an orderly one, and left alone after that', async () => {
@@ -200,12 +206,14 @@ requires(hostRequirements)('03-ab-update-check.start', () => {
       expect(await isThere(join(root.path, 'run/quantix/reboot-requested'))).toBe(false);
     });
 
-    test('it is armed once, whatever runs again', async () => {
+    test('it is armed once, and each boot noted once, whatever runs again', async () => {
       await using root = await bootedHost(shell, onTrial);
+      await root.write(tries, 'trial0001 started\n');
       await root.run(check);
       const pid = await root.read('run/quantix/deadline.pid');
       await root.run(check);
       expect(await root.read('run/quantix/deadline.pid')).toBe(pid);
+      expect(await root.read(tries)).toBe('trial0001 started\ntrial0001 started\n');
       await endDeadline(root);
     });
 

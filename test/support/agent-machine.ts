@@ -49,6 +49,7 @@ export async function rebootInto(root: string, known: KnownImages): Promise<Boot
   const words = [`quantix.slot=${decision.slot}`, `quantix.env=${copy}`];
   if (decision.trial !== '') words.push(`quantix.trial=${decision.trial}`);
   if (decision.failed !== '') words.push(`quantix.failed=${decision.failed}`);
+  if (decision.failedWhy !== '') words.push(`quantix.failed_why=${decision.failedWhy}`);
   await writeFile(join(root, 'proc/cmdline'), `${words.join(' ')}\n`);
   await writeFile(join(root, 'etc/quantix-version'), `${systemOn(root, decision.slot, known)}\n`);
   await rm(join(root, 'run'), { recursive: true, force: true });

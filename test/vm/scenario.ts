@@ -11,12 +11,17 @@ export interface WayBack extends ArmedOptions {
   readonly boots: 0 | 1 | 3;
   /** The last that the console says, where nothing but the power button ends a start. Without it each ends by itself. */
   readonly hangsAfter?: RegExp;
+  /** How the update ends for the operator; UNHEALTHY without it. */
+  readonly code?: 'READBACK_MISMATCH' | 'TRIAL_INTERRUPTED';
 }
 
 /** Longer than the ten seconds after which a panic restarts; no deadline is armed where a start hangs. */
 const HANGS_FOR_MS = 30_000;
 
-export async function expectWayBack(armed: ArmedHosts, { boots, hangsAfter, ...options }: WayBack): Promise<void> {
+export async function expectWayBack(
+  armed: ArmedHosts,
+  { boots, hangsAfter, code, ...options }: WayBack,
+): Promise<void> {
   const { journey, place } = await armed(options);
   for (let boot = 1; boot <= boots; boot++) {
     const slot =
@@ -26,18 +31,18 @@ export async function expectWayBack(armed: ArmedHosts, { boots, hangsAfter, ...o
     expect([boot, slot]).toEqual([boot, 'B']);
   }
   await expectFallenBack(journey);
-  await expectOperatorSees(journey);
+  await expectOperatorSees(journey, code ?? 'UNHEALTHY');
 }
 
 /** That this update failed, and that the host is well. */
-async function expectOperatorSees({ host }: Journey): Promise<void> {
-  const failed = { version: '1.1.0', previous_version: '1.0.1', result: 'rolled_back', code: 'UNHEALTHY' };
+async function expectOperatorSees({ host }: Journey, code: string): Promise<void> {
+  const failed = { version: '1.1.0', previous_version: '1.0.1', result: 'rolled_back', code };
   const { entries } = await host.ask('history');
   expect((entries as unknown[])[0]).toMatchObject(failed);
   expect(await host.journal()).toMatchObject({
     target_version: '1.1.0',
     target_slot: 'B',
-    error: { code: 'UNHEALTHY' },
+    error: { code },
   });
   await untilHealthy(host);
 }

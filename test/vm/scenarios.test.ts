@@ -9,7 +9,7 @@ import { expectWayBack, type WayBack } from './scenario.ts';
 /** The rows that are worth their minutes whenever anything changes, these and hangs.test.ts; the others are in `*.all.ts`. */
 const ROWS: readonly WayBack[] = [
   { what: 'process 1 gives up, and the kernel panics', fault: 'init-panics', boots: 3 },
-  { what: 'one byte of the initramfs is another one', damage: flipped(20_000), boots: 0 },
+  { what: 'one byte of the initramfs is another one', damage: flipped(20_000), boots: 0, code: 'READBACK_MISMATCH' },
 ];
 
 requires(VM)('a trial', () => {

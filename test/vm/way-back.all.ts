@@ -14,7 +14,9 @@ import { untilReset } from './stuck.ts';
 
 const SOON = bootSettings('deadline_s=20\ngrace_s=5\n');
 /** Also for slot A afterwards, whose agent has to be up by then on a busy machine too. */
-const IMPATIENT = nodeSettings((yaml) => yaml.replace(/health_timeout: .*/, 'health_timeout: 90s'));
+const IMPATIENT = nodeSettings((yaml) =>
+  yaml.replace(/health_timeout: .*/, 'health_timeout: 90s\n  health_attempts: 1'),
+);
 const MIB = 1 << 20;
 /** The last that GRUB says before it hands over: it has read the initramfs. */
 const READ = /MiB\s+Elapsed time: \S+ s\s+Speed: .*\n/;
@@ -48,6 +50,7 @@ requires(VM)('a release that does not come up', () => {
       what: 'the kernel panics because its initramfs is noise',
       damage: withTree('noise', (tree) => writeFile(join(tree, 'boot/initramfs'), randomBytes(MIB))),
       boots: 3,
+      code: 'READBACK_MISMATCH',
     },
     { what: 'the initramfs gives up', fault: 'initramfs-panics', boots: 3 },
     {
@@ -55,23 +58,30 @@ requires(VM)('a release that does not come up', () => {
       damage: halting,
       boots: 3,
       hangsAfter: READ,
+      code: 'READBACK_MISMATCH',
     },
     { what: 'the initramfs hangs', fault: 'initramfs-hangs', boots: 3, hangsAfter: /initramfs: hangs/ },
     { what: 'process 1 hangs', fault: 'init-hangs', boots: 3, hangsAfter: /init: hangs/ },
-    { what: 'the slot is full of zeros', damage: inSlot(Buffer.alloc(256 * MIB)), boots: 0 },
-    { what: 'the slot is full of noise', damage: inSlot(randomBytes(8 * MIB)), boots: 0 },
-    { what: 'the image ends in the middle', damage: half, boots: 0 },
-    { what: 'one byte of the initramfs is another one', damage: flipped(20_000), boots: 0 },
+    { what: 'the slot is full of zeros', damage: inSlot(Buffer.alloc(256 * MIB)), boots: 0, code: 'READBACK_MISMATCH' },
+    { what: 'the slot is full of noise', damage: inSlot(randomBytes(8 * MIB)), boots: 0, code: 'READBACK_MISMATCH' },
+    { what: 'the image ends in the middle', damage: half, boots: 0, code: 'READBACK_MISMATCH' },
+    { what: 'one byte of the initramfs is another one', damage: flipped(20_000), boots: 0, code: 'READBACK_MISMATCH' },
     {
       what: 'there is no kernel in the image',
       damage: withTree('bare', (tree) => rm(join(tree, 'boot/vmlinuz'))),
       boots: 0,
+      code: 'READBACK_MISMATCH',
     },
     { what: 'the agent dies again and again', fault: 'agent-dies', damage: IMPATIENT, boots: 1 },
     { what: 'the agent is a stump', fault: 'agent-is-a-stump', damage: SOON, boots: 3 },
     { what: 'a program of the health gate hangs', fault: 'hook-hangs', damage: IMPATIENT, boots: 1 },
     { what: 'the boot partition cannot be written to', fault: 'boot-is-read-only', damage: SOON, boots: 3 },
-    { what: 'everything stops, and a watchdog sees it', fault: 'everything-stops', boots: 3 },
+    {
+      what: 'everything stops, and a watchdog sees it',
+      fault: 'everything-stops',
+      boots: 3,
+      code: 'TRIAL_INTERRUPTED',
+    },
   ];
 
   for (const row of rows) test(`${row.what}: slot A boots again`, () => expectWayBack(armed, row));

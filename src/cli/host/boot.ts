@@ -50,7 +50,8 @@ export const confirm: Verb = {
   name: 'confirm',
   summary: 'After a reboot into a new system image: keep it if the host is healthy, otherwise go back',
   notes: `Run by the boot script of the image; works without the agent, though an agent that does not answer is not healthy.
-Exit code 0 confirmed, 3 nothing to confirm, 6 while an update runs, 1 not healthy: the host reboots into the old image.`,
+Exit code 0 confirmed, 3 nothing to confirm, 6 while an update runs, 1 not healthy: the host reboots, to try it again or
+(after health_attempts) into the old image.`,
   examples: ['qx-update confirm', 'qx-update confirm --json'],
   run: async (context) => {
     const { result, note, interrupted } = context;
@@ -62,7 +63,9 @@ Exit code 0 confirmed, 3 nothing to confirm, 6 while an update runs, 1 not healt
       result(done, `Version ${done.version} on slot ${done.slot} is confirmed.\n`);
       return EXIT.done;
     }
-    const end = `Version ${done.version} is not healthy; the host reboots into the previous image.`;
+    const where = done.kind === 'trying_again' ? 'for another try' : 'into the previous image';
+    const which = `boot ${done.attempt} of ${done.attempts}`;
+    const end = `Version ${done.version} is not healthy in ${which}; the host reboots ${where}.`;
     result(done, `${end}\n${failures(done.failed)}`);
     return EXIT.other;
   },

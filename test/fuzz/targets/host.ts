@@ -3,11 +3,14 @@ import { readRetryAfter, retryDelayMs } from '../../../src/core/retry.ts';
 import { parseCmdline } from '../../../src/format/cmdline.ts';
 import { readConfig, SETTINGS } from '../../../src/format/config.ts';
 import { decodeBlock, decodeBoot, encodeBlock, encodeBoot, sealOf } from '../../../src/format/grubenv.ts';
+import { kernelMachine } from '../../../src/format/kernel.ts';
 import { LAYOUT_BYTES, layoutOf, readExt4 } from '../../../src/format/slot-layout.ts';
 import { expectSquashfs, grubWarning } from '../../../src/format/squashfs.ts';
+import { readTries } from '../../../src/format/tries.ts';
 import { checkVersion, compareVersions } from '../../../src/format/version.ts';
 import { runsOf } from '../../../src/system/disk/ext4.ts';
 import { block, goodA, trialB } from '../../support/grub-block.ts';
+import { kernelHead } from '../../support/kernels.ts';
 import { pure, type Target } from '../target.ts';
 
 /** What lies on a host: its boot environment, its settings, its slots. */
@@ -96,9 +99,41 @@ const cmdline: Target = {
   ],
   refusals: /^nothing is refused$/,
   start: pure((bytes) => {
-    const { slot, copy, trial, failed } = parseCmdline(textOf(bytes));
+    const { slot, copy, trial, failed, failedWhy } = parseCmdline(textOf(bytes));
+    assert.ok(['', 'unreadable', 'unsaved'].includes(failedWhy));
     assert.ok([null, 'A', 'B'].includes(slot) && [null, 'grubenv', 'grubenv.bak'].includes(copy));
     for (const id of [trial, failed]) assert.match(id, /^(?:[a-z0-9]{8,32})?$/);
+  }),
+};
+
+const tries: Target = {
+  name: 'tries',
+  seeds: {
+    'three, and late': 'trial0001 started\ntrial0001 started\ntrial0001 started\ntrial0001 late 600\n',
+    'of another': 'trial0000 started\n',
+  },
+  dictionary: ['trial0001', ' started', ' late ', '\n', '600', '-1', '99999'],
+  refusals: /^nothing is refused$/,
+  start: pure((bytes) => {
+    const { started, timedOutS } = readTries(textOf(bytes), 'trial0001');
+    assert.ok(started >= 0 && started <= bytes.length);
+    assert.ok(timedOutS === null || (Number.isInteger(timedOutS) && timedOutS >= 0 && timedOutS <= 99_999));
+  }),
+};
+
+const kernel: Target = {
+  name: 'kernel',
+  seeds: {
+    bzImage: kernelHead('bzImage'),
+    arm64: kernelHead('arm64 Image'),
+    riscv: kernelHead('riscv Image'),
+    EFI: kernelHead(`EFI ${0x8664}`),
+  },
+  dictionary: ['MZ', 'PE\0\0', 'HdrS', 'RISCV', 'ARMd'],
+  refusals: /^nothing is refused$/,
+  start: pure((bytes) => {
+    const machine = kernelMachine(bytes);
+    assert.ok(machine === null || /^[a-z0-9_]+$/.test(machine));
   }),
 };
 
@@ -292,4 +327,4 @@ const retryAfter: Target = {
   }),
 };
 
-export const host: readonly Target[] = [grubenv, cmdline, slot, version, config, retryAfter];
+export const host: readonly Target[] = [grubenv, cmdline, tries, kernel, slot, version, config, retryAfter];
