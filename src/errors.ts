@@ -112,6 +112,7 @@ export const ERRORS = {
 
   // Policy: the host may not do this now.
   NOTHING_NEWER: row(409, 'nothing'),
+  REBOOT_PENDING: row(409, 'rebootRequired', true),
   NOTHING_TO_CONFIRM: row(409, 'nothing'),
   NOTHING_TO_ROLL_BACK: row(409, 'nothing'),
   NOTHING_TO_CANCEL: row(409, 'nothing'),

@@ -2,6 +2,7 @@ import type { InstallRequest, Plan, Refusal } from '../core/plan.ts';
 import { type Activity, type LastResult, updateStatus } from '../core/status.ts';
 import { asQxError, QxError } from '../errors.ts';
 import type { UpdateStatus } from '../format/agent-documents.ts';
+import type { Journal } from '../format/journal.ts';
 import { check, type EnvelopeCache } from './check.ts';
 import { download } from './download.ts';
 import { loadHold } from './hold.ts';
@@ -47,12 +48,12 @@ interface Job {
 }
 
 export function createAgent(host: Host, events: AgentEvents = {}): Agent {
-  const now: { activity: Activity; last: LastResult; finished: Finished | null; job: Job | null } = {
-    activity: { kind: 'idle' },
-    last: null,
-    finished: null,
-    job: null,
-  };
+  const now: {
+    activity: Activity;
+    last: { readonly result: LastResult; readonly journal: string };
+    finished: Finished | null;
+    job: Job | null;
+  } = { activity: { kind: 'idle' }, last: NOTHING_YET, finished: null, job: null };
   const stopping = new AbortController();
   const cache: EnvelopeCache = { known: null };
 
@@ -70,11 +71,17 @@ export function createAgent(host: Host, events: AgentEvents = {}): Agent {
 
   const finish = async (work: Promise<JobResult>): Promise<Finished> => {
     const finished = await work.catch((error: unknown): Finished => ({ kind: 'failed', error: asQxError(error) }));
-    Object.assign(now, { activity: { kind: 'idle' }, finished, last: lastOf(finished), job: null });
+    const last = await dated(host, lastOf(finished));
+    Object.assign(now, { activity: { kind: 'idle' }, finished, last, job: null });
     // What a check found out before this end is not what is true now.
     checks.forget();
     if ('restartsAgent' in finished && finished.restartsAgent) events.restart?.();
     return finished;
+  };
+
+  const remember = async (result: LastResult): Promise<void> => {
+    const last = await dated(host, result);
+    if (now.job === null) now.last = last;
   };
 
   const look = async (): Promise<Plan | Refusal> => {
@@ -84,10 +91,10 @@ export function createAgent(host: Host, events: AgentEvents = {}): Agent {
     now.activity = { kind: 'checking' };
     try {
       const plan = await check(host, watch, cache);
-      if (now.job === null) now.last = lastOfCheck(plan);
+      await remember(lastOfCheck(plan));
       return plan;
     } catch (error) {
-      if (now.job === null) now.last = { kind: 'error', message: asQxError(error).message };
+      await remember({ kind: 'error', message: asQxError(error).message });
       throw error;
     } finally {
       if (now.activity.kind === 'checking') now.activity = { kind: 'idle' };
@@ -99,7 +106,9 @@ export function createAgent(host: Host, events: AgentEvents = {}): Agent {
   return {
     status: async () => {
       const [held, journal, boot] = await Promise.all([loadHold(host), loadJournal(host), bootsNow(host)]);
-      const status = updateStatus(now.activity, now.last, journal, boot);
+      // The journal has gone on since, by another process: what it says is newer.
+      const last = now.last.journal === stamp(journal) ? now.last.result : null;
+      const status = updateStatus(now.activity, last, journal, boot);
       const waitsFor = status.status === 'reboot_required' ? host.duties.waitsFor() : null;
       return {
         ...status,
@@ -122,7 +131,7 @@ export function createAgent(host: Host, events: AgentEvents = {}): Agent {
       return now.job !== null;
     },
     forget: () => {
-      Object.assign(now, { last: null, finished: null });
+      Object.assign(now, { last: NOTHING_YET, finished: null });
       checks.forget();
     },
     stop: async () => {
@@ -132,6 +141,17 @@ export function createAgent(host: Host, events: AgentEvents = {}): Agent {
     },
   };
 }
+
+const NOTHING_YET = { result: null, journal: '' };
+
+/** With the journal of that moment, by which to tell later whether anything was done since. */
+const dated = async (host: Host, result: LastResult) => ({
+  result,
+  journal: stamp(await loadJournal(host).catch(() => null)),
+});
+
+const stamp = (journal: Journal | null): string =>
+  journal === null ? '' : `${journal.id} ${journal.phase} ${journal.updated_at}`;
 
 function activityOf({ phase, name, doneBytes, totalBytes }: Progress): Activity {
   return {

@@ -54,11 +54,11 @@ export async function noted<T>(host: Host, act: () => Promise<T | Refusal>): Pro
   }
 }
 
-/** That there is nothing to do, or that somebody changed their mind, is no refusal. */
+/** That there is nothing to do, or nothing before the reboot, or that somebody changed their mind, is no refusal. */
 async function refuse(host: Host, refused: Refusal): Promise<Refusal> {
   const { code, detail } = refused;
   const { product, channel } = host.config;
-  if (ERRORS[code].exit !== 'nothing' && code !== 'CANCELLED') {
+  if (ERRORS[code].exit !== 'nothing' && code !== 'REBOOT_PENDING' && code !== 'CANCELLED') {
     host.log.warn('update_refused', { code, detail, product, channel });
     await host.audit.record({ event: 'release_refused', code, detail, fields: { product, channel } });
   }

@@ -39,7 +39,7 @@ export async function situation(host: Host): Promise<Situation> {
       runningImage: booted.slot === null ? null : (memory.slots[booted.slot]?.sha256 ?? null),
       isOnTrial: isTrialBoot(journal, booted.slot) || isNotGood(env, booted.slot),
       bad: badNow(memory, host.clock.nowMs()),
-      armed: journal?.phase === 'armed' ? journal.release_digest : null,
+      armed: journal?.phase === 'armed' ? { digest: journal.release_digest, version: journal.target_version } : null,
     },
   };
 }

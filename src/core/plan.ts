@@ -24,8 +24,8 @@ export interface HostFacts {
   readonly isOnTrial: boolean;
   /** Releases that came to nothing on this host, by their digests. */
   readonly bad: ReadonlyMap<string, BadRelease>;
-  /** Digest of the release that waits for a reboot, if any. */
-  readonly armed: string | null;
+  /** The release whose image waits for a reboot, if any. */
+  readonly armed: { readonly digest: string; readonly version: string } | null;
 }
 
 export interface BadRelease {
@@ -62,6 +62,8 @@ export interface Plan {
   readonly targetSlot: Slot | null;
   readonly downloadBytes: number;
   readonly requiresReboot: boolean;
+  /** The release that waits for its reboot and is taken back for this one. */
+  readonly replaces: string | null;
   /** False when only some components were asked for: the host then does not have this release. */
   readonly isWhole: boolean;
 }
@@ -92,22 +94,43 @@ export function planUpdate(
   if (components.length === 0 && image === null) return nothingToDo(manifest, request);
   const targetSlot = image === null ? null : chooseSlot(image, facts);
   if (isRefusal(targetSlot)) return targetSlot;
-  if (facts.armed === digest) {
-    const detail = `release ${manifest.version} is installed and waits for a reboot`;
-    return refusal('NOTHING_NEWER', detail, 'qx-update status');
-  }
+  const waits = refuseWhileWaiting(release, facts.armed, image);
+  if (waits !== null) return waits;
   return {
     kind: 'plan',
     manifest,
     digest,
-    installedVersion: facts.version,
+    installedVersion: replacedVersion(manifest, facts, image),
     components,
     image,
     targetSlot,
     downloadBytes: [...components, ...(image === null ? [] : [image])].reduce((sum, a) => sum + a.size_bytes, 0),
     requiresReboot: image !== null,
+    replaces: facts.armed?.version ?? null,
     isWhole: request.components === undefined,
   };
+}
+
+/** A host that has the components of a release already and gets its image goes from the image that it had. */
+const replacedVersion = ({ version }: Manifest, facts: HostFacts, image: FullImage | null): string =>
+  image !== null && facts.version === version ? facts.osVersion : facts.version;
+
+/** An image that waits for its reboot goes only for another image: no component is worth it, nor what came with it. */
+function refuseWhileWaiting(
+  { manifest: { version }, digest }: Pick<SignedManifest, 'manifest' | 'digest'>,
+  armed: HostFacts['armed'],
+  image: FullImage | null,
+): Refusal | null {
+  if (armed === null) return null;
+  if (armed.digest === digest) {
+    return refusal('NOTHING_NEWER', `release ${version} is installed and waits for a reboot`, 'qx-update status');
+  }
+  if (image !== null) return null;
+  return refusal(
+    'REBOOT_PENDING',
+    `release ${armed.version} waits for its reboot, and components of ${version} alone would take it back`,
+    'qx-update reboot finishes it, qx-update rollback takes it back; then repeat this',
+  );
 }
 
 /** Whatever is in the release. */

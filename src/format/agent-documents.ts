@@ -24,6 +24,7 @@ export const UpdateCheckResponse = Type.Object({
   components: Type.Array(ComponentInfo, { description: 'only what would be replaced' }),
   fullImageAvailable: Type.Boolean(),
   totalDownloadSize: Type.Integer({ minimum: 0, description: 'bytes' }),
+  replaces: optionalVersion('the release that waits for its reboot and would be taken back for this one'),
   releaseNotes: Type.Optional(Type.String()),
 });
 export type UpdateCheckResponse = Static<typeof UpdateCheckResponse>;

@@ -1,8 +1,10 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { check } from '../../src/agent/check.ts';
 import type { Progress } from '../../src/agent/host.ts';
 import { install } from '../../src/agent/install.ts';
+import type { InstallRequest } from '../../src/core/plan.ts';
 import { agentBench } from '../support/agent-bench.ts';
 import {
   bootState,
@@ -103,6 +105,7 @@ requires({ commands: IMAGE_COMMANDS })('install', () => {
       const first = await journalOf(host.root);
       const newer = { components: { 'qx-console': '3.0.0' }, image: bench.image('3.0.0') };
       host.site.publish(await bench.release('3.0.0', newer));
+      expect(await check(host, {}, { known: null })).toMatchObject({ kind: 'plan', replaces: '2.0.0' });
       expect(await install(host, {}, {})).toMatchObject({ kind: 'reboot_required', version: '3.0.0' });
       expect(await installedBytes(host.root)).toEqual({ ...OLD, 'qx-console': '3.0.0' });
       expect(await installedVersions(host.root)).toEqual({ ...OLD, 'qx-console': '3.0.0' });
@@ -111,6 +114,24 @@ requires({ commands: IMAGE_COMMANDS })('install', () => {
       expect((await bootState(host.root)).state?.trial).toBe(second?.id);
       expect(second?.components).toMatchObject([{ name: 'qx-console', previous_version: '1.0.0' }]);
       expect(host.outcomes).toMatchObject([{ id: first?.id, result: 'failed', code: 'SUPERSEDED' }]);
+    });
+
+    test.each<[what: string, image: boolean, request: InstallRequest]>([
+      ['a release of components', false, {}],
+      ['one component of a release with an image', true, { components: ['qx-console'] }],
+    ])('%s takes no image that waits for its reboot away', async (_what, hasImage, request) => {
+      const host = await bench.host([await full()]);
+      await install(host, {}, {});
+      const [waiting, journal] = [await bootState(host.root), await journalOf(host.root)];
+      const image = hasImage ? { image: bench.image('3.0.0') } : {};
+      host.site.publish(await bench.release('3.0.0', { components: { 'qx-console': '3.0.0' }, ...image }));
+      expect(await install(host, request, {})).toMatchObject({
+        kind: 'refusal',
+        code: 'REBOOT_PENDING',
+        next: expect.stringContaining('qx-update rollback'),
+      });
+      expect([await bootState(host.root), await journalOf(host.root)]).toEqual([waiting, journal]);
+      expect(await installedBytes(host.root)).toEqual(ALL_NEW);
     });
 
     test('a component that both bring in the same version is installed by the second too', async () => {

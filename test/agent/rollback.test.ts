@@ -79,6 +79,32 @@ requires({ commands: IMAGE_COMMANDS })('the operator takes back', () => {
     expect(await confirm(host)).toMatchObject({ code: 'NOTHING_TO_CONFIRM' });
   });
 
+  test('the image of a release whose components were there before: it is told from what to what', async () => {
+    const host = await bench.host([await bench.release('2.0.0', { components: componentsOf('2.0.0') })]);
+    await install(host, {}, {});
+    const whole = {
+      components: componentsOf('2.0.0'),
+      image: bench.image('2.0.0'),
+      manifest: { sequence: 2_000_000_000 },
+    };
+    host.site.publish(await bench.release('2.0.0', whole));
+    expect(await install(host, {}, {})).toMatchObject({ kind: 'reboot_required' });
+    await reboot(host);
+    await confirm(host);
+    expect(await rollback(host, 'no network')).toEqual({ kind: 'reboot_required', from: '2.0.0', to: '1.0.0' });
+  });
+
+  test('by another process than the agent, which has told that it was installed: its status says so at once', async () => {
+    const host = await bench.host([await bench.release('1.1.0', { components: componentsOf('1.1.0') })]);
+    const agent = createAgent(host);
+    await agent.install({});
+    expect(await agent.status()).toMatchObject({ status: 'complete', message: 'Updated to version 1.1.0' });
+    await rollback(host, 'no network');
+    expect(await agent.status()).toEqual({ status: 'error', message: 'Rolled back from 1.1.0: no network' });
+    await agent.check().catch(() => undefined);
+    expect(await agent.status()).toMatchObject({ status: 'error', message: expect.stringContaining('is not tried again by itself') });
+  });
+
   test('an update that was dismissed: the status says all the same that a reboot is due', async () => {
     const host = await complete();
     const status = () => createAgent(host).status();

@@ -84,6 +84,7 @@ describe('what is installed', () => {
 });
 
 describe('refusals', () => {
+  const WAITING = { digest: 'f'.repeat(64), version: '1.0.9' };
   const FAILED: HostFacts['bad'] = new Map([[DIGEST, { reason: 'agent: does not answer', until: null }]]);
   const full: Partial<Manifest> = { update_type: 'full', components: [], full_image: image };
   test.each([
@@ -93,7 +94,15 @@ describe('refusals', () => {
     ['this boot is on trial', {}, { isOnTrial: true }, {}, 'ON_TRIAL'],
     ['it failed here before', {}, { bad: FAILED }, {}, 'RELEASE_BAD'],
     ['it failed before and another version was asked for', {}, { bad: FAILED }, { version: '1.0.5' }, 'RELEASE_BAD'],
-    ['it waits for its reboot', full, { armed: DIGEST }, {}, 'NOTHING_NEWER'],
+    ['it waits for its reboot', full, { armed: { digest: DIGEST, version: '1.1.0' } }, {}, 'NOTHING_NEWER'],
+    ['it is components alone, and an image waits for its reboot', {}, { armed: WAITING }, {}, 'REBOOT_PENDING'],
+    [
+      'components alone are asked of it, and an image waits for its reboot',
+      { update_type: 'full', full_image: image },
+      { armed: WAITING },
+      { components: ['qx-node'] },
+      'REBOOT_PENDING',
+    ],
     ['a component was asked for that it has not', {}, {}, { components: ['qx-console'] }, 'NOT_FOUND'],
   ] as [string, Partial<Manifest>, Partial<HostFacts>, InstallRequest, string][])(
     '%s',

@@ -26,7 +26,7 @@ export async function checkResponse(host: Host, plan: Plan | Refusal): Promise<U
   const { facts } = await situation(host);
   const { channel } = host.config;
   if (plan.kind === 'refusal') return nothingNew(plan, facts.version, channel);
-  const { manifest, components, image, downloadBytes } = plan;
+  const { manifest, components, image, downloadBytes, replaces } = plan;
   return {
     available: true,
     currentVersion: facts.version,
@@ -43,6 +43,7 @@ export async function checkResponse(host: Host, plan: Plan | Refusal): Promise<U
     }),
     fullImageAvailable: image !== null,
     totalDownloadSize: downloadBytes,
+    ...(replaces === null ? {} : { replaces }),
     ...(manifest.release_notes === undefined ? {} : { releaseNotes: manifest.release_notes }),
   };
 }
@@ -74,7 +75,8 @@ export function planResponse(plan: Plan | Refusal): PlanResponse {
   };
 }
 
-const stepsOf = ({ components, image, targetSlot }: Plan): string[] => [
+const stepsOf = ({ components, image, targetSlot, replaces }: Plan): string[] => [
+  ...(replaces === null ? [] : [`take back release ${replaces}, which waits for its reboot`]),
   `download ${[...components, ...(image === null ? [] : [image])].map((a) => a.artifact).join(', ')}`,
   ...(image === null ? [] : [`write ${image.artifact} to slot ${targetSlot} and read it back`]),
   ...components.map((c) => {

@@ -80,6 +80,8 @@ function checkText(found: UpdateCheckResponse): string {
     formatBytes(c.sizeBytes),
   ]);
   if (found.fullImageAvailable) rows.push(['  system image', `-> ${availableVersion}`, 'needs a reboot']);
+  if (found.replaces !== undefined)
+    rows.push([`  takes the place of ${found.replaces}`, '', 'which waits for its reboot']);
   const notes = releaseNotes === undefined ? '' : `\n${releaseNotes}\n`;
   const total = formatBytes(found.totalDownloadSize);
   return `${currentVersion} -> ${availableVersion} on channel ${channel}, ${total} to download\n${table(rows)}${notes}`;
