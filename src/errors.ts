@@ -154,6 +154,7 @@ export const ERRORS = {
   SUPERSEDED: row(409, 'other'),
   UNHEALTHY: row(500, 'other'),
   TRIAL_INTERRUPTED: row(500, 'other', true),
+  TRIAL_PASSED_OVER: row(500, 'other', true),
   INTERNAL: row(500, 'other'),
 } as const satisfies Record<string, Row>;
 

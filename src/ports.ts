@@ -214,6 +214,8 @@ export interface Boot {
   read(copy: EnvCopy): Promise<Uint8Array | null>;
   /** In place (GRUB replays no journal), fsynced, read back. @throws BOOT_ENV_INVALID when it reads back differently */
   write(copy: EnvCopy, bytes: Uint8Array): Promise<void>;
+  /** Names this boot of the machine; another one after each restart of it. */
+  bootId(): Promise<string>;
   /** Does not return to anything that matters: the machine restarts. */
   reboot(): Promise<void>;
 }

@@ -69,7 +69,9 @@ const looks = ({ host, agent, hostname, keyringFrom }: Agency) =>
       // One that cannot be read is told wherever the fleet is asked; here the rest still counts.
       const member = await loadMembership(host.files).catch(() => null);
       const fleet = member === null ? {} : { fleet: { nodeId: member.node_id, server: member.server } };
-      return { json: { currentVersion: facts.version, channel: host.config.channel, hostname, keyring, ...fleet } };
+      return {
+        json: { currentVersion: facts.currentVersion, channel: host.config.channel, hostname, keyring, ...fleet },
+      };
     },
   }) satisfies Partial<Routes>;
 

@@ -1,4 +1,4 @@
-import type { BootState, Slot } from '../core/boot.ts';
+import { type BootState, other, type Slot } from '../core/boot.ts';
 import { isHeldAgainst } from '../core/memory.ts';
 import type { HostFacts } from '../core/plan.ts';
 import { isSettled } from '../core/update.ts';
@@ -27,12 +27,14 @@ export async function situation(host: Host): Promise<Situation> {
     readOsVersion(host.files),
     readInstalled(host.files, PATHS.versions),
   ]);
-  const committed = memory.committed?.version;
+  const committed = memory.committed?.version ?? osVersion;
+  const version = isNewer(committed, osVersion) ? committed : osVersion;
   return {
     journal,
     memory,
     facts: {
-      version: committed !== undefined && isNewer(committed, osVersion) ? committed : osVersion,
+      version,
+      currentVersion: isOnOtherSlot(memory, booted.slot, version) ? osVersion : version,
       osVersion,
       components,
       runningSlot: booted.slot,
@@ -43,6 +45,10 @@ export async function situation(host: Host): Promise<Situation> {
     },
   };
 }
+
+/** The image of this version lies on the slot that does not run. */
+const isOnOtherSlot = ({ slots }: Memory, running: Slot | null, version: string): boolean =>
+  running !== null && slots[other(running)]?.version === version && slots[running]?.version !== version;
 
 const badNow = ({ bad }: Memory, nowMs: number): HostFacts['bad'] =>
   new Map(

@@ -1,5 +1,5 @@
 import { armTrial, invalidate, type Slot } from '../core/boot.ts';
-import { isHostAtFault, isReleaseAtFault, withBad, withInterrupted, withSlot } from '../core/memory.ts';
+import { isReleaseAtFault, withSlot } from '../core/memory.ts';
 import { type InstallRequest, isRefusal, type Plan, type Refusal, refusal } from '../core/plan.ts';
 import { asQxError } from '../errors.ts';
 import type { Journal } from '../format/journal.ts';
@@ -10,7 +10,7 @@ import { lockHost, makePlan, noted, releaseOf } from './check.ts';
 import { newEntries, restartsAgent, swapComponents } from './components.ts';
 import { heldBack } from './hold.ts';
 import { type Host, instant, stopwatch, type Watch } from './host.ts';
-import { finishComponents, isInPlace, tell, undoComponentsOf, withdraw } from './outcome.ts';
+import { finishComponents, isInPlace, rememberFailure, tell, undoComponentsOf, withdraw } from './outcome.ts';
 import { recover } from './recover.ts';
 import { writeSlotFrom } from './slot.ts';
 import { clearStaging, fetchAll, staged } from './staging.ts';
@@ -162,7 +162,7 @@ async function applyComponents(host: Host, journal: Journal, plan: Plan, watch: 
 
 /** The journal first: a trial that the journal does not know could not be told from somebody else's. */
 async function arm(host: Host, journal: Journal): Promise<Journal> {
-  const armed = await advance(host, journal, 'arm', { pending: true });
+  const armed = await advance(host, journal, 'arm', { pending: true, armed_in: await host.boot.bootId() });
   await changeBoot(host, (state) => armTrial(state, journal.target_slot as Slot, journal.id));
   await host.audit.record({ event: 'update_armed', fields: { id: journal.id, slot: journal.target_slot } });
   host.log.info('update_armed', { id: journal.id, version: journal.target_version, slot: journal.target_slot });
@@ -178,10 +178,7 @@ async function abandon(host: Host, cause: unknown): Promise<void> {
   host.log.warn('update_failed', { id: journal.id, version: journal.target_version, phase: journal.phase, ...error });
   // Only the bookkeeping failed; the next start, or the next install, finishes it.
   if (isInPlace(journal)) return;
-  const { id, target_version: version, release_digest } = journal;
-  const bad = { version, release_digest, at: instant(host.clock), reason: message };
-  if (isReleaseAtFault(code)) await saveMemory(host, withBad(await loadMemory(host), bad));
-  else if (isHostAtFault(code)) await saveMemory(host, withInterrupted(await loadMemory(host), { ...bad, id }));
+  await rememberFailure(host, journal, error, isReleaseAtFault(code));
   await tell(host, await giveUp(host, journal, error), 'failed');
 }
 

@@ -21,7 +21,7 @@ export async function metricsText(host: Host): Promise<string> {
     for (const { labels, value } of values) metric.set(labels, value);
   };
   lastUpdate(history, gauge);
-  const info = { version: facts.version, os_version: facts.osVersion, channel: host.config.channel };
+  const info = { version: facts.currentVersion, os_version: facts.osVersion, channel: host.config.channel };
   gauge('qx_host_info', 'What this host runs', [one(info)]);
   gauge(
     'qx_component_info',

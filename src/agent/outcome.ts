@@ -50,14 +50,23 @@ export async function finishComponents(host: Host, journal: Journal): Promise<Jo
 export async function finishRollBack(host: Host, journal: Journal): Promise<Journal> {
   if (journal.image !== null) await preferPrevious(host, journal);
   const undone = await putBack(host, journal);
-  const { code, detail: reason } = journal.error ?? { code: 'ROLLED_BACK', detail: 'rolled back' };
-  const { id, target_version: version, release_digest } = journal;
-  const bad = { version, release_digest, at: instant(host.clock), reason };
-  const memory = await loadMemory(host);
-  await saveMemory(host, isHostAtFault(code) ? withInterrupted(memory, { ...bad, id }) : withBad(memory, bad));
+  await rememberFailure(host, journal, journal.error ?? { code: 'ROLLED_BACK', detail: 'rolled back' }, true);
   const rolledBack = await advance(host, undone, 'undone', { pending: false });
   await tell(host, rolledBack, 'rolled_back');
   return rolledBack;
+}
+
+/** Of the release, so that it is not taken again by itself: for good where it `isBad`, for a while where its host was at fault. */
+export async function rememberFailure(
+  host: Host,
+  { id, target_version: version, release_digest }: Journal,
+  { code, detail: reason }: NonNullable<Journal['error']>,
+  isBad: boolean,
+): Promise<void> {
+  const entry = { version, release_digest, at: instant(host.clock), reason };
+  const memory = await loadMemory(host);
+  if (isHostAtFault(code)) await saveMemory(host, withInterrupted(memory, { ...entry, id }));
+  else if (isBad) await saveMemory(host, withBad(memory, entry));
 }
 
 /** After a failed trial GRUB has done this already. One that is not over ends here; once it was good, both slots stay ok. */

@@ -3,11 +3,21 @@ import { bootVerdict, type PendingSlot, type Verdict } from '../core/boot-verdic
 import { isSettled } from '../core/update.ts';
 import type { Journal, Phase } from '../format/journal.ts';
 import type { Booted } from '../ports.ts';
-import { changeBoot, settleBoot } from './bootenv.ts';
+import { changeBoot, currentBoot, settleBoot } from './bootenv.ts';
 import { takeBackWithSelf } from './failed-self.ts';
 import type { Host } from './host.ts';
-import { disarm, finishComponents, finishGood, finishRollBack, isInPlace, tell, undoComponentsOf } from './outcome.ts';
-import { advance, loadMemory, openJournal } from './store.ts';
+import {
+  disarm,
+  finishComponents,
+  finishGood,
+  finishRollBack,
+  isInPlace,
+  rememberFailure,
+  tell,
+  undoComponentsOf,
+  withdraw,
+} from './outcome.ts';
+import { advance, loadMemory, openJournal, saveJournal } from './store.ts';
 import { endOfTrial } from './trial-end.ts';
 
 /**
@@ -42,6 +52,8 @@ function pendingSlot(journal: Journal | null): PendingSlot {
 const EXPECTED: ReadonlySet<Verdict> = new Set(['waiting-for-reboot', 'trial']);
 
 async function converge(host: Host, journal: Journal, verdict: Verdict, booted: Booted): Promise<void> {
+  if (verdict === 'waiting-for-reboot' && (await wasPassedOver(host, journal)))
+    return passedOver(host, journal, booted);
   if (EXPECTED.has(verdict)) return;
   const error = { code: 'INTERRUPTED', detail: `stopped in phase ${journal.phase}` };
   host.log.warn('update_recovered', { id: journal.id, version: journal.target_version, verdict, ...error });
@@ -67,6 +79,22 @@ async function converge(host: Host, journal: Journal, verdict: Verdict, booted: 
   }
 }
 
+/** Armed before this boot, and not tried in it: another boot would be no different, and each one costs the guests. */
+async function wasPassedOver(host: Host, { phase, armed_in, target_slot, max_attempts }: Journal): Promise<boolean> {
+  if (phase !== 'armed' || armed_in === undefined || armed_in === (await host.boot.bootId())) return false;
+  return (await currentBoot(host))?.[target_slot as Slot].tries === max_attempts;
+}
+
+async function passedOver(host: Host, journal: Journal, { slot }: Booted): Promise<void> {
+  const detail =
+    `the host was restarted into slot ${slot} without a try of slot ${journal.target_slot}: ` +
+    `it was picked by hand, or GRUB reads another boot environment than the one in /boot/grub`;
+  const error = { code: 'TRIAL_PASSED_OVER', detail };
+  host.log.warn('update_recovered', { id: journal.id, version: journal.target_version, ...error });
+  await rememberFailure(host, journal, error, false);
+  await tell(host, await withdraw(host, journal, error), 'failed');
+}
+
 /** Found out since: the agent that it brought did not start, for one. */
 const isBad = async (host: Host, { release_digest }: Journal): Promise<boolean> =>
   (await loadMemory(host)).bad.some((bad) => bad.release_digest === release_digest);
@@ -74,6 +102,7 @@ const isBad = async (host: Host, { release_digest }: Journal): Promise<boolean> 
 /** An armed update: GRUB has the last word on what became of it. */
 async function followBoot(host: Host, journal: Journal, verdict: Verdict, booted: Booted): Promise<void> {
   if (verdict === 'arm-again') {
+    await saveJournal(host, { ...journal, armed_in: await host.boot.bootId() });
     await changeBoot(host, (state) => armTrial(state, journal.target_slot as Slot, journal.id));
   } else if (verdict === 'already-good') {
     await finishGood(host, journal);

@@ -81,6 +81,7 @@ const OF_THE_HOST: ReadonlySet<string> = new Set<Code>([
   'READBACK_MISMATCH',
   'SLOT_TOO_SMALL',
   'TRIAL_INTERRUPTED',
+  'TRIAL_PASSED_OVER',
 ]);
 
 /** Nothing that the release could be blamed for, and yet nothing to try again at once: each try costs a write, or a reboot. */

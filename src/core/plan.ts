@@ -13,6 +13,8 @@ import { orderComponents } from './components.ts';
 export interface HostFacts {
   /** Of the release that this host has: the image's, or a newer one that only changed components. */
   readonly version: string;
+  /** The same, of the slot that runs: an older one while somebody has picked the other slot by hand. */
+  readonly currentVersion: string;
   /** Version of the running image. */
   readonly osVersion: string;
   readonly components: ReadonlyMap<string, string>;
@@ -113,7 +115,7 @@ export function planUpdate(
 
 /** A host that has the components of a release already and gets its image goes from the image that it had. */
 const replacedVersion = ({ version }: Manifest, facts: HostFacts, image: FullImage | null): string =>
-  image !== null && facts.version === version ? facts.osVersion : facts.version;
+  image !== null && facts.currentVersion === version ? facts.osVersion : facts.currentVersion;
 
 /** An image that waits for its reboot goes only for another image: no component is worth it, nor what came with it. */
 function refuseWhileWaiting(

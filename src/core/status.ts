@@ -1,6 +1,7 @@
 import type { UpdateStatus } from '../format/agent-documents.ts';
 import type { Journal } from '../format/journal.ts';
 import type { Slot } from './boot.ts';
+import { isSettled } from './update.ts';
 
 /** What the agent says about itself, from what it is doing, what it did last, and what waits for a reboot. */
 
@@ -22,13 +23,13 @@ export type LastResult =
   | { readonly kind: 'complete'; readonly version: string }
   | { readonly kind: 'error'; readonly message: string };
 
-/** `boot`: the slot that runs, and the one that GRUB takes next; null when nobody knows. */
-export function updateStatus(
-  activity: Activity,
-  last: LastResult,
-  journal: Journal | null,
-  boot: { readonly running: Slot | null; readonly next: Slot | null },
-): UpdateStatus {
+/** The slot that runs, and the one that GRUB takes next; null when nobody knows. */
+interface Boots {
+  readonly running: Slot | null;
+  readonly next: Slot | null;
+}
+
+export function updateStatus(activity: Activity, last: LastResult, journal: Journal | null, boot: Boots): UpdateStatus {
   if (activity.kind === 'downloading' || activity.kind === 'applying') {
     return {
       status: activity.kind,
@@ -43,9 +44,17 @@ export function updateStatus(
   if (journal?.phase === 'rolledBack' && boot.running === journal.target_slot && boot.next === journal.previous_slot) {
     return { status: 'reboot_required', message: `Reboot to finish going back to ${journal.previous_version}` };
   }
+  if (isOtherSlotNext(journal, boot)) {
+    const message = `Slot ${boot.running} runs, picked by hand or marked bad, and slot ${boot.next} boots next`;
+    return { status: 'reboot_required', message };
+  }
   if (activity.kind === 'checking') return { status: 'checking' };
   return fromLast(last) ?? fromJournal(journal) ?? { status: 'idle' };
 }
+
+/** With no update under way, which would be why. */
+const isOtherSlotNext = (journal: Journal | null, { running, next }: Boots): boolean =>
+  running !== null && next !== null && running !== next && isSettled(journal?.phase ?? 'idle');
 
 function fromLast(last: LastResult): UpdateStatus | null {
   switch (last?.kind) {

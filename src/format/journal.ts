@@ -86,6 +86,7 @@ export const Journal = Type.Object({
   release_date: Type.String(),
   release_digest: Type.String({ pattern: SHA256_PATTERN, description: 'the release digest of format/envelope.ts' }),
   min_rollback_version: nullable(Type.String()),
+  armed_in: Type.Optional(Type.String({ description: 'the boot in which the trial was armed' })),
   reboot_wanted: Type.Optional(Type.Boolean({ description: 'somebody asked for the reboot into it' })),
   is_whole: Type.Boolean({ description: 'false when only some components of the release were asked for' }),
   image: nullable(JournalImage),

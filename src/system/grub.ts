@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
 import { type FileHandle, open, readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
@@ -14,6 +15,10 @@ const REBOOT_TIMEOUT_MS = 60_000;
 /** Written where a host lives in a folder: whoever plays its machine sees that it wants to restart. */
 const REBOOT_WISH = '/run/quantix/reboot-requested';
 
+const BOOT_ID = '/proc/sys/kernel/random/boot_id';
+/** The same for a host in a folder, which has no kernel of its own: what is in /run is gone after a restart. */
+const BOOT_NOTE = '/run/quantix/boot-id';
+
 /** The GRUB environment and the kernel command line of the host below `root`; '' or '/' is this machine. */
 export function grubBoot(root: string, runner: Process): Boot {
   const at = (path: string): string => hostPath(root, path);
@@ -22,6 +27,7 @@ export function grubBoot(root: string, runner: Process): Boot {
     booted: async () => parseCmdline(await textOrEmpty(at('/proc/cmdline'))),
     read: (copy) => readCopy(copyAt(copy)),
     write: (copy, bytes) => writeCopy(copyAt(copy), bytes),
+    bootId: async () => (await textOrEmpty(at(BOOT_ID))).trim() || noteBoot(at(BOOT_NOTE)),
     reboot: () => (root === '' || root === '/' ? reboot(runner) : wishReboot(at(REBOOT_WISH))),
   };
 }
@@ -114,6 +120,14 @@ async function writeFully(file: FileHandle, bytes: Uint8Array): Promise<void> {
 async function reboot(runner: Process): Promise<void> {
   const { exitCode, stderr } = await runner.run(['reboot'], { timeoutMs: REBOOT_TIMEOUT_MS });
   if (exitCode !== 0) throw new QxError('IO', `reboot failed (${exitCode}): ${stderr.trim().slice(0, 500)}`);
+}
+
+async function noteBoot(path: string): Promise<string> {
+  await makeDirectories(dirname(path), 0o755);
+  await writeNew(path, new TextEncoder().encode(randomUUID()), 0o644).catch((error) =>
+    hasCode(error, 'EEXIST') ? undefined : Promise.reject(error),
+  );
+  return readFile(path, 'utf8');
 }
 
 async function wishReboot(path: string): Promise<void> {

@@ -29,6 +29,7 @@ function machine(disk: Disk, booted: Partial<Booted> = {}, cut: { write: number;
       disk[copy] = torn;
       if (isCut) throw new PowerCut();
     },
+    bootId: async () => 'boot-1',
     reboot: async () => undefined,
   };
   return { boot, writes };

@@ -222,6 +222,43 @@ requires({ commands: IMAGE_COMMANDS })('after a reboot', () => {
     expect(next.outcomes).toHaveLength(1);
   });
 
+  describe('restarted into the old slot while the new one waits', () => {
+    /** As by a person at the menu, or by a GRUB that reads something else than /boot. */
+    const bootA = async ({ root }: TestHost) => {
+      await writeFile(join(root, 'proc/cmdline'), 'quantix.slot=A quantix.env=grubenv\n');
+      await writeFile(join(root, 'etc/quantix-version'), '1.0.0\n');
+      await rm(join(root, 'run'), { recursive: true, force: true });
+    };
+
+    test('without a try: one such boot ends the update, and it is not taken again at once', async () => {
+      const host = await installed();
+      await bootA(host);
+      const next = await openHost(host);
+      expect(await recover(next)).toBe('waiting-for-reboot');
+      const { state } = await bootState(host.root);
+      expect(state).toMatchObject({ order: ['A', 'B'], trial: '', B: { ok: false, tries: 0 } });
+      expect(await journalOf(host.root)).toMatchObject({ phase: 'failed', error: { code: 'TRIAL_PASSED_OVER' } });
+      expect(await installedBytes(host.root)).toEqual(componentsOf('1.0.0'));
+      expect(next.outcomes).toMatchObject([{ result: 'failed', code: 'TRIAL_PASSED_OVER' }]);
+      expect(await install(next, {}, {})).toMatchObject({ code: 'RELEASE_BAD' });
+      next.clock.advance(3_600_000);
+      expect(await install(next, {}, {})).toMatchObject({ kind: 'reboot_required' });
+    });
+
+    test('after a try: it still waits, since GRUB does go by it', async () => {
+      const host = await onTrial();
+      await bootA(host);
+      expect(await recover(await openHost(host))).toBe('waiting-for-reboot');
+      expect(await reboot(host)).toMatchObject({ slot: 'B', how: 'trial' });
+    });
+
+    test('an agent that was only restarted ends nothing', async () => {
+      const host = await installed();
+      expect(await recover(await openHost(host))).toBe('waiting-for-reboot');
+      expect(await journalOf(host.root)).toMatchObject({ phase: 'armed' });
+    });
+  });
+
   test('marked good before its journal was finished: that is all that is left to do', async () => {
     const host = await onTrial();
     const { boot } = host;

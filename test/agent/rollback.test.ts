@@ -102,7 +102,10 @@ requires({ commands: IMAGE_COMMANDS })('the operator takes back', () => {
     await rollback(host, 'no network');
     expect(await agent.status()).toEqual({ status: 'error', message: 'Rolled back from 1.1.0: no network' });
     await agent.check().catch(() => undefined);
-    expect(await agent.status()).toMatchObject({ status: 'error', message: expect.stringContaining('is not tried again by itself') });
+    expect(await agent.status()).toMatchObject({
+      status: 'error',
+      message: expect.stringContaining('is not tried again by itself'),
+    });
   });
 
   test('an update that was dismissed: the status says all the same that a reboot is due', async () => {

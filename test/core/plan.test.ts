@@ -14,6 +14,7 @@ const image: FullImage = {
 
 const host = (overrides: Partial<HostFacts> = {}): HostFacts => ({
   version: '1.0.0',
+  currentVersion: '1.0.0',
   osVersion: '1.0.0',
   components: new Map([['qx-node', '1.0.0']]),
   runningSlot: 'A',

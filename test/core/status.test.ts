@@ -90,6 +90,18 @@ describe('updateStatus', () => {
   });
 });
 
+test.each([
+  ['complete', 'A', 'B', 'reboot_required'],
+  ['complete', 'B', 'B', 'complete'],
+  ['complete', 'B', null, 'complete'],
+  [null, 'A', 'B', 'reboot_required'],
+  // The last try of a trial runs.
+  ['trial', 'B', 'A', 'idle'],
+] as const)('a host whose update is %s, which runs slot %s while %s boots next', (phase, running, next, status) => {
+  const saved = phase === null ? null : journal(phase);
+  expect(updateStatus(idle, null, saved, { running, next })).toMatchObject({ status });
+});
+
 describe('memory', () => {
   const release = {
     version: '1.1.0',

@@ -25,11 +25,11 @@ export function versionsOf({ osVersion, components }: HostFacts): InstalledVersi
 export async function checkResponse(host: Host, plan: Plan | Refusal): Promise<UpdateCheckResponse> {
   const { facts } = await situation(host);
   const { channel } = host.config;
-  if (plan.kind === 'refusal') return nothingNew(plan, facts.version, channel);
+  if (plan.kind === 'refusal') return nothingNew(plan, facts.currentVersion, channel);
   const { manifest, components, image, downloadBytes, replaces } = plan;
   return {
     available: true,
-    currentVersion: facts.version,
+    currentVersion: facts.currentVersion,
     availableVersion: manifest.version,
     channel,
     components: components.map((c) => {
