@@ -83,6 +83,7 @@ export const ERRORS = {
   BELOW_FLOOR: row(409, 'verification'),
   TOO_OLD_TO_UPDATE: row(409, 'verification'),
   PATH_NOT_ALLOWED: row(403, 'verification'),
+  PATH_OCCUPIED: row(409, 'other', true),
   DEPENDENCY_UNMET: row(409, 'verification'),
   VERSION_INVALID: row(400, 'verification'),
 

@@ -99,7 +99,7 @@ requires({ commands: IMAGE_COMMANDS })('on one machine', () => {
       ['quantix/limiquantix/state.json', 'file', 'IO'],
       ['quantix/limiquantix/history.json', 'file', null],
       ['data/versions/qx-console.version', 'file', null],
-      ['data/bin/qx-console', 'file', 'PATH_NOT_ALLOWED'],
+      ['data/bin/qx-console', 'file', 'PATH_OCCUPIED'],
       ['data/updates/backup', 'folder', 'IO'],
       ['data/updates/backup/qx-console', 'folder', 'IO'],
       ['data/updates/backup/qx-console/.unfinished', 'folder', null],

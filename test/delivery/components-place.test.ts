@@ -39,8 +39,31 @@ describe('what is in the way', () => {
     await rm(join(root, 'data/bin/qx-console'));
     await writeFile(join(root, 'secret'), 'untouched');
     await symlink(join(root, 'secret'), join(root, 'data/bin/qx-console'));
-    await expect(applyComponents(ENTRIES, host.context())).rejects.toMatchObject({ code: 'PATH_NOT_ALLOWED' });
+    await expect(applyComponents(ENTRIES, host.context())).rejects.toMatchObject({ code: 'PATH_OCCUPIED' });
     expect(await readFile(join(root, 'secret'), 'utf8')).toBe('untouched');
+  });
+
+  test('what was a folder becomes a file, and what was a file a folder, and both go back', async () => {
+    await rm(join(root, 'data/share/ui'), { recursive: true });
+    await writeTree(join(root, 'data'), { 'share/ui': 'ui 1', 'bin/qx-extra/main': 'extra 1' });
+    const before = await data();
+    const first = await applyComponents(ENTRIES, host.context());
+    expect(await data()).toEqual(NEW);
+    // Back from a file to the folder that was moved, then forth again, from a link now.
+    await undoComponents(first, host.context());
+    expect(await data()).toEqual(before);
+    await applyComponents(ENTRIES, host.context());
+    expect(await data()).toEqual(NEW);
+    expect(await linkAt(root, 'data/share/ui')).toContain('.ui.trees/');
+  });
+
+  test('a symlink that leads elsewhere is nobody’s to replace by a file, and the refusal says what to do', async () => {
+    await rm(join(root, 'data/bin/qx-console'));
+    await symlink('/bin/true', join(root, 'data/bin/qx-console'));
+    await expect(applyComponents(ENTRIES, host.context())).rejects.toMatchObject({
+      code: 'PATH_OCCUPIED',
+      next: expect.stringContaining('mv /data/bin/qx-console /data/bin/qx-console.aside'),
+    });
   });
 
   test('T32 planted symlinks at the names that we use while working are not followed', async () => {

@@ -50,6 +50,9 @@ function parseStamp(name: string): number {
   return Number.isNaN(ms) ? 0 : ms;
 }
 
+/** Of a file, in a folder of its own below the backups; any other backup is a tree, and stays where it was. */
+export const isFileBackup = (backup: string): boolean => isStamped(posix.basename(posix.dirname(backup)));
+
 /** Relative, so that the link still points at its tree when the disk is looked at from another root. */
 export const linkTarget = (path: string, tree: string): string => {
   const parent = `${posix.dirname(path)}/`;

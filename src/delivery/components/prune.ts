@@ -9,11 +9,13 @@ export async function prune(entry: ComponentEntry, context: UndoContext): Promis
   const { files, paths, maxBackups } = context;
   const own = entry.backup === null ? [] : [entry.backup, posix.dirname(entry.backup)];
   await keepNewest(files, paths.backupsOf(entry.name), maxBackups, own);
-  if (entry.tree === undefined) return;
   const { path, trees } = placesOf(entry);
-  const inUse = (await treeAt(files, path)) ?? entry.tree;
+  const inUse = await treeAt(files, path);
   // One more: the tree in use is no backup.
-  await keepNewest(files, trees, maxBackups + 1, [...own, entry.tree, inUse]);
+  await keepNewest(files, trees, inUse === null ? maxBackups : maxBackups + 1, [
+    ...own,
+    ...(inUse === null ? [] : [inUse]),
+  ]);
 }
 
 async function keepNewest(files: Files, folder: string, count: number, needed: readonly string[]): Promise<void> {

@@ -4,7 +4,7 @@ import type { ComponentEntry } from '../../format/journal.ts';
 import type { Files } from '../../ports.ts';
 import { forgetContents, hashContents } from './contents.ts';
 import type { UndoContext } from './context.ts';
-import { linkTarget, placesOf, treeAt } from './places.ts';
+import { isFileBackup, linkTarget, placesOf, treeAt } from './places.ts';
 import { writeInstalled } from './versions.ts';
 
 /**
@@ -15,8 +15,7 @@ export async function restore(entry: ComponentEntry, context: UndoContext): Prom
   const { files, paths, log } = context;
   await files.remove(placesOf(entry).fresh);
   if (entry.state === 'pending') return;
-  if (entry.tree === undefined) await restoreFile(entry, context);
-  else await restoreTree(entry, entry.tree, context);
+  await putBack(entry, files);
   const { name, version, previous_version: previous } = entry;
   await writeInstalled(files, paths.versions, name, previous);
   if (version === previous) return;
@@ -26,31 +25,37 @@ export async function restore(entry: ComponentEntry, context: UndoContext): Prom
   });
 }
 
-async function restoreFile(entry: ComponentEntry, { files }: UndoContext): Promise<void> {
+async function putBack(entry: ComponentEntry, files: Files): Promise<void> {
+  const { backup, tree } = entry;
+  const { path } = placesOf(entry);
+  if (backup === null) {
+    // Of a folder nothing has its name yet, unless the link has.
+    if (tree === undefined || (await files.info(path))?.kind === 'symlink') await files.remove(path);
+  } else if (isFileBackup(backup)) await putFileBack(entry, backup, files);
+  else await putTreeBack(entry, backup, files);
+  if (tree !== undefined) await files.remove(tree);
+}
+
+async function putFileBack(entry: ComponentEntry, backup: string, files: Files): Promise<void> {
   const { path, restoring } = placesOf(entry);
   await files.remove(restoring);
-  if (entry.backup === null) return files.remove(path);
-  if ((await files.info(entry.backup)) === null) throw noBackup(entry);
+  if ((await files.info(backup)) === null) throw noBackup(entry);
   await expectWhole(entry, files);
   // A second name for the backup's bytes, so that the backup itself stays for the next attempt. By rename, because the file may
   // be a program that runs, and that cannot be written to.
-  await files.duplicate(entry.backup, restoring);
+  await files.duplicate(backup, restoring);
   await files.rename(restoring, path);
 }
 
-async function restoreTree(entry: ComponentEntry, tree: string, { files }: UndoContext): Promise<void> {
+async function putTreeBack(entry: ComponentEntry, backup: string, files: Files): Promise<void> {
   const { path } = placesOf(entry);
-  const there = await files.info(path);
-  if (entry.backup === null) {
-    if (there?.kind === 'symlink') await files.remove(path);
-  } else if ((await files.info(entry.backup)) !== null) {
+  if ((await files.info(backup)) !== null) {
     await expectWhole(entry, files);
-    if ((await treeAt(files, path)) !== entry.backup) await files.linkAtomic(linkTarget(path, entry.backup), path);
-  } else if (there?.kind !== 'directory') {
+    if ((await treeAt(files, path)) !== backup) await files.linkAtomic(linkTarget(path, backup), path);
+  } else if ((await files.info(path))?.kind !== 'directory') {
     // A plain folder that is still in its place was not moved yet; anything else has lost its way back.
     throw noBackup(entry);
   }
-  await files.remove(tree);
 }
 
 const noBackup = ({ name, backup }: ComponentEntry): QxError =>
@@ -78,5 +83,5 @@ async function expectWhole(entry: ComponentEntry, files: Files): Promise<void> {
 /** A transaction that keeps no backup had one until it was settled. */
 export async function dropBackup(entry: ComponentEntry, { files }: UndoContext): Promise<void> {
   if (entry.backup === null) return;
-  await files.remove(entry.tree === undefined ? posix.dirname(entry.backup) : entry.backup);
+  await files.remove(isFileBackup(entry.backup) ? posix.dirname(entry.backup) : entry.backup);
 }

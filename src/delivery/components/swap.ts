@@ -43,13 +43,19 @@ function kindOf({ name, kind }: ComponentEntry, { entries }: ExtractedArchive): 
   throw new QxError('ARCHIVE_UNSAFE', `component ${name} is one file, and its archive holds ${entries.length} entries`);
 }
 
-/** What is there must be of the kind that comes: anything else was put there by somebody else, and is not ours to replace. */
+/**
+ * What is there may be of the other kind, since a release may turn a folder into a file and back. A symlink of somebody else is
+ * theirs, and so is what is neither.
+ */
 async function checkTarget(entry: ComponentEntry, kind: 'file' | 'directory', files: Files): Promise<void> {
-  const { path } = placesOf(entry);
+  const { path, trees } = placesOf(entry);
   const there = await files.info(path);
-  const fitting = kind === 'file' ? ['file'] : ['directory', 'symlink'];
-  if (there === null || fitting.includes(there.kind)) return;
-  throw new QxError('PATH_NOT_ALLOWED', `component ${entry.name} is a ${kind}, and ${path} is a ${there.kind}`);
+  if (there === null || there.kind === 'file' || there.kind === 'directory') return;
+  if (there.kind === 'symlink' && (kind === 'directory' || (await treeAt(files, path))?.startsWith(`${trees}/`)))
+    return;
+  throw new QxError('PATH_OCCUPIED', `component ${entry.name} is a ${kind}, and ${path} is a ${there.kind}`, {
+    next: `look at it, move it away, and repeat this: mv ${path} ${path}.aside`,
+  });
 }
 
 export async function swap(
@@ -76,18 +82,33 @@ async function unpackedAt(entry: ComponentEntry, files: Files): Promise<string> 
 async function swapFile(entry: ComponentEntry, entries: Entries, context: ComponentContext): Promise<void> {
   const { files } = context;
   const { path, fresh } = placesOf(entry);
-  const backup = await backUpFile(entry, context);
-  await entries.change(entry.name, { state: 'swapping', backup, ...(await hashOf(backup, context)) });
+  const { backup, hash, makeRoom } = await backUp(entry, context);
+  await entries.change(entry.name, { state: 'swapping', backup, ...hash });
+  await makeRoom();
   await files.rename(await unpackedAt(entry, files), path);
   await files.remove(fresh);
 }
 
-async function hashOf(
-  replaced: string | null,
-  { files, signal }: ComponentContext,
-): Promise<Pick<ComponentEntry, 'backup_sha256'>> {
-  const backup_sha256 = replaced === null ? null : await hashContents(files, replaced, signal);
-  return backup_sha256 === null ? {} : { backup_sha256 };
+interface BackUp {
+  /** What the undo brings back: a file of its own, or the tree that stays where it is; null when there was nothing. */
+  readonly backup: string | null;
+  readonly hash: Pick<ComponentEntry, 'backup_sha256'>;
+  /** Once the journal names the backup: a folder cannot be replaced by a rename. */
+  readonly makeRoom: () => Promise<void>;
+}
+
+async function backUp(entry: ComponentEntry, context: ComponentContext): Promise<BackUp> {
+  const { files, clock } = context;
+  const { path, trees } = placesOf(entry);
+  const kind = (await files.info(path))?.kind;
+  if (kind !== 'directory') {
+    const backup = kind === 'symlink' ? await treeAt(files, path) : await backUpFile(entry, context);
+    return { backup, hash: await hashOf(backup, context), makeRoom: async () => undefined };
+  }
+  // A folder that came with the host becomes the first tree. From here until something has its name there is neither.
+  await files.makeDirectory(trees);
+  const backup = `${trees}/${stampedName(await files.list(trees), clock.nowMs(), entry.previous_version)}`;
+  return { backup, hash: await hashOf(path, context), makeRoom: () => files.rename(path, backup) };
 }
 
 /** Complete and on disk before it has its name: node-run takes any folder of that form for a backup. */
@@ -111,16 +132,19 @@ async function swapTree(entry: ComponentEntry, entries: Entries, context: Compon
   const { files, clock } = context;
   const { path, fresh, trees } = placesOf(entry);
   await files.makeDirectory(trees);
-  const there = await files.info(path);
-  const names = await files.list(trees);
-  // A folder that came with the host becomes the first tree.
-  const moved = there?.kind === 'directory' ? stampedName(names, clock.nowMs(), entry.previous_version) : null;
-  const backup = moved === null ? await treeAt(files, path) : `${trees}/${moved}`;
-  const tree = `${trees}/${stampedName(moved === null ? names : [...names, moved], clock.nowMs(), entry.version)}`;
-  const hash = await hashOf(moved === null ? backup : path, context);
+  const { backup, hash, makeRoom } = await backUp(entry, context);
+  const names = [...(await files.list(trees)), ...(backup === null ? [] : [posix.basename(backup)])];
+  const tree = `${trees}/${stampedName(names, clock.nowMs(), entry.version)}`;
   await entries.change(entry.name, { state: 'swapping', backup, ...hash, tree });
   await files.rename(fresh, tree);
-  // From here until the symlink has its name there is neither: undone by the journal, which names the folder already.
-  if (moved !== null) await files.rename(path, `${trees}/${moved}`);
+  await makeRoom();
   await files.linkAtomic(linkTarget(path, tree), path);
+}
+
+async function hashOf(
+  replaced: string | null,
+  { files, signal }: ComponentContext,
+): Promise<Pick<ComponentEntry, 'backup_sha256'>> {
+  const backup_sha256 = replaced === null ? null : await hashContents(files, replaced, signal);
+  return backup_sha256 === null ? {} : { backup_sha256 };
 }
