@@ -92,8 +92,10 @@ const orders = ({ host, agent, changeSettings }: Agency) =>
       return { json: { status: 'cancelling', message: 'It stops at its next safe point' } };
     },
     reset: async ({ body, caller }) => {
+      const seen = body?.seen === true;
+      if (seen && caller.via !== 'unix') return refused('FORBIDDEN', 'only root on this host may forget what was seen');
       const previousStatus = (await agent.status()).status;
-      const refusal = await reset(host, { downloads: body?.downloads === true }, actorOf(caller));
+      const refusal = await reset(host, { downloads: body?.downloads === true, seen }, actorOf(caller));
       if (refusal !== null) return asRefused(refusal);
       agent.forget();
       const currentStatus = (await agent.status()).status;

@@ -5,7 +5,7 @@ import type { Outcome } from '../ports/offer.ts';
 import { changeBoot } from './bootenv.ts';
 import { putBack, settle } from './components.ts';
 import { addToHistory } from './history.ts';
-import { type Host, instant } from './host.ts';
+import { type Host, instant, latestNowMs } from './host.ts';
 import { advance, loadMemory, saveMemory } from './store.ts';
 
 /** The ends that an update can come to. Each can be interrupted and run again. */
@@ -13,12 +13,17 @@ import { advance, loadMemory, saveMemory } from './store.ts';
 /** The boot environment already says ok: only the bookkeeping is left. */
 export async function finishGood(host: Host, journal: Journal): Promise<Journal> {
   const trial = journal.phase === 'armed' ? await advance(host, journal, 'boot') : journal;
-  await saveMemory(host, withCommitted(await loadMemory(host), { ...trial, version: trial.target_version }));
+  await rememberGood(host, trial);
   const settled = await settle(host, trial);
   const timings = { ...trial.timings, ...rebootTime(host, trial) };
   const complete = await advance(host, settled, 'confirm', { pending: false, error: null, timings });
   await tell(host, complete, 'complete');
   return complete;
+}
+
+async function rememberGood(host: Host, journal: Journal): Promise<void> {
+  const good = { ...journal, version: journal.target_version };
+  await saveMemory(host, withCommitted(await loadMemory(host), good, latestNowMs(host)));
 }
 
 const DAY_MS = 86_400_000;
@@ -38,9 +43,7 @@ export const isInPlace = ({ phase, image, components }: Journal): boolean =>
 
 /** There is no boot to wait for. A host that took only some of the components does not have this release. */
 export async function finishComponents(host: Host, journal: Journal): Promise<Journal> {
-  if (journal.is_whole) {
-    await saveMemory(host, withCommitted(await loadMemory(host), { ...journal, version: journal.target_version }));
-  }
+  if (journal.is_whole) await rememberGood(host, journal);
   const complete = await advance(host, await settle(host, journal), 'finish');
   await tell(host, complete, 'complete');
   return complete;

@@ -1,11 +1,16 @@
 import { type Refusal, refusal } from '../core/plan.ts';
+import { forgetSeen } from '../core/trust.ts';
 import { isSettled } from '../core/update.ts';
 import { type Host, PATHS } from './host.ts';
 import { recover } from './recover.ts';
-import { loadJournal, saveJournal } from './store.ts';
+import { loadJournal, loadMemory, saveJournal, saveMemory } from './store.ts';
 
 /** The operator has seen how the last update ended: the status says so no longer. What is installed stays as it is. */
-export async function reset(host: Host, { downloads }: { downloads: boolean }, actor: string): Promise<Refusal | null> {
+export async function reset(
+  host: Host,
+  { downloads, seen }: { downloads: boolean; seen: boolean },
+  actor: string,
+): Promise<Refusal | null> {
   const unlock = await host.files.lock(PATHS.lock);
   if (unlock === null) return refusal('BUSY', 'an update is under way on this host', 'qx-update cancel');
   try {
@@ -13,7 +18,9 @@ export async function reset(host: Host, { downloads }: { downloads: boolean }, a
     const journal = await loadJournal(host);
     if (journal !== null && isSettled(journal.phase)) await saveJournal(host, { ...journal, dismissed: true });
     if (downloads) await clearDownloads(host);
-    await host.audit.record({ event: 'status_reset', actor, fields: { downloads } });
+    // A wrong date that got in has this one way out, and it is a person's.
+    if (seen) await saveMemory(host, forgetSeen(await loadMemory(host), host.config));
+    await host.audit.record({ event: 'status_reset', actor, fields: { downloads, seen } });
     return null;
   } finally {
     await unlock();

@@ -16,6 +16,7 @@ import { hostRanges } from '../system/ranges.ts';
 import { undiciUpload } from '../system/upload.ts';
 import { runRelease } from './release/program.ts';
 import type { ReleaseTools } from './release/tools.ts';
+import { buildDateMs } from './version.ts';
 
 /** qx-release on the real machine. */
 export async function main(args: readonly string[]): Promise<number> {
@@ -34,6 +35,7 @@ export const machineTools = (http: Http): ReleaseTools => ({
   archive: hostArchive(''),
   bundles: { ...operatorBundles(), ...bundleWriter() },
   clock: hostClock(hostProcess()),
+  buildDateMs: buildDateMs(),
   http,
   upload: undiciUpload(),
   pack: packArchive,

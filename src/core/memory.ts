@@ -2,6 +2,7 @@ import type { Code } from '../errors.ts';
 import type { Memory } from '../format/journal.ts';
 import { isNewer } from '../format/version.ts';
 import type { Slot } from './boot.ts';
+import { isDatedAhead } from './trust.ts';
 
 /** What the host remembers between updates, and how it changes. `core/trust.ts` has the high-water mark. */
 
@@ -13,13 +14,16 @@ export interface GoodRelease {
 }
 
 /** The floor rises only here: a release that did not prove itself must not close the way back. */
-export function withCommitted(memory: Memory, release: GoodRelease): Memory {
+export function withCommitted(memory: Memory, release: GoodRelease, nowMs: number): Memory {
   const { version, release_date, release_digest, min_rollback_version: asked } = release;
   const floor = asked !== null && (memory.floor === null || isNewer(asked, memory.floor)) ? asked : memory.floor;
   return {
     ...memory,
     floor,
-    committed: { version, release_date, release_digest },
+    committed: {
+      ...{ version, release_date, release_digest },
+      ...(isDatedAhead(release, nowMs) ? { dated_ahead: true } : {}),
+    },
     committed_before: isCommitted(memory, release_digest) ? (memory.committed_before ?? null) : memory.committed,
     bad: memory.bad.filter((b) => b.release_digest !== release_digest),
   };

@@ -1,3 +1,4 @@
+import { QxError } from '../errors.ts';
 import type { Memory } from '../format/journal.ts';
 import type { Channel, Manifest, Product } from '../format/manifest.ts';
 import { compareVersions } from '../format/version.ts';
@@ -31,7 +32,19 @@ export interface TrustQuestion {
   readonly options: { readonly allowDowngrade: boolean; readonly isRoot: boolean };
 }
 
+/** Where a release is made or published. `whose` clock. @throws QxError DATED_AHEAD */
+export function checkDated(release: { readonly release_date: string }, nowMs: number, whose: string): void {
+  if (!isDatedAhead(release, nowMs)) return;
+  const detail = `the release is dated ${release.release_date}, and ${whose} has ${new Date(nowMs).toISOString()}`;
+  const next = 'set the clock that is wrong, and make the manifest again: its sequence comes from the same date';
+  throw new QxError('DATED_AHEAD', detail, { next });
+}
+
 const MAX_AHEAD_MS = 24 * 3600 * 1000;
+
+/** Further than clocks and time zones differ: then either the date is wrong, or the clock that it is held against. */
+export const isDatedAhead = ({ release_date }: { readonly release_date: string }, nowMs: number): boolean =>
+  Date.parse(release_date) - nowMs > MAX_AHEAD_MS;
 
 type Check = (question: TrustQuestion) => Refusal | null;
 
@@ -93,7 +106,10 @@ function checkSequence({ manifest, memory, keyringEpoch, want }: TrustQuestion):
 
 /** A clock that was set back, or that woke in 1970, must not bring an expired release to life again. */
 function trustedNowMs({ memory, clock }: TrustQuestion): number {
-  const committedMs = memory.committed === null ? Number.NaN : Date.parse(memory.committed.release_date);
+  const { committed } = memory;
+  // A date that lay ahead when it got in is nobody's bound.
+  const committedMs =
+    committed === null || committed.dated_ahead === true ? Number.NaN : Date.parse(committed.release_date);
   return Math.max(clock.nowMs, clock.buildDateMs, Number.isNaN(committedMs) ? 0 : committedMs);
 }
 
@@ -111,10 +127,12 @@ function checkExpiry(question: TrustQuestion): Refusal | null {
 
 /** Only a clock that somebody vouches for can say that a date lies ahead; a host that woke in 1970 would refuse everything. */
 function checkDate({ manifest, clock }: TrustQuestion): Refusal | null {
-  if (!clock.isSynchronised) return null;
-  const aheadMs = Date.parse(manifest.release_date) - clock.nowMs;
-  if (aheadMs <= MAX_AHEAD_MS) return null;
-  return refusal('DATED_AHEAD', `this release is dated ${manifest.release_date}, more than a day ahead of this host`);
+  if (!clock.isSynchronised || !isDatedAhead(manifest, clock.nowMs)) return null;
+  return refusal(
+    'DATED_AHEAD',
+    `this release is dated ${manifest.release_date}, more than a day ahead of this host`,
+    'the clock of whoever made it was wrong: it has to be made again, with a new sequence',
+  );
 }
 
 function checkVersion({ manifest, memory, host, options }: TrustQuestion): Refusal | null {
@@ -141,12 +159,26 @@ function checkVersion({ manifest, memory, host, options }: TrustQuestion): Refus
   return refusal('DOWNGRADE_NEEDS_ROOT', 'only root may install an older release');
 }
 
-/** The memory after this release was seen. A sequence only ever rises, and only within its own channel and epoch. */
-export function remember(memory: Memory, manifest: Manifest, keyringEpoch: number): Memory {
+/**
+ * The memory after this release was seen. A sequence only ever rises, and only within its own channel and epoch. One that is
+ * dated ahead is no bound: its sequence was made of the same wrong date, and would shut every other release out.
+ */
+export function remember(memory: Memory, manifest: Manifest, keyringEpoch: number, nowMs: number): Memory {
   const seen = highestSeen(memory, manifest, keyringEpoch);
-  if (manifest.sequence === undefined || manifest.sequence <= seen) return memory;
+  if (manifest.sequence === undefined || manifest.sequence <= seen || isDatedAhead(manifest, nowMs)) return memory;
   return {
     ...memory,
     high_water: { ...memory.high_water, [highWaterKey(manifest, keyringEpoch)]: manifest.sequence },
+  };
+}
+
+/** What somebody says of a wrong date that got in: this product and channel begin with what the server offers next. */
+export function forgetSeen(memory: Memory, { product, channel }: Pick<Manifest, 'product' | 'channel'>): Memory {
+  const others = Object.entries(memory.high_water).filter(([key]) => !key.startsWith(`${product}/${channel}/`));
+  const { committed } = memory;
+  return {
+    ...memory,
+    high_water: Object.fromEntries(others),
+    committed: committed === null ? null : { ...committed, dated_ahead: true },
   };
 }

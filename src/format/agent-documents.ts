@@ -171,7 +171,15 @@ const reason = Type.Optional(
 export const ReasonRequest = Type.Object({ reason }, closed);
 
 export const ResetRequest = Type.Object(
-  { downloads: Type.Optional(Type.Boolean({ description: 'also throw away what was downloaded' })) },
+  {
+    downloads: Type.Optional(Type.Boolean({ description: 'also throw away what was downloaded' })),
+    seen: Type.Optional(
+      Type.Boolean({
+        description:
+          'also forget the highest sequence and the date that were seen in this channel; only over the Unix socket',
+      }),
+    ),
+  },
   closed,
 );
 export const ResetResponse = Type.Object({

@@ -139,7 +139,13 @@ export const Memory = Type.Object({
 export type Memory = Static<typeof Memory>;
 
 function committedRelease() {
-  return Type.Object({ version: Type.String(), release_date: Type.String(), release_digest: Type.String() });
+  return Type.Object({
+    version: Type.String(),
+    release_date: Type.String(),
+    release_digest: Type.String(),
+    /** Its date lay ahead of this host's clock when it was taken: nothing is measured by it. */
+    dated_ahead: Type.Optional(Type.Boolean()),
+  });
 }
 
 function slotContent() {

@@ -80,7 +80,15 @@ export async function openServer(settings: Settings, ports: ServerPorts): Promis
     throw error;
   });
   const exclusive = createExclusive();
-  const publisher = { store, random: ports.random, exclusive, keyring, signer, maxArtifactBytes: MAX_ARTIFACT_BYTES };
+  const publisher = {
+    store,
+    random: ports.random,
+    clock,
+    exclusive,
+    keyring,
+    signer,
+    maxArtifactBytes: MAX_ARTIFACT_BYTES,
+  };
   const keyDirectory = settings.isDev ? settings.keyDirectory : null;
   const { controlPlaneToken, readNeedsCertificate } = settings;
   const admitPublisher = createAdmission(settings.token, clock, log);

@@ -1,4 +1,5 @@
 import { reissueOf } from '../core/reissue.ts';
+import { checkDated } from '../core/trust.ts';
 import { asQxError, QxError } from '../errors.ts';
 import { openEnvelope } from '../format/envelope.ts';
 import type { Keyring } from '../format/keyring.ts';
@@ -6,7 +7,7 @@ import { type ArtifactRef, artifactsOf, CHANNELS, type Product } from '../format
 import type { Published } from '../format/routes.ts';
 import type { ReleaseRef } from '../ports/offer.ts';
 import type { Part } from '../ports/serving.ts';
-import type { Random } from '../ports.ts';
+import type { Clock, Random } from '../ports.ts';
 import {
   ENVELOPE_MAX_BYTES,
   folderOf,
@@ -29,6 +30,7 @@ import { judge, listedAs, readWhole, type Staged, stage } from './staging.ts';
 export interface Publisher {
   readonly store: Store;
   readonly random: Random;
+  readonly clock: Pick<Clock, 'nowMs'>;
   readonly exclusive: Exclusive;
   /** The keys whose releases are taken. */
   readonly keyring: Keyring;
@@ -90,11 +92,13 @@ async function receive(
   });
 }
 
-async function trust({ keyring, signer }: Publisher, product: Product, bytes: Uint8Array): Promise<Release> {
+async function trust({ keyring, signer, clock }: Publisher, product: Product, bytes: Uint8Array): Promise<Release> {
   const envelope = await signIfBare(bytes, signer);
   const { manifest, manifestBytes } = await openEnvelope(envelope, keyring);
-  if (manifest.product === product) return { manifest, manifestBytes, envelope };
-  throw new QxError('WRONG_PRODUCT', `this is a release of ${manifest.product}, sent to ${product}`);
+  if (manifest.product !== product)
+    throw new QxError('WRONG_PRODUCT', `this is a release of ${manifest.product}, sent to ${product}`);
+  checkDated(manifest, clock.nowMs(), 'this server');
+  return { manifest, manifestBytes, envelope };
 }
 
 /** A bare manifest has no `signature` and no `manifest` in it; whatever has one of them is judged as it is. */

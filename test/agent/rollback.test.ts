@@ -111,7 +111,7 @@ requires({ commands: IMAGE_COMMANDS })('the operator takes back', () => {
   test('an update that was dismissed: the status says all the same that a reboot is due', async () => {
     const host = await complete();
     const status = () => createAgent(host).status();
-    expect(await reset(host, { downloads: false }, 'root')).toBeNull();
+    expect(await reset(host, { downloads: false, seen: false }, 'root')).toBeNull();
     expect(await status()).toEqual({ status: 'idle' });
     await rollback(host, 'no network');
     expect(await status()).toEqual({ status: 'reboot_required', message: 'Reboot to finish going back to 1.0.0' });

@@ -1,11 +1,13 @@
 import { describe, expect, test } from 'vitest';
 import { createAgent } from '../../src/agent/agent.ts';
+import { readAudit } from '../../src/agent/audit.ts';
 import { check } from '../../src/agent/check.ts';
 import { runAgent } from '../../src/agent/daemon.ts';
 import { install } from '../../src/agent/install.ts';
+import { reset } from '../../src/agent/reset.ts';
 import type { Manifest } from '../../src/format/manifest.ts';
 import { agentBench } from '../support/agent-bench.ts';
-import { type SteppedClock, steppedClock, type TestHost } from '../support/agent-host.ts';
+import { openHost, type SteppedClock, steppedClock, type TestHost } from '../support/agent-host.ts';
 import { installedBytes } from '../support/agent-machine.ts';
 import { codeOf, expectRefusal, expectUntrusted } from '../support/attacks.ts';
 import { serve } from '../support/bad-server.ts';
@@ -140,6 +142,37 @@ requires({ commands: IMAGE_COMMANDS })('time', () => {
       const agent = await live(host, 3 * HOUR_MS);
       expect(await consoleOf(host)).toBe('2.1.0');
       expect((await agent.status()).status).not.toBe('error');
+    });
+
+    test.each([
+      ['a right clock that nobody vouches for', '2026-11-10T12:00:00Z', '2026-12-24T00:00:00Z'],
+      ['a clock at 1970', '1970-01-01T00:00:00Z', '2099-01-01T00:00:00Z'],
+    ])('T16 %s: a release of a signer who is ahead is taken, and shuts no other out', async (_what, shows, date) => {
+      const ahead = { release_date: date, sequence: Date.parse(date) / 1000 };
+      const host = await bench.host([await release('2.0.0', ahead)], { clock: wrongClock(shows) });
+      expect(await codeOf(() => install(host, {}, {}))).toBeNull();
+      const normal = { ...weekly, sequence: Date.parse(weekly.release_date) / 1000 };
+      host.site.publish(await release('2.1.0', normal));
+      expect(await codeOf(() => install(host, {}, {}))).toBeNull();
+      expect(await consoleOf(host)).toBe('2.1.0');
+    });
+
+    test('T16 what a wrong date has left behind goes by a word of root, and only by that', async () => {
+      const clock = wrongClock('2099-01-01T00:00:00Z');
+      const host = await bench.host(
+        [await release('2.0.0', { release_date: '2099-01-01T00:00:00Z', sequence: 4_070_908_800 })],
+        {
+          clock,
+        },
+      );
+      expect(await codeOf(() => install(host, {}, {}))).toBeNull();
+      const next = await openHost({ root: host.root, site: host.site });
+      next.site.publish(await release('2.1.0', { ...weekly, sequence: 7 }));
+      await expectRefusal(next, 'SEQUENCE_REPLAYED', () => install(next, {}, {}));
+      expect(await reset(next, { downloads: false, seen: true }, 'root')).toBeNull();
+      expect(await codeOf(() => install(next, {}, {}))).toBeNull();
+      const { events } = await readAudit(next.files);
+      expect(events.filter(({ event }) => event === 'status_reset')).toMatchObject([{ fields: { seen: true } }]);
     });
 
     test('T16 a synchronised clock that is a day behind the release', async () => {

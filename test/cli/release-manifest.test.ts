@@ -3,7 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { parseComponent } from '../../src/cli/release/components.ts';
+import type { ReleaseTools } from '../../src/cli/release/tools.ts';
 import { readManifest } from '../../src/format/manifest.ts';
+import { hostClock } from '../../src/system/clock.ts';
+import { hostProcess } from '../../src/system/process.ts';
 import { sharedImages } from '../support/images.ts';
 import { sha256Of } from '../support/keys.ts';
 import { document, release } from '../support/release-tools.ts';
@@ -76,6 +79,11 @@ describe('pack', () => {
   });
 });
 
+const in2099: Partial<ReleaseTools> = {
+  clock: { ...hostClock(hostProcess()), nowMs: () => Date.parse('2099-01-01T00:00:00Z') },
+  buildDateMs: Date.parse('2026-11-01T00:00:00Z'),
+};
+
 describe('manifest', () => {
   const env = { SOURCE_DATE_EPOCH: '1793534400' };
   const manifest = (...more: string[]) =>
@@ -91,6 +99,17 @@ describe('manifest', () => {
     await makeSite('ui', ['index.html']);
     await pack('qx-node');
     await pack('ui', '--name', 'host-ui');
+  });
+
+  test.each<[what: string, changes: Partial<ReleaseTools>, args: readonly string[]]>([
+    ['a date that lies ahead', {}, ['--release-date', '2099-01-01T00:00:00Z']],
+    ['a clock that lies decades ahead of the program', in2099, []],
+    ['both', in2099, ['--release-date', '2099-01-01T00:00:00Z']],
+  ])('is not made with %s', async (_what, changes, args) => {
+    const options = ['--version', '1.2.0', '--channel', 'dev', '--component', node(), '--out', at('manifest.json')];
+    const ran = await release(['manifest', ...options, ...args, '--json'], changes);
+    expect([ran.exitCode, document(ran).code]).toEqual([7, 'DATED_AHEAD']);
+    expect(await readdir(place.dir)).not.toContain('manifest.json');
   });
 
   const node = () => `qx-node=${at('out/qx-node.tar.zst')}`;

@@ -87,6 +87,14 @@ describe('sign', () => {
     expect(document(await verify('--json'))).toMatchObject({ key_ids: ['alice', 'bob'] });
   });
 
+  test('signs nothing that is dated ahead, and writes nothing', async () => {
+    await writeJson('manifest.json', manifestOf({ release_date: '2099-01-01T00:00:00Z', sequence: 4_070_908_800 }));
+    const ran = await sign('--key', at('alice.private.json'), '--json');
+    refusedWith(ran, 'DATED_AHEAD');
+    expect(document(ran)).toMatchObject({ next: expect.stringContaining('set the clock') });
+    expect(await readdir(place.dir)).not.toContain('manifest.signed.json');
+  });
+
   test('one key does not sign twice', async () => {
     await signByAlice();
     const again = await release(['sign', at('manifest.signed.json'), '--key', at('alice.private.json')]);
@@ -215,6 +223,7 @@ describe('verify', () => {
       sequence: 7,
       expires_at: '2099-01-01T00:00:00Z',
       is_expired: false,
+      is_dated_ahead: false,
       digest: expect.stringMatching(/^[a-f0-9]{64}$/),
       key_ids: ['alice'],
       artifacts: [{ artifact, sha256, size_bytes }],

@@ -3,6 +3,7 @@ import { type GoodRelease, isHeldAgainst, withBad, withCommitted, withInterrupte
 import { writeDocument } from '../../src/format/document.ts';
 import { EMPTY_MEMORY, readMemory } from '../../src/format/journal.ts';
 
+const NOW_MS = Date.parse('2026-11-02T00:00:00Z');
 const release = (version: string): GoodRelease => ({
   version,
   release_date: '2026-11-01T00:00:00Z',
@@ -10,7 +11,7 @@ const release = (version: string): GoodRelease => ({
   min_rollback_version: null,
 });
 const good = (...versions: readonly string[]) =>
-  versions.reduce((memory, version) => withCommitted(memory, release(version)), EMPTY_MEMORY);
+  versions.reduce((memory, version) => withCommitted(memory, release(version), NOW_MS), EMPTY_MEMORY);
 const bad = (version: string) => {
   const { release_digest } = release(version);
   return { version, release_digest, at: '2026-11-02T00:00:00Z', reason: 'taken back' };
@@ -70,7 +71,13 @@ describe('a release whose trial the host itself had ended', () => {
   test('is bad like any other once it failed by its own fault, and nothing is held against it once it is good', () => {
     const memory = withInterrupted(good('1.0.1'), { ...bad('1.1.0'), id: 'update0' });
     expect(withBad(memory, bad('1.1.0')).bad).toEqual([bad('1.1.0')]);
-    expect(withCommitted(memory, release('1.1.0')).bad).toEqual([]);
+    expect(withCommitted(memory, release('1.1.0'), NOW_MS).bad).toEqual([]);
     expect(readMemory(writeDocument(memory))).toEqual(memory);
   });
+});
+
+test('a date that lay ahead when the release was taken is marked as none to go by', () => {
+  const ahead = { ...release('1.1.0'), release_date: '2099-01-01T00:00:00Z' };
+  expect(withCommitted(EMPTY_MEMORY, ahead, NOW_MS).committed).toMatchObject({ dated_ahead: true });
+  expect(good('1.1.0').committed).not.toHaveProperty('dated_ahead');
 });

@@ -103,6 +103,7 @@ test.each([
 });
 
 describe('memory', () => {
+  const NOW_MS = Date.parse('2026-11-02T00:00:00Z');
   const release = {
     version: '1.1.0',
     release_date: '2026-11-01T00:00:00Z',
@@ -112,15 +113,15 @@ describe('memory', () => {
   const bad = { version: '1.1.0', release_digest: 'd', at: 'now', reason: 'because' };
 
   test('the floor rises when a release was good, and never falls', () => {
-    const raised = withCommitted(EMPTY_MEMORY, release);
+    const raised = withCommitted(EMPTY_MEMORY, release, NOW_MS);
     expect(raised.floor).toBe('1.0.0');
-    expect(withCommitted(raised, { ...release, min_rollback_version: '0.9.0' }).floor).toBe('1.0.0');
-    expect(withCommitted(raised, { ...release, min_rollback_version: null }).floor).toBe('1.0.0');
+    expect(withCommitted(raised, { ...release, min_rollback_version: '0.9.0' }, NOW_MS).floor).toBe('1.0.0');
+    expect(withCommitted(raised, { ...release, min_rollback_version: null }, NOW_MS).floor).toBe('1.0.0');
   });
 
   test('a release that turned out good is no longer bad, and the other way round', () => {
-    expect(withCommitted(withBad(EMPTY_MEMORY, bad), release).bad).toEqual([]);
-    expect(withBad(withCommitted(EMPTY_MEMORY, release), bad).committed).toBeNull();
+    expect(withCommitted(withBad(EMPTY_MEMORY, bad), release, NOW_MS).bad).toEqual([]);
+    expect(withBad(withCommitted(EMPTY_MEMORY, release, NOW_MS), bad).committed).toBeNull();
   });
 
   test('a bad release is remembered once, and the list stays short', () => {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { judgeRelease, remember, type TrustQuestion } from '../../src/core/trust.ts';
+import { forgetSeen, judgeRelease, remember, type TrustQuestion } from '../../src/core/trust.ts';
 import { EMPTY_MEMORY, type Memory } from '../../src/format/journal.ts';
 import type { Manifest } from '../../src/format/manifest.ts';
 import { manifestOf } from '../support/keys.ts';
@@ -218,20 +218,38 @@ describe('remember', () => {
   const memory: Memory = { ...EMPTY_MEMORY, high_water: { 'quantix-os/dev/1': 7, 'quantix-os/beta/1': 3 } };
 
   test('raises the mark of its own product, channel and epoch', () => {
-    expect(remember(memory, manifestOf({ sequence: 9 }), 1).high_water).toEqual({
+    expect(remember(memory, manifestOf({ sequence: 9 }), 1, NOW_MS).high_water).toEqual({
       'quantix-os/dev/1': 9,
       'quantix-os/beta/1': 3,
     });
-    expect(remember(memory, manifestOf({ sequence: 1 }), 2).high_water['quantix-os/dev/2']).toBe(1);
+    expect(remember(memory, manifestOf({ sequence: 1 }), 2, NOW_MS).high_water['quantix-os/dev/2']).toBe(1);
   });
 
   test.each([undefined, 1, 7])('never lowers it (sequence %s)', (sequence) => {
     const manifest = manifestOf(sequence === undefined ? {} : { sequence });
-    expect(remember(memory, manifest, 1)).toBe(memory);
+    expect(remember(memory, manifest, 1, NOW_MS)).toBe(memory);
+  });
+
+  test('takes no bound from a release that is dated ahead, whoever vouches for the clock', () => {
+    const manifest = manifestOf({ sequence: 4_070_908_800, release_date: '2099-01-01T00:00:00Z' });
+    expect(remember(memory, manifest, 1, NOW_MS)).toBe(memory);
+    const later = Date.parse('2099-01-01T00:00:00Z');
+    expect(remember(memory, manifest, 1, later).high_water['quantix-os/dev/1']).toBe(4_070_908_800);
+  });
+
+  test('what a wrong date left behind is forgotten for one channel, and no version rule with it', () => {
+    const poisoned: Memory = { ...memory, floor: '1.0.0', committed: committed('2099-01-01T00:00:00Z') };
+    const expiring = { expires_at: '2026-12-01T00:00:00Z', sequence: 5 };
+    expect(ask({ manifest: expiring, memory: poisoned })).toBe('SEQUENCE_REPLAYED');
+    expect(ask({ manifest: { ...expiring, sequence: 8 }, memory: poisoned })).toBe('EXPIRED');
+    const cleared = forgetSeen(poisoned, { product: 'quantix-os', channel: 'dev' });
+    expect(cleared.high_water).toEqual({ 'quantix-os/beta/1': 3 });
+    expect(cleared.floor).toBe('1.0.0');
+    expect(ask({ manifest: expiring, memory: cleared })).toBeNull();
   });
 
   test('touches nothing else', () => {
-    const { high_water, ...rest } = remember(memory, manifestOf({ sequence: 9 }), 1);
+    const { high_water, ...rest } = remember(memory, manifestOf({ sequence: 9 }), 1, NOW_MS);
     expect(high_water).not.toEqual(memory.high_water);
     expect({ ...memory, ...rest }).toEqual(memory);
   });

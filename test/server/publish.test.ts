@@ -105,6 +105,10 @@ describe('T38: the token alone changes nothing', () => {
   test('signed by a key that nobody trusts', async () => {
     await expectRefused('KEY_UNKNOWN', wholeRelease(await signedBy(keys.stranger)));
   });
+  test('dated ahead, which would shut out every release after it', async () => {
+    const ahead = await signedBy(keys.os, { release_date: '2099-01-01T00:00:00Z' });
+    await expectRefused('DATED_AHEAD', wholeRelease(ahead));
+  });
   test("signed by the other product's key", async () => {
     await expectRefused('KEY_NOT_ALLOWED', wholeRelease(await signedBy(keys.vdc)));
   });

@@ -39,6 +39,7 @@ export async function signedBy(key: TestKey, manifest: Partial<Manifest> = {}): 
 export const publisherAt = (directory: string, keyring: Keyring, files: Files = hostFiles('')): Publisher => ({
   store: { files, log: quiet, directory },
   random: hostRandom(),
+  clock: { nowMs: () => Date.now() },
   exclusive: createExclusive(),
   keyring,
   signer: null,

@@ -19,15 +19,21 @@ Exit code 0 when it was told to stop, 3 when nothing is running, ${AGENT_DOWN}.`
   },
 };
 
-export const reset: Verb<{ readonly downloads?: boolean }> = {
+export const reset: Verb<{ readonly downloads?: boolean; readonly seen?: boolean }> = {
   name: 'reset',
   summary: 'Dismiss how the last update ended; what is installed stays',
   notes: `A release that failed here stays refused: qx-update apply --version tries it again.
+A release that was made with a wrong clock may have left a sequence or a date behind that shuts out all others (SEQUENCE_REPLAYED,
+EXPIRED): --seen forgets both for the channel of this host, and is in its audit log. The version rules and the floor stay.
 Exit code 0 when it is done, 6 while an update runs, ${AGENT_DOWN}.`,
-  examples: ['qx-update reset', 'qx-update reset --downloads'],
-  arguments: (command) => command.option('--downloads', 'also throw away what was downloaded'),
-  run: async ({ agent, result }, { downloads }) => {
-    const done = await agent.call(AGENT_ROUTES.reset, { body: downloads === true ? { downloads } : {} });
+  examples: ['qx-update reset', 'qx-update reset --downloads', 'qx-update reset --seen'],
+  arguments: (command) =>
+    command
+      .option('--downloads', 'also throw away what was downloaded')
+      .option('--seen', 'also forget the highest sequence and the date that were seen in this channel'),
+  run: async ({ agent, result }, { downloads, seen }) => {
+    const body = { ...(downloads === true ? { downloads } : {}), ...(seen === true ? { seen } : {}) };
+    const done = await agent.call(AGENT_ROUTES.reset, { body });
     result(done, `${done.message}: ${said(done.previousStatus)} -> ${said(done.currentStatus)}.\n`);
     return EXIT.done;
   },

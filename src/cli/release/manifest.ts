@@ -10,7 +10,7 @@ import { examples, type Output, runs } from '../verb.ts';
 import { type ComponentSpec, parseComponent } from './components.ts';
 import { pretty } from './documents.ts';
 import { imageOf } from './image.ts';
-import { asSequence, buildTimeMs, channelOption, productOption } from './options.ts';
+import { asSequence, buildTimeMs, channelOption, expectDated, productOption } from './options.ts';
 import type { ReleaseProgram, ReleaseTools } from './tools.ts';
 
 export interface ManifestOptions {
@@ -99,6 +99,7 @@ async function manifest(tools: ReleaseTools, output: Output, options: ManifestOp
 async function buildManifest(tools: ReleaseTools, output: Output, options: ManifestOptions): Promise<Manifest> {
   const releaseDate = options.releaseDate ?? instantOf(buildTimeMs(tools.env, tools.clock.nowMs()));
   if (!isInstant(releaseDate)) throw new QxError('USAGE', '--release-date has to look like 2026-11-01T00:00:00Z');
+  expectDated(tools, { release_date: releaseDate });
   const releasedMs = Date.parse(releaseDate);
   const specs = (options.component ?? []).map((text) => parseComponent(options.product, text));
   const components: Component[] = [];

@@ -1,6 +1,8 @@
 import { InvalidArgumentError, Option } from 'commander';
+import { checkDated } from '../../core/trust.ts';
 import { QxError } from '../../errors.ts';
 import { CHANNELS, PRODUCTS } from '../../format/manifest.ts';
+import type { ReleaseTools } from './tools.ts';
 
 /** Values of options: checked while the command line is read, so that a mistake is a usage error before anything is done. */
 
@@ -14,6 +16,21 @@ export function asSequence(text: string): number {
   const value = Number(text);
   if (/^[1-9][0-9]*$/.test(text) && Number.isSafeInteger(value)) return value;
   throw new InvalidArgumentError('A sequence is a whole number from 1 on.');
+}
+
+const DECADE_MS = 10 * 366 * 86_400_000;
+
+/**
+ * Refuses a date that lies ahead where it is made and where it is signed, also when it is this machine's clock that lies ahead:
+ * by decades it is told from the date that this program was built at. @throws QxError DATED_AHEAD
+ */
+export function expectDated(
+  { clock, buildDateMs }: Pick<ReleaseTools, 'clock' | 'buildDateMs'>,
+  release: { readonly release_date: string },
+): void {
+  const nowMs = clock.nowMs();
+  const latestMs = buildDateMs === 0 ? nowMs : Math.min(nowMs, buildDateMs + DECADE_MS);
+  checkDated(release, latestMs, latestMs === nowMs ? 'this machine' : 'this program, ten years after it was built,');
 }
 
 /**

@@ -2,13 +2,13 @@ import type { Command } from 'commander';
 import { isCode, QxError } from '../../errors.ts';
 import type { Claim } from '../../format/detached.ts';
 import { Envelope, openEnvelope, type Signer, sealEnvelope } from '../../format/envelope.ts';
-import { type Json, readJson } from '../../format/json.ts';
+import { type Json, parseStrict, readJson } from '../../format/json.ts';
 import type { TrustedKey } from '../../format/keyring.ts';
-import { readManifest } from '../../format/manifest.ts';
+import { type Manifest, readManifest } from '../../format/manifest.ts';
 import { checkShape, instantOf } from '../../format/schema.ts';
 import { examples, type Output, runs } from '../verb.ts';
 import { findKeyring, KEYRING_HELP, KEYRING_OPTION, loadKeys, manifestInside, readDocument } from './documents.ts';
-import { buildTimeMs } from './options.ts';
+import { buildTimeMs, expectDated } from './options.ts';
 import { commandSigner } from './signer.ts';
 import type { ReleaseProgram, ReleaseTools } from './tools.ts';
 
@@ -98,6 +98,8 @@ export async function seal(
   manifestBytes: Uint8Array,
   earlier: readonly Signer[] = [],
 ): Promise<Sealed> {
+  const { release_date } = Object(parseStrict(manifestBytes).value) as Partial<Manifest>;
+  if (typeof release_date === 'string') expectDated(tools, { release_date });
   const mine = await signersOf(tools, output, options);
   const keyIds = [...earlier, ...mine].map((signer) => signer.keyId);
   const twice = keyIds.find((id, i) => keyIds.indexOf(id) !== i);

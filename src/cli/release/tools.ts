@@ -19,6 +19,8 @@ export interface ReleaseTools {
   readonly archive: Archive;
   readonly bundles: Bundles & BundleWriter;
   readonly clock: Clock;
+  /** 0 when run from source. */
+  readonly buildDateMs: number;
   readonly http: Http;
   readonly upload: Upload;
   pack(source: string, target: string): Promise<PackedArchive>;

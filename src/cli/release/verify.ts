@@ -1,5 +1,6 @@
 import { dirname, join } from 'node:path';
 import type { Command } from 'commander';
+import { isDatedAhead as isAhead } from '../../core/trust.ts';
 import { QxError } from '../../errors.ts';
 import type { SignedManifest } from '../../format/detached.ts';
 import { openEnvelope } from '../../format/envelope.ts';
@@ -59,7 +60,19 @@ async function verify(tools: ReleaseTools, output: Output, options: VerifyOption
   const { product, version, channel, release_date, sequence, expires_at } = manifest;
   const isExpired = expires_at !== undefined && Date.parse(expires_at) <= tools.clock.nowMs();
   if (isExpired) output.note(`warning: expired at ${expires_at}; no host installs it any more (qx-release refresh)`);
-  const facts = { product, version, channel, release_date, sequence, expires_at, is_expired: isExpired };
+  const isDatedAhead = isAhead(manifest, tools.clock.nowMs());
+  if (isDatedAhead)
+    output.note(`warning: dated ${release_date}, which lies ahead; hosts and servers with a right clock refuse it`);
+  const facts = {
+    product,
+    version,
+    channel,
+    release_date,
+    sequence,
+    expires_at,
+    is_expired: isExpired,
+    is_dated_ahead: isDatedAhead,
+  };
   const artifacts = checked?.map(({ artifact, sha256, size_bytes }) => ({ artifact, sha256, size_bytes })) ?? null;
   output.result(
     { ...facts, digest, key_ids: keyIds, artifacts },
