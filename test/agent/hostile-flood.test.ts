@@ -169,11 +169,13 @@ test('readers that never read: memory stays bounded, and everybody else is serve
     for (const socket of sockets) socket.destroy();
   });
   const peak = { rss: 0 };
-  for (const endMs = performance.now() + 15_000; performance.now() < endMs; ) {
+  // Each goes on until the agent hangs up, once too many answers wait for it.
+  while (sockets.some(({ closed }) => !closed)) {
     expect(await locally()).toBe(200);
     expect(await order(agent.port, '127.0.3.1', token)).toEqual({ status: 200 });
     peak.rss = Math.max(peak.rss, await rssOf(agent));
   }
   expect((peak.rss - before) / MEBIBYTE).toBeLessThan(96);
-  expect(sockets.reduce((sum, { bytesWritten }) => sum + bytesWritten, 0)).toBeGreaterThan(MEBIBYTE);
+  const asked = sockets.filter(({ bytesWritten }) => bytesWritten > 0);
+  expect(asked.length).toBeGreaterThan(sockets.length / 2);
 });

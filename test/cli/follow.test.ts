@@ -26,12 +26,12 @@ function followingUntil(signal: AbortSignal, ...said: readonly Said[]) {
     if (answer instanceof QxError) throw answer;
     return answer;
   };
-  const end = follow({
+  const context = {
     agent: { call: call as AgentClient['call'] },
-    note: (text) => notes.push(text),
-    progress: { report: ({ label }) => bars.push(label), end: () => undefined },
-    interrupted: () => signal,
-  });
+    note: (text: string) => notes.push(text),
+    progress: { report: ({ label }: { label: string }) => bars.push(label), end: () => undefined },
+  };
+  const end = follow(context, signal);
   return { end, notes, bars };
 }
 
@@ -62,12 +62,12 @@ test('an agent that takes its time is asked less often', async () => {
     if (asked.length === 3) stop.abort();
     return busy;
   };
-  const end = follow({
+  const context = {
     agent: { call: call as AgentClient['call'] },
     note: () => undefined,
     progress: { report: () => undefined, end: () => undefined },
-    interrupted: () => stop.signal,
-  });
+  };
+  const end = follow(context, stop.signal);
   await expect(end).rejects.toMatchObject({ code: 'CANCELLED' });
   const [first = 0, second = 0] = asked;
   expect(second - first).toBeGreaterThan(600);

@@ -1,6 +1,5 @@
 import { access, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { hostFolder, releaseServer, startAgent } from '../support/agent.ts';
 import { runInProcess } from '../support/host-tools.ts';
@@ -123,7 +122,7 @@ test('events go on when the agent is started anew, and end with Ctrl-C or with w
   const watching = watch({}, interrupt.signal);
   await expect.poll(() => lines.length, { timeout: 10_000 }).toBe(3);
   agent.kill('SIGKILL');
-  await sleep(300);
+  await agent.ended;
   await startAgent(host.path);
   await expect.poll(() => lines.length, { timeout: 20_000 }).toBe(5);
   expect(lines.map((line) => JSON.parse(line).type)).toEqual(['status', 'status', 'progress', 'status', 'progress']);

@@ -1,6 +1,5 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import {
   followUpdate,
@@ -121,7 +120,7 @@ test('an agent that dies in the middle is waited for, and its successor says how
   following.stderr.on('data', (data: Buffer) => told.push(data.toString()));
   await expect.poll(() => told.join(''), { timeout: 20_000 }).toContain('downloading');
   agent.kill('SIGKILL');
-  await sleep(300);
+  await agent.ended;
   await startAgent(host.path);
   expect(await following).toMatchObject({ exitCode: 1, stderr: expect.stringContaining('[INTERRUPTED]') });
 });

@@ -57,8 +57,8 @@ export const apply: Verb<Installation> = {
       .option(...OPTIONS.reboot)
       .option(...OPTIONS.detach),
   run: async (context, options) => {
-    const started = await context.agent.call(AGENT_ROUTES.apply, { body: installationOf(options) });
-    return followed(context, started, options);
+    const body = installationOf(options);
+    return followed(context, () => context.agent.call(AGENT_ROUTES.apply, { body }), options);
   },
 };
 
@@ -77,8 +77,8 @@ Exit code 0 when it is all here, 3 when there is nothing newer, 6 another update
       .option(...OPTIONS.component)
       .option(...OPTIONS.detach),
   run: async (context, options) => {
-    const started = await context.agent.call(AGENT_ROUTES.download, { body: selectionOf(options) });
-    return followed(context, started, options);
+    const body = selectionOf(options);
+    return followed(context, () => context.agent.call(AGENT_ROUTES.download, { body }), options);
   },
 };
 
@@ -102,7 +102,7 @@ ${EXITS}`,
       .option(...OPTIONS.detach),
   run: async (context, options, [bundle = '']) => {
     const body = { path: resolve(bundle), ...installationOf(options) };
-    return followed(context, await context.agent.call(AGENT_ROUTES.install, { body }), options, 'reading');
+    return followed(context, () => context.agent.call(AGENT_ROUTES.install, { body }), options, 'reading');
   },
 };
 
@@ -125,15 +125,18 @@ function installationOf(options: Installation): ApplyRequest {
 
 async function followed(
   context: VerbContext,
-  { status, message }: StartedResponse,
+  order: () => Promise<StartedResponse>,
   options: Followed & Pick<Installation, 'reboot'>,
   fetching?: string,
 ): Promise<number> {
   if (options.detach === true) {
+    const { status, message } = await order();
     context.result({ status, message }, `${message}. Follow it: qx-update status\n`);
     return EXIT.done;
   }
-  const end = await follow(context, fetching);
+  const signal = context.interrupted();
+  await order();
+  const end = await follow(context, signal, fetching);
   context.result(end, endText(end, options));
   return end.kind === 'reboot_required' ? EXIT.rebootRequired : EXIT.done;
 }

@@ -21,14 +21,14 @@ const AGENT_BACK_WITHIN_MS = 60_000;
 /** A successor that has nothing to do for so long has found nothing in the journal. */
 const KNOWS_NOTHING_POLLS = 10;
 
-type Follower = Pick<VerbContext, 'progress' | 'note' | 'interrupted'> & { agent: Pick<AgentClient, 'call'> };
+type Follower = Pick<VerbContext, 'progress' | 'note'> & { agent: Pick<AgentClient, 'call'> };
 
 /**
- * `fetching` is the word for how the bytes come.
+ * `fetching` is the word for how the bytes come. `signal` is listened to from before the order: an interrupt right after it would
+ * otherwise end this without a word.
  * @throws QxError the reason why it was not installed; CANCELLED when interrupted, which does not stop the update
  */
-export async function follow(context: Follower, fetching = 'downloading'): Promise<End> {
-  const signal = context.interrupted();
+export async function follow(context: Follower, signal: AbortSignal, fetching = 'downloading'): Promise<End> {
   for (;;) {
     const askedMs = performance.now();
     const progress = await askProgress(context, signal);
