@@ -153,7 +153,7 @@ add_to_runlevel() {
 install_programs() {
   lib=$root/usr/lib/quantix
   put "$project/openrc/quantix-functions.sh" "$lib/functions.sh" 644
-  for name in node-run node-watch deadline qx-console-launcher; do put "$project/openrc/$name" "$lib/$name" 755; done
+  for name in node-run node-watch deadline reboot-guard qx-console-launcher; do put "$project/openrc/$name" "$lib/$name" 755; done
   # By it the agent knows whether the boot partition has the one of its image.
   put "$project/grub/grub.cfg" "$lib/grub.cfg" 644
   put "$executable" "$lib/bin/qx-node" 755
@@ -196,6 +196,8 @@ install_settings() {
 #deadline_s=600
 # Seconds that this reboot may take in good order before it is forced.
 #grace_s=60
+# Seconds that any other reboot by the agent may take, for guests and services to stop, before it is forced.
+#reboot_s=600
 CONF
   put_once "$root/etc/conf.d/quantix-node" 644 <<'CONF'
 # More arguments for qx-node.

@@ -117,7 +117,12 @@ async function writeFully(file: FileHandle, bytes: Uint8Array): Promise<void> {
   for (let at = 0; at < bytes.length; ) at += (await file.write(bytes, at, bytes.length - at, at)).bytesWritten;
 }
 
+/** Of the image, where it has one: a service that does not stop would keep the host up for good. */
+const GUARD = '/usr/lib/quantix/reboot-guard';
+const START_GUARD = `[ ! -x ${GUARD} ] || setsid ${GUARD} </dev/null >/dev/null 2>&1 &`;
+
 async function reboot(runner: Process): Promise<void> {
+  await runner.run(['sh', '-c', START_GUARD], { timeoutMs: REBOOT_TIMEOUT_MS });
   const { exitCode, stderr } = await runner.run(['reboot'], { timeoutMs: REBOOT_TIMEOUT_MS });
   if (exitCode !== 0) throw new QxError('IO', `reboot failed (${exitCode}): ${stderr.trim().slice(0, 500)}`);
 }

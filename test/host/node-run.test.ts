@@ -1,5 +1,6 @@
-import { chmod, mkdir, rm, symlink, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, open, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { execa } from 'execa';
 import { describe, expect, test } from 'vitest';
 import {
   type HostRoot,
@@ -185,6 +186,22 @@ requires(hostRequirements)('node-run', () => {
       expect((await start(root)).stdout).toBe('data 1.2.0 ');
       expect(await counter(root)).toBe('1 1.2.0');
       expect(await root.read('run/quantix/started-ok')).toBeNull();
+    });
+
+    test('told to end while it counts a start, it ends when that is done, and starts nothing', async () => {
+      await using root = await updatedHost(shell);
+      const gate = join(root.path, 'gate');
+      await execa('mkfifo', [gate]);
+      await using fifo = await open(gate, 'r+');
+      const functions = 'usr/lib/quantix/functions.sh';
+      const slow = 'mv() { : >"$QX_ROOT/moving"; read -r _ <"$QX_ROOT/gate"; command mv "$@"; }';
+      await root.write(functions, `${await root.read(functions)}\necho $$ >"$QX_ROOT/pid"\n${slow}\n`);
+      const running = start(root);
+      await expect.poll(() => root.read('moving')).not.toBeNull();
+      process.kill(Number(await root.read('pid')), 'SIGTERM');
+      await fifo.write('\n'.repeat(50));
+      expect(await running).toMatchObject({ exitCode: 0, stdout: '' });
+      expect(await counter(root)).toBe('1 1.2.0');
     });
 
     test('a new version starts from nothing', async () => {

@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { chmod, cp, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { chmod, cp, mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { execa } from 'execa';
 import { expect, test } from 'vitest';
@@ -173,8 +173,26 @@ requires(openrcRequirements)('a host under OpenRC', () => {
     withOpenrcRoot({ prepare: (path) => trial(path, 7), cmdline: onTrial }, async (root) => {
       expect(await kernelLog(root.path)).toContain('not confirmed (exit code 7)');
       await root.ended;
-      expect(await kernelLog(root.path)).toContain('trial trial0001 was not confirmed in 3 s: rebooting');
+      expect(await kernelLog(root.path)).toContain('trial trial0001 was not confirmed in 3 s (deadline_s): rebooting');
     }));
+
+  test.concurrent('a reboot that a service holds up comes to its end all the same', ({ expect }) =>
+    withOpenrcRoot(
+      {
+        prepare: async (path) => {
+          await install(path);
+          await put(path, 'etc/conf.d/quantix-boot', 'reboot_s=1\n');
+          const stuck = '#!/sbin/openrc-run\nstart() { :; }\nstop() { sleep 1000; }\n';
+          await put(path, 'etc/init.d/stuck', stuck, 0o755);
+          await symlink('/etc/init.d/stuck', join(path, 'etc/runlevels/default/stuck'));
+        },
+      },
+      async (root) => {
+        await root.run('sh', '-c', 'setsid /usr/lib/quantix/reboot-guard </dev/null >/dev/null 2>&1 & reboot');
+        await root.ended;
+        expect(await kernelLog(root.path)).toContain('the reboot did not come to its end in 1 s (reboot_s)');
+      },
+    ));
 
   test.concurrent('the console takes its terminal, and says which one is missing', async ({ expect }) => {
     await using root = await bootOpenrcRoot({ prepare: install });

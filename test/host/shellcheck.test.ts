@@ -20,6 +20,7 @@ requires({ commands: ['shellcheck', 'busybox', 'dash'] })('shell scripts', () =>
       expect.arrayContaining([
         'openrc/node-run',
         'openrc/node-watch',
+        'openrc/reboot-guard',
         'openrc/quantix-node',
         'openrc/quantix-functions.sh',
         'local.d/03-ab-update-check.start',

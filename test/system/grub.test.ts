@@ -86,12 +86,13 @@ test('a host in a folder asks for a restart instead of restarting this machine',
 test('this machine is restarted by its own command, and a refusal is told', async () => {
   const ran: string[] = [];
   const answering = (exitCode: number): Process => ({
-    run: async ([command]) => {
-      ran.push(command);
+    run: async (argv) => {
+      ran.push(argv.join(' '));
       return { exitCode, stdout: '', stderr: 'no' };
     },
   });
   await grubBoot('', answering(0)).reboot();
   await expect(grubBoot('/', answering(1)).reboot()).rejects.toMatchObject({ code: 'IO' });
-  expect(ran).toEqual(['reboot', 'reboot']);
+  const guarded = [expect.stringMatching(/^sh -c .*setsid .*reboot-guard.*&$/), 'reboot'];
+  expect(ran).toEqual([...guarded, ...guarded]);
 });
