@@ -269,7 +269,7 @@ qx_reboot_hard() {
 qx_arm_deadline() {
   [ ! -e "$QX_RUN/confirmed" ] || return 0
   if [ -s "$QX_RUN/deadline.pid" ] && kill -0 "$(cat "$QX_RUN/deadline.pid")" 2>/dev/null; then return 0; fi
-  QX_ROOT="$QX_ROOT" setsid /bin/sh "$QX_LIB/deadline" "$1" "$(qx_deadline_s)" </dev/null >/dev/null 2>&1 &
+  QX_ROOT="$QX_ROOT" setsid /bin/sh "$QX_LIB/deadline" "$1" </dev/null >/dev/null 2>&1 &
   printf '%s\n' "$!" >"$QX_RUN/deadline.pid"
   qx_log "trial $1: reboot in $(qx_deadline_s) s unless it is confirmed"
 }

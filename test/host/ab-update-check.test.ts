@@ -252,7 +252,7 @@ requires(hostRequirements)('03-ab-update-check.start', () => {
         await root.write('dev/watchdog', '');
         await root.write('sys/class/watchdog/watchdog0/nowayout', `${nowayout}\n`);
         const clock = await shellClock(root);
-        const deadline = root.run('usr/lib/quantix/deadline', ['trial0001', '60']);
+        const deadline = root.run('usr/lib/quantix/deadline', ['trial0001']);
         await clock.pass(2);
         await root.write('run/quantix/confirmed', '');
         await clock.give(1);

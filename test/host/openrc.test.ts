@@ -208,20 +208,23 @@ requires(openrcRequirements)('a host under OpenRC', () => {
     expect(output).toMatch(/quantix-node +started/);
   });
 
-  test.concurrent('a service that hangs keeps no trial from its deadline', ({ expect }) =>
-    expect(
-      withOpenrcRoot(
-        {
-          cmdline: onTrial,
-          prepare: async (path) => {
-            await trial(path, 0);
-            await put(path, 'etc/init.d/hanging', '#!/sbin/openrc-run\nstart() { sleep 1000; }\n', 0o755);
-            await execa('ln', ['-s', '/etc/init.d/hanging', join(path, 'etc/runlevels/default/hanging')]);
+  test.concurrent.for(['default', 'boot', 'sysinit'])(
+    'a service of the runlevel %s that hangs keeps no trial from its deadline',
+    (runlevel, { expect }) =>
+      expect(
+        withOpenrcRoot(
+          {
+            cmdline: onTrial,
+            prepare: async (path) => {
+              await trial(path, 0);
+              await put(path, 'etc/init.d/hanging', '#!/sbin/openrc-run\nstart() { sleep 1000; }\n', 0o755);
+              await symlink('/etc/init.d/hanging', join(path, 'etc/runlevels', runlevel, 'hanging'));
+            },
           },
-        },
-        async () => 'booted',
-      ),
-    ).rejects.toMatchObject({ cause: { message: 'it ended while booting' } }));
+          async () => 'booted',
+        ),
+      ).rejects.toMatchObject({ cause: { message: 'it ended while booting' } }),
+  );
 });
 
 requires({ ...openrcRequirements, files: { [join(built, 'bin/qx-node')]: 'npm run build -- --host' } })(

@@ -1,7 +1,7 @@
 import { test } from 'vitest';
 import { requires } from '../support/requires.ts';
 import { armedHosts } from './armed.ts';
-import { bootSettings, COPIES, copies } from './damage.ts';
+import { COPIES, copies } from './damage.ts';
 import { vmImages } from './guest.ts';
 import { expectArmedAgainAndKept } from './kept.ts';
 import { VM } from './machine.ts';
@@ -10,11 +10,10 @@ import { expectWayBack } from './scenario.ts';
 requires(VM)('a trial on which nobody can count', () => {
   const armed = armedHosts(vmImages());
 
-  test('a service hangs before the agent is started: slot A boots again', () =>
+  test('a service hangs before anything is mounted: slot A boots again', () =>
     expectWayBack(armed, {
       what: 'a service hangs',
       fault: 'service-hangs',
-      damage: bootSettings('deadline_s=5\ngrace_s=2\n'),
       boots: 3,
     }));
 
