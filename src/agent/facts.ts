@@ -1,4 +1,5 @@
 import { type BootState, other, type Slot } from '../core/boot.ts';
+import { inUse } from '../core/components.ts';
 import { isHeldAgainst } from '../core/memory.ts';
 import type { HostFacts } from '../core/plan.ts';
 import { isSettled } from '../core/update.ts';
@@ -7,6 +8,7 @@ import type { Journal, Memory } from '../format/journal.ts';
 import { isNewer, isVersion } from '../format/version.ts';
 import type { Files } from '../ports.ts';
 import { currentBoot } from './bootenv.ts';
+import { carriedComponents, unusedInData } from './carried.ts';
 import { type Host, PATHS } from './host.ts';
 import { loadJournal, loadMemory } from './store.ts';
 
@@ -14,12 +16,15 @@ import { loadJournal, loadMemory } from './store.ts';
 
 export interface Situation {
   readonly facts: HostFacts;
+  /** The versions that run while /data holds these. */
+  readonly running: (inData: ReadonlyMap<string, string>) => ReadonlyMap<string, string>;
+  readonly inData: ReadonlyMap<string, string>;
   readonly journal: Journal | null;
   readonly memory: Memory;
 }
 
 export async function situation(host: Host): Promise<Situation> {
-  const [journal, memory, booted, env, osVersion, components] = await Promise.all([
+  const [journal, memory, booted, env, osVersion, inData] = await Promise.all([
     loadJournal(host),
     loadMemory(host),
     host.boot.booted(),
@@ -27,16 +32,22 @@ export async function situation(host: Host): Promise<Situation> {
     readOsVersion(host.files),
     readInstalled(host.files, PATHS.versions),
   ]);
+  const carried = await carriedComponents(host.files, osVersion);
+  const isUnused = await unusedInData(host.files);
+  const running = (data: ReadonlyMap<string, string>) => inUse(data, carried, isUnused, booted.safe);
   const committed = memory.committed?.version ?? osVersion;
   const version = isNewer(committed, osVersion) ? committed : osVersion;
   return {
     journal,
     memory,
+    inData,
+    running,
     facts: {
       version,
       currentVersion: isOnOtherSlot(memory, booted.slot, version) ? osVersion : version,
       osVersion,
-      components,
+      components: running(inData),
+      carried,
       runningSlot: booted.slot,
       runningImage: booted.slot === null ? null : (memory.slots[booted.slot]?.sha256 ?? null),
       isOnTrial: isTrialBoot(journal, booted.slot) || isNotGood(env, booted.slot),
@@ -61,14 +72,14 @@ const badNow = ({ bad }: Memory, nowMs: number): HostFacts['bad'] =>
  * What a new update begins with: one that still waits for its reboot is undone first, and what it brought goes with it. A
  * plan that took its components for installed would leave them out.
  */
-export function startingPoint({ facts, journal }: Situation): HostFacts {
+export function startingPoint({ facts, journal, inData, running }: Situation): HostFacts {
   if (journal?.phase !== 'armed') return facts;
-  const components = new Map(facts.components);
+  const before = new Map(inData);
   for (const { name, previous_version } of journal.components) {
-    if (previous_version === null) components.delete(name);
-    else components.set(name, previous_version);
+    if (previous_version === null) before.delete(name);
+    else before.set(name, previous_version);
   }
-  return { ...facts, components };
+  return { ...facts, components: running(before) };
 }
 
 const isTrialBoot = (journal: Journal | null, running: Slot | null): boolean =>

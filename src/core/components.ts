@@ -1,6 +1,6 @@
 import { QxError } from '../errors.ts';
 import type { Component } from '../format/manifest.ts';
-import { compareVersions } from '../format/version.ts';
+import { compareVersions, isNewer } from '../format/version.ts';
 
 /** In which order components are swapped, and which may be at all. Pure; `delivery/components.ts` carries it out. */
 
@@ -74,6 +74,28 @@ function checkPaths(components: readonly Component[], { roots, self }: Component
     // Under another name the agent would be restarted in the middle of its own work.
     if ((path === self.path) !== (component.name === self.name)) refuse(component, `is not for ${component.name}`);
   });
+}
+
+/** Whether the boot scripts pass over this version of a component that lies in /data. */
+export type UnusedInData = (name: string, version: string) => boolean;
+
+/**
+ * Which version of each component runs: /data's only where it is newer than the image's own and was not given up here. As the
+ * boot scripts choose.
+ */
+export function inUse(
+  inData: ReadonlyMap<string, string>,
+  carried: ReadonlyMap<string, string>,
+  isUnused: UnusedInData,
+  isSafe: boolean,
+): ReadonlyMap<string, string> {
+  const used = new Map(inData);
+  for (const [name, own] of carried) {
+    const there = inData.get(name);
+    const isUsed = !isSafe && there !== undefined && isNewer(there, own) && !isUnused(name, there);
+    if (!isUsed) used.set(name, own);
+  }
+  return used;
 }
 
 /** Without the slash that a folder may carry at its end. */

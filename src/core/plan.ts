@@ -17,7 +17,10 @@ export interface HostFacts {
   readonly currentVersion: string;
   /** Version of the running image. */
   readonly osVersion: string;
+  /** The versions that run: the image's own, or newer ones in /data. */
   readonly components: ReadonlyMap<string, string>;
+  /** The image's own. */
+  readonly carried: ReadonlyMap<string, string>;
   /** Null when the kernel command line names no slot: there is no inactive one then. */
   readonly runningSlot: Slot | null;
   /** SHA-256 of the image that was written to the running slot; null when somebody else wrote it. */
@@ -169,6 +172,9 @@ function inOrder(components: readonly Component[], facts: HostFacts): readonly C
 
 function isWanted(component: Component, facts: HostFacts, request: InstallRequest): boolean {
   if (request.components !== undefined && !request.components.includes(component.name)) return false;
+  // What is older than the image's own would lie in /data and never run.
+  const own = facts.carried.get(component.name);
+  if (own !== undefined && compareVersions(component.version, own) < 0) return false;
   return isChange(component.version, facts.components.get(component.name), request);
 }
 

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { type ComponentRules, orderComponents } from '../../src/core/components.ts';
+import { type ComponentRules, inUse, orderComponents } from '../../src/core/components.ts';
 import type { Component } from '../../src/format/manifest.ts';
 
 const component = (name: string, fields: Partial<Component> = {}): Component => ({
@@ -138,5 +138,23 @@ describe('defect 3: install paths', () => {
     const paths = (name: string) => component(name, { install_path: `/usr/bin/${name}` });
     expect(order([paths('cp'), paths('qx-node')], {}, rules)).toEqual(['qx-node', 'cp']);
     expect(() => order([component('a')], {}, rules)).toThrow(refused);
+  });
+});
+
+describe('which version of a component runs', () => {
+  const carried = new Map([['qx-node', '1.1.0']]);
+  const used = (there: string | null, isUnused = false, isSafe = false, own = carried) =>
+    inUse(there === null ? new Map() : new Map([['qx-node', there]]), own, () => isUnused, isSafe).get('qx-node');
+
+  test.each<[what: string, runs: string | undefined, expected: string | undefined]>([
+    ['none in /data', used(null), '1.1.0'],
+    ['a newer one in /data', used('1.2.0'), '1.2.0'],
+    ['the same in /data', used('1.1.0'), '1.1.0'],
+    ['an older one in /data', used('1.0.0'), '1.1.0'],
+    ['a newer one in /data that was given up, or is gone', used('1.2.0', true), '1.1.0'],
+    ['a newer one in /data, and quantix.safe', used('1.2.0', false, true), '1.1.0'],
+    ['one in /data alone', used('1.0.0', true, true, new Map()), '1.0.0'],
+  ])('%s', (_what, runs, expected) => {
+    expect(runs).toBe(expected);
   });
 });

@@ -17,6 +17,7 @@ const host = (overrides: Partial<HostFacts> = {}): HostFacts => ({
   currentVersion: '1.0.0',
   osVersion: '1.0.0',
   components: new Map([['qx-node', '1.0.0']]),
+  carried: new Map(),
   runningSlot: 'A',
   runningImage: null,
   isOnTrial: false,
@@ -81,6 +82,22 @@ describe('what is installed', () => {
     const installed = new Map([['qx-node', '2.0.0']]);
     expect(plan({}, { components: installed })).toMatchObject({ code: 'NOTHING_NEWER' });
     expect(plan({}, { components: installed }, { allowDowngrade: true })).toMatchObject({ kind: 'plan' });
+  });
+});
+
+describe('what the image has already', () => {
+  const carried = new Map([['qx-node', '1.1.0']]);
+  const components = new Map([['qx-node', '1.1.0']]);
+  test('is not offered', () => {
+    expect(plan({}, { carried, components })).toMatchObject({ code: 'NOTHING_NEWER' });
+  });
+
+  test('and what is older would never run: not even when a downgrade is asked for', () => {
+    const older = { components: [componentOf('qx-node', bytes, { version: '1.0.5' })] };
+    expect(plan(older, { carried, components }, { allowDowngrade: true })).toMatchObject({ code: 'NOTHING_NEWER' });
+    // What lies in /data now is newer than both: then the image's own takes over.
+    const inData = new Map([['qx-node', '1.2.0']]);
+    expect(plan({}, { carried, components: inData }, { allowDowngrade: true })).toMatchObject({ kind: 'plan' });
   });
 });
 
