@@ -41,7 +41,8 @@ requires(VM)('a release that does not come up', () => {
     const file = join(tree, 'boot/vmlinuz');
     const bytes = await readFile(file);
     const middle = bytes.length >> 1;
-    await writeFile(file, bytes.fill(0, middle, middle + 64));
+    // LZ4 has no checksum, and a few zeros may lie where nobody notices; so many are no sequence that could be unpacked.
+    await writeFile(file, bytes.fill(0, middle, middle + MIB));
   });
 
   const rows: readonly WayBack[] = [
