@@ -141,6 +141,7 @@ export const ERRORS = {
   SETTINGS_REFUSED: row(503, 'usage', true),
   BOOT_ENV_INVALID: row(500, 'other'),
   BOOT_ENV_READ_ONLY: row(500, 'other', true),
+  BOOT_MISSING: row(500, 'other', true),
   SLOT_NOT_FOUND: row(500, 'other'),
   SERVICE_FAILED: row(500, 'other'),
   PROBE_FAILED: row(500, 'other'),

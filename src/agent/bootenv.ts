@@ -34,12 +34,23 @@ async function loadBootEnv({ boot }: Machine): Promise<BootEnv> {
   return { booted, state: valid(primary), primary, bytes };
 }
 
+/** GRUB named the copy that it read, and here is none: what GRUB reads lies elsewhere, and nothing may be made in its place. */
+const isElsewhere = ({ booted, bytes }: BootEnv): boolean =>
+  booted.copy !== null && bytes.grubenv === null && bytes['grubenv.bak'] === null;
+
+/** Null while /boot/grub is what GRUB reads, as far as anybody can tell. */
+export async function bootMissing(machine: Machine): Promise<string | null> {
+  const env = await loadBootEnv(machine);
+  if (!isElsewhere(env)) return null;
+  return `GRUB read ${env.booted.copy} when it started this boot, and /boot/grub has none: is /boot mounted?`;
+}
+
 /** Writes nothing. */
 export const currentBoot = async (machine: Machine): Promise<BootState | null> => (await loadBootEnv(machine)).state;
 
 /**
  * After a start: both copies valid, equal, and as we would have written them. Lost ones are written anew from what runs and
- * what the journal knows. A system that our GRUB did not start touches nothing.
+ * what the journal knows. A system that our GRUB did not start touches nothing, nor does one whose /boot is not mounted.
  */
 export async function settleBoot(
   machine: Machine,
@@ -47,7 +58,7 @@ export async function settleBoot(
 ): Promise<{ readonly state: BootState | null; readonly booted: Booted }> {
   const env = await loadBootEnv(machine);
   const { booted } = env;
-  if (booted.slot === null) return { state: env.state, booted };
+  if (booted.slot === null || isElsewhere(env)) return { state: env.state, booted };
   const state = env.state ?? restored(pending, booted.slot);
   await repair(machine, env, state);
   return { state, booted };
@@ -81,6 +92,9 @@ export async function expectWritableBoot(machine: Machine): Promise<void> {
 async function repaired(machine: Machine): Promise<{ readonly env: BootEnv; readonly state: BootState }> {
   const env = await loadBootEnv(machine);
   const { state } = env;
+  if (isElsewhere(env)) {
+    throw new QxError('BOOT_MISSING', (await bootMissing(machine)) ?? '', { next: 'mount /boot, then repeat this' });
+  }
   if (state === null) {
     throw new QxError('BOOT_ENV_INVALID', 'neither copy of the boot environment is valid', {
       next: 'qx-update confirm writes them anew for the slot that runs',

@@ -1,5 +1,6 @@
 import { type Health, judgeHealth, type ProbeResult } from '../core/health.ts';
 import { asQxError } from '../errors.ts';
+import { bootMissing } from './bootenv.ts';
 import type { Host } from './host.ts';
 import { AGENT_SERVICE } from './self.ts';
 import { compared, vitals } from './vitals.ts';
@@ -35,7 +36,13 @@ export function prober(
 ): (signal?: AbortSignal) => Promise<readonly ProbeResult[]> {
   const probeService = serviceProbe(host);
   return async (signal) => {
-    const own = await Promise.all([probeService(), probeAgent(host), probeTime(host), probeGrub(host)]);
+    const own = await Promise.all([
+      probeService(),
+      probeAgent(host),
+      probeTime(host),
+      probeBoot(host),
+      probeGrub(host),
+    ]);
     return [...own, ...(await compared(host, before, await vitals(host, signal)))];
   };
 }
@@ -69,6 +76,12 @@ async function probeAgent({ agent }: Host): Promise<ProbeResult> {
 async function probeTime({ clock }: Host): Promise<ProbeResult> {
   const ok = await clock.isSynchronised();
   return { name: 'time', ok, fatal: false, detail: ok ? 'synchronised' : 'not known to be synchronised' };
+}
+
+/** A host that cannot reach what decides its boots could neither be updated nor go back. */
+async function probeBoot(host: Host): Promise<ProbeResult> {
+  const missing = await bootMissing(host).catch((error) => asQxError(error).message);
+  return { name: 'boot', ok: missing === null, fatal: true, detail: missing ?? 'is the one that GRUB reads' };
 }
 
 const MAX_GRUB_CFG_BYTES = 1 << 20;

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { changeBoot, currentBoot, expectWritableBoot, settleBoot } from '../../src/agent/bootenv.ts';
+import { bootMissing, changeBoot, currentBoot, expectWritableBoot, settleBoot } from '../../src/agent/bootenv.ts';
 import { armTrial, type BootState, freshState, invalidate, markGood, nextBoot, sameBoot } from '../../src/core/boot.ts';
 import type { PendingSlot } from '../../src/core/boot-verdict.ts';
 import { decodeBlock, decodeBoot, ENV_BYTES, encodeBlock, encodeBoot } from '../../src/format/grubenv.ts';
@@ -40,6 +40,32 @@ const disk = (state: BootState): Disk => ({ grubenv: encodeBoot(state), 'grubenv
 /** As grub.cfg does: the first copy that is valid. */
 const grubReads = (on: Disk): BootState | null =>
   COPIES.map((copy) => (on[copy] === null ? null : decodeBoot(on[copy]))).find((state) => state !== null) ?? null;
+
+describe('where GRUB names a copy that is not there: /boot is not mounted', () => {
+  const empty: Disk = { grubenv: null, 'grubenv.bak': null };
+
+  test.each(COPIES)('nothing is made in its place, nor changed (%s)', async (copy) => {
+    const on = { ...empty };
+    const one = machine(on, { copy });
+    expect(await settleBoot(one, noJournal)).toMatchObject({ state: null });
+    for (const change of [changeBoot(one, (state) => state), expectWritableBoot(one)]) {
+      await expect(change).rejects.toMatchObject({
+        code: 'BOOT_MISSING',
+        next: expect.stringContaining('mount /boot'),
+      });
+    }
+    expect(await bootMissing(one)).toContain(`GRUB read ${copy}`);
+    expect([on, one.writes]).toEqual([empty, []]);
+  });
+
+  test('where GRUB found none either, they are made anew as before', async () => {
+    const on = { ...empty };
+    const one = machine(on, { copy: null });
+    expect(await bootMissing(one)).toBeNull();
+    await settleBoot(one, noJournal);
+    expect(grubReads(on)).toEqual(freshState('A'));
+  });
+});
 
 describe('changing the boot environment', () => {
   test.each(COPIES)('writes the copy that GRUB used first: %s', async (copy) => {

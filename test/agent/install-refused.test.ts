@@ -1,7 +1,8 @@
-import { writeFile } from 'node:fs/promises';
+import { readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { check } from '../../src/agent/check.ts';
+import { lookAtHealth } from '../../src/agent/health.ts';
 import { PATHS } from '../../src/agent/host.ts';
 import { install } from '../../src/agent/install.ts';
 import { freshState, invalidate } from '../../src/core/boot.ts';
@@ -9,7 +10,7 @@ import { encodeBoot } from '../../src/format/grubenv.ts';
 import type { Manifest } from '../../src/format/manifest.ts';
 import { agentBench } from '../support/agent-bench.ts';
 import type { TestHost } from '../support/agent-host.ts';
-import { memoryOf } from '../support/agent-machine.ts';
+import { memoryOf, systemOn } from '../support/agent-machine.ts';
 import type { ReleaseOptions } from '../support/agent-releases.ts';
 import { IMAGE_COMMANDS } from '../support/images.ts';
 import { requires } from '../support/requires.ts';
@@ -121,6 +122,17 @@ requires({ commands: IMAGE_COMMANDS })('install refuses, and the host stays byte
       target_slot: 'A' as const,
     };
     expect(await refused(await bench.host([await full({ manifest: { full_image: image } })]))).toBe('SLOT_RUNNING');
+  });
+
+  test('where /boot is not mounted: nothing is fetched, and the slot that may be the way back stays whole', async () => {
+    const host = await bench.host([await full()]);
+    for (const copy of ['grubenv', 'grubenv.bak']) await rm(join(host.root, 'boot/grub', copy));
+    await expect(install(host, {}, {})).rejects.toMatchObject({ code: 'BOOT_MISSING' });
+    expect(host.site.requests.filter((path) => !path.includes('manifest'))).toEqual([]);
+    expect(await readdir(join(host.root, 'boot/grub'))).toEqual([]);
+    expect(systemOn(host.root, 'B', bench.known())).toBe('1.0.0');
+    const { healthy, probes } = await lookAtHealth(host, {});
+    expect([healthy, probes.find(({ name }) => name === 'boot')]).toMatchObject([false, { ok: false, fatal: true }]);
   });
 
   test('without a slot to run from, and on a slot that is not good itself', async () => {

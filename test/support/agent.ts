@@ -6,6 +6,7 @@ import type { Component, Manifest } from '../../src/format/manifest.ts';
 import { packArchive } from '../../src/system/archive/pack.ts';
 import { badServer, serve, status } from './bad-server.ts';
 import { built } from './built.ts';
+import { block, goodA } from './grub-block.ts';
 import { signedManifest } from './keys.ts';
 import { temporaryFolder } from './temp.ts';
 
@@ -27,6 +28,7 @@ export async function hostFolder(settings: readonly string[] = [], folder?: stri
   };
   await write('etc/quantix-version', '1.0.0\n');
   await write('proc/cmdline', 'quantix.slot=A quantix.env=grubenv\n');
+  for (const copy of ['grubenv', 'grubenv.bak']) await write(`boot/grub/${copy}`, block(goodA));
   await write('data/versions/qx-console.version', '1.0.0\n');
   await write('data/bin/qx-console', 'the old console\n', 0o755);
   const lines = ['listen: 127.0.0.1:0', 'auto_check: false', ...settings];
