@@ -152,7 +152,9 @@ requires({ commands: IMAGE_COMMANDS })('a body', () => {
   test('T21 a server that fails while the next release is fetched: the one that waits for its reboot stays', async () => {
     const host = await bench.host([await bench.release('2.0.0', { image: bench.image('2.0.0') })]);
     expect(await codeOf(() => install(host, {}, {}))).toBeNull();
-    host.site.publish(await bench.release('3.0.0', { components: { 'qx-console': '3.0.0' } }));
+    // With an image too: components alone would not even be asked for.
+    const next = { components: { 'qx-console': '3.0.0' }, image: bench.image('3.0.0') };
+    host.site.publish(await bench.release('3.0.0', next));
     host.site.spoil('qx-console.tar.zst', made.archive);
     await expectRefusal(host, 'SIZE_MISMATCH', () => install(host, {}, {}), ['data/updates']);
   });
