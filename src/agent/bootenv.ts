@@ -35,15 +35,14 @@ async function loadBootEnv({ boot }: Machine): Promise<BootEnv> {
 }
 
 /** GRUB named the copy that it read, and here is none: what GRUB reads lies elsewhere, and nothing may be made in its place. */
-const isElsewhere = ({ booted, bytes }: BootEnv): boolean =>
-  booted.copy !== null && bytes.grubenv === null && bytes['grubenv.bak'] === null;
+function missing({ booted, bytes }: BootEnv): QxError | null {
+  if (booted.copy === null || bytes.grubenv !== null || bytes['grubenv.bak'] !== null) return null;
+  const detail = `GRUB read ${booted.copy} when it started this boot, and /boot/grub has none: is /boot mounted?`;
+  return new QxError('BOOT_MISSING', detail, { next: 'mount /boot, then repeat this' });
+}
 
 /** Null while /boot/grub is what GRUB reads, as far as anybody can tell. */
-export async function bootMissing(machine: Machine): Promise<string | null> {
-  const env = await loadBootEnv(machine);
-  if (!isElsewhere(env)) return null;
-  return `GRUB read ${env.booted.copy} when it started this boot, and /boot/grub has none: is /boot mounted?`;
-}
+export const bootMissing = async (machine: Machine): Promise<QxError | null> => missing(await loadBootEnv(machine));
 
 /** Writes nothing. */
 export const currentBoot = async (machine: Machine): Promise<BootState | null> => (await loadBootEnv(machine)).state;
@@ -58,7 +57,7 @@ export async function settleBoot(
 ): Promise<{ readonly state: BootState | null; readonly booted: Booted }> {
   const env = await loadBootEnv(machine);
   const { booted } = env;
-  if (booted.slot === null || isElsewhere(env)) return { state: env.state, booted };
+  if (booted.slot === null || missing(env) !== null) return { state: env.state, booted };
   const state = env.state ?? restored(pending, booted.slot);
   await repair(machine, env, state);
   return { state, booted };
@@ -91,10 +90,9 @@ export async function expectWritableBoot(machine: Machine): Promise<void> {
 
 async function repaired(machine: Machine): Promise<{ readonly env: BootEnv; readonly state: BootState }> {
   const env = await loadBootEnv(machine);
+  const gone = missing(env);
+  if (gone !== null) throw gone;
   const { state } = env;
-  if (isElsewhere(env)) {
-    throw new QxError('BOOT_MISSING', (await bootMissing(machine)) ?? '', { next: 'mount /boot, then repeat this' });
-  }
   if (state === null) {
     throw new QxError('BOOT_ENV_INVALID', 'neither copy of the boot environment is valid', {
       next: 'qx-update confirm writes them anew for the slot that runs',

@@ -33,11 +33,16 @@ export async function unusedInData(files: Files): Promise<UnusedInData> {
   const gone = new Set<string>();
   for (const [name, { inData }] of Object.entries(PLACES)) {
     if (!(await isThere(files, inData))) gone.add(name);
-    const bytes = await files.read(`${PATHS.versions}/${name}.bad`, MAX_BAD_BYTES).catch(() => null);
-    given.set(name, new Set(new TextDecoder().decode(bytes ?? new Uint8Array()).split('\n')));
+    given.set(name, new Set(await badVersions(files, name).catch(() => [])));
   }
   return (name, version) => gone.has(name) || given.get(name)?.has(version) === true;
 }
+
+/** Those of a component that node-run, or somebody, has marked bad: one a line. */
+export const badVersions = async (files: Files, name: string): Promise<readonly string[]> =>
+  new TextDecoder().decode((await files.read(badPath(name), MAX_BAD_BYTES)) ?? new Uint8Array()).split('\n');
+
+export const badPath = (name: string): string => `${PATHS.versions}/${name}.bad`;
 
 const isThere = async (files: Files, path: string): Promise<boolean> =>
   (await files.info(path).catch(() => null)) !== null;

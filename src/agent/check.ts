@@ -1,3 +1,4 @@
+import { latestNowMs } from '../core/dates.ts';
 import { type InstallRequest, isRefusal, type Plan, planUpdate, type Refusal, refusal } from '../core/plan.ts';
 import { remember } from '../core/trust.ts';
 import { sourceOf } from '../delivery/source.ts';
@@ -6,7 +7,7 @@ import { asQxError, ERRORS } from '../errors.ts';
 import type { Manifest } from '../format/manifest.ts';
 import type { ReleaseRef } from '../ports/offer.ts';
 import { type Situation, situation, startingPoint } from './facts.ts';
-import { type Host, latestNowMs, PATHS, type Watch } from './host.ts';
+import { type Host, PATHS, type Watch } from './host.ts';
 import { loadMemory, saveMemory } from './store.ts';
 
 /** What would be installed now: the newest trusted release, held against what this host has. */
@@ -90,6 +91,6 @@ async function ask(
 
 async function rememberSeen(host: Host, manifest: Manifest): Promise<void> {
   const memory = await loadMemory(host);
-  const next = remember(memory, manifest, host.keyring.epoch, latestNowMs(host));
+  const next = remember(memory, manifest, host.keyring.epoch, latestNowMs(host.clock.nowMs(), host.buildDateMs));
   if (next !== memory) await saveMemory(host, next);
 }

@@ -1,10 +1,9 @@
-import { withBad } from '../core/memory.ts';
 import type { Slot } from '../format/grubenv.ts';
 import type { Journal } from '../format/journal.ts';
-import { type Host, instant } from './host.ts';
-import { finishRollBack, tell, undoComponentsOf, withdraw } from './outcome.ts';
+import type { Host } from './host.ts';
+import { finishRollBack, rememberFailure, tell, undoComponentsOf, withdraw } from './outcome.ts';
 import { installedSelf, SELF, whyGivenUp } from './self.ts';
-import { advance, loadMemory, saveMemory } from './store.ts';
+import { advance } from './store.ts';
 
 /**
  * An update brought an agent that node-run had to take back. The components of a release belong together, so the rest of it goes
@@ -34,10 +33,9 @@ export async function takeBackWithSelf(host: Host, journal: Journal | null): Pro
   if (end === undefined) return journal;
   const error = await failureOfSelf(host, journal);
   if (error === null) return journal;
-  const { id, target_version: version, release_digest } = journal;
+  const { id, target_version: version } = journal;
   host.log.warn('agent_failed', { id, version, ...error });
-  const bad = { version, release_digest, at: instant(host.clock), reason: error.detail };
-  await saveMemory(host, withBad(await loadMemory(host), bad));
+  await rememberFailure(host, journal, error, true);
   return end(host, await withoutSelf(host, journal), error);
 }
 

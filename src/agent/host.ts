@@ -78,14 +78,6 @@ export interface Watch {
 
 export const instant = (clock: Clock): string => new Date(clock.nowMs()).toISOString();
 
-const DECADE_MS = 10 * 366 * 86_400_000;
-
-/** What a date is held against before it becomes a bound. A clock that has woken in 1970 tells no more than the build date does. */
-export function latestNowMs({ clock, buildDateMs }: Pick<Host, 'clock' | 'buildDateMs'>): number {
-  const nowMs = clock.nowMs();
-  return nowMs >= buildDateMs ? nowMs : buildDateMs + DECADE_MS;
-}
-
 /** Whole milliseconds since it was last asked, or begun. */
 export function stopwatch({ monotonicMs }: Clock): () => number {
   const last = { ms: monotonicMs() };

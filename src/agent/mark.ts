@@ -1,7 +1,7 @@
 import { type BootState, invalidate, markFailed, markGood, other, type Slot } from '../core/boot.ts';
 import { isRefusal, type Refusal, refusal } from '../core/plan.ts';
 import type { Memory } from '../format/journal.ts';
-import { changeBoot, currentBoot } from './bootenv.ts';
+import { bootMissing, changeBoot, currentBoot } from './bootenv.ts';
 import { type Host, PATHS } from './host.ts';
 import { recover } from './recover.ts';
 import { loadMemory } from './store.ts';
@@ -31,6 +31,8 @@ export async function markSlot(host: Host, mark: Mark, target: MarkTarget): Prom
     if (slot === null) {
       return refusal('SLOT_NOT_FOUND', 'the kernel command line names no running slot', 'name it: A or B');
     }
+    const missing = await bootMissing(host);
+    if (missing !== null) throw missing;
     const state = await currentBoot(host);
     if (state === null) return refusal('BOOT_ENV_INVALID', 'neither copy of the boot environment is valid');
     const change = mark === 'good' ? good(state, slot, booted, await loadMemory(host)) : bad(state, slot);

@@ -1,11 +1,12 @@
 import { type BootState, invalidate, previous, rollBack, type Slot } from '../core/boot.ts';
+import { latestNowMs } from '../core/dates.ts';
 import { isHostAtFault, withBad, withCommitted, withInterrupted } from '../core/memory.ts';
 import type { Journal } from '../format/journal.ts';
 import type { Outcome } from '../ports/offer.ts';
 import { changeBoot } from './bootenv.ts';
 import { putBack, settle } from './components.ts';
 import { addToHistory } from './history.ts';
-import { type Host, instant, latestNowMs } from './host.ts';
+import { type Host, instant } from './host.ts';
 import { advance, loadMemory, saveMemory } from './store.ts';
 
 /** The ends that an update can come to. Each can be interrupted and run again. */
@@ -23,7 +24,8 @@ export async function finishGood(host: Host, journal: Journal): Promise<Journal>
 
 async function rememberGood(host: Host, journal: Journal): Promise<void> {
   const good = { ...journal, version: journal.target_version };
-  await saveMemory(host, withCommitted(await loadMemory(host), good, latestNowMs(host)));
+  const nowMs = latestNowMs(host.clock.nowMs(), host.buildDateMs);
+  await saveMemory(host, withCommitted(await loadMemory(host), good, nowMs));
 }
 
 const DAY_MS = 86_400_000;

@@ -80,8 +80,8 @@ async function probeTime({ clock }: Host): Promise<ProbeResult> {
 
 /** A host that cannot reach what decides its boots could neither be updated nor go back. */
 async function probeBoot(host: Host): Promise<ProbeResult> {
-  const missing = await bootMissing(host).catch((error) => asQxError(error).message);
-  return { name: 'boot', ok: missing === null, fatal: true, detail: missing ?? 'is the one that GRUB reads' };
+  const missing = await bootMissing(host).catch(asQxError);
+  return { name: 'boot', ok: missing === null, fatal: true, detail: missing?.message ?? 'is the one that GRUB reads' };
 }
 
 const MAX_GRUB_CFG_BYTES = 1 << 20;

@@ -1,6 +1,7 @@
 import { readInstalled } from '../delivery/components/versions.ts';
 import { isVersion } from '../format/version.ts';
 import type { Files, Log } from '../ports.ts';
+import { badPath, badVersions } from './carried.ts';
 import { type Host, PATHS } from './host.ts';
 
 /** The agent's side of the agreement with `node-run`, which starts it, counts its starts and takes a bad one back. */
@@ -13,10 +14,8 @@ export const SELF_BACKUPS = `/data/updates/backup/${SELF}`;
 const STARTED_OK = `${PATHS.run}/started-ok`;
 const START = `${PATHS.run}/node-start`;
 const STARTS = '/data/updates/node-starts';
-const BAD = `${PATHS.versions}/${SELF}.bad`;
 const BAD_REASON = `${PATHS.versions}/${SELF}.bad-reason`;
 const PROVEN = `${PATHS.versions}/${SELF}.proven`;
-const MAX_LIST_BYTES = 65_536;
 const MAX_LINE_BYTES = 4096;
 const MAX_REASON_LENGTH = 500;
 
@@ -61,7 +60,7 @@ async function startedVersion(files: Files): Promise<string | null> {
 
 /** Why node-run gave this version of the agent up; null when it did not. */
 export async function whyGivenUp(files: Files, version: string): Promise<string | null> {
-  if (!(await badVersions(files)).includes(version)) return null;
+  if (!(await badVersions(files, SELF)).includes(version)) return null;
   const line = await lineOf(files, BAD_REASON);
   if (line === null || !line.startsWith(`${version} `)) return 'did not start';
   return line.slice(version.length + 1, version.length + 1 + MAX_REASON_LENGTH);
@@ -69,14 +68,11 @@ export async function whyGivenUp(files: Files, version: string): Promise<string 
 
 /** Before the same version is installed once more: node-run would not even start it. */
 export async function forgetGivenUp(files: Files, version: string): Promise<void> {
-  const bad = await badVersions(files);
+  const bad = await badVersions(files, SELF);
   if (!bad.includes(version)) return;
   const others = bad.filter((other) => other !== version && other !== '');
-  await files.writeAtomic(BAD, new TextEncoder().encode(others.map((other) => `${other}\n`).join('')), 0o644);
+  await files.writeAtomic(badPath(SELF), new TextEncoder().encode(others.map((other) => `${other}\n`).join('')), 0o644);
 }
-
-const badVersions = async (files: Files): Promise<readonly string[]> =>
-  new TextDecoder().decode((await files.read(BAD, MAX_LIST_BYTES)) ?? new Uint8Array()).split('\n');
 
 /** The first line, in plain characters: a shell script wrote it, on a disk that may be damaged. */
 async function lineOf(files: Files, path: string): Promise<string | null> {

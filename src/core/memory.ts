@@ -2,7 +2,7 @@ import type { Code } from '../errors.ts';
 import type { Memory } from '../format/journal.ts';
 import { isNewer } from '../format/version.ts';
 import type { Slot } from './boot.ts';
-import { isDatedAhead } from './trust.ts';
+import { isDatedAhead } from './dates.ts';
 
 /** What the host remembers between updates, and how it changes. `core/trust.ts` has the high-water mark. */
 

@@ -1,7 +1,7 @@
-import { QxError } from '../errors.ts';
 import type { Memory } from '../format/journal.ts';
 import type { Channel, Manifest, Product } from '../format/manifest.ts';
 import { compareVersions } from '../format/version.ts';
+import { isDatedAhead } from './dates.ts';
 import { type Refusal, refusal } from './plan.ts';
 
 /**
@@ -31,20 +31,6 @@ export interface TrustQuestion {
   };
   readonly options: { readonly allowDowngrade: boolean; readonly isRoot: boolean };
 }
-
-/** Where a release is made or published. `whose` clock. @throws QxError DATED_AHEAD */
-export function checkDated(release: { readonly release_date: string }, nowMs: number, whose: string): void {
-  if (!isDatedAhead(release, nowMs)) return;
-  const detail = `the release is dated ${release.release_date}, and ${whose} has ${new Date(nowMs).toISOString()}`;
-  const next = 'set the clock that is wrong, and make the manifest again: its sequence comes from the same date';
-  throw new QxError('DATED_AHEAD', detail, { next });
-}
-
-const MAX_AHEAD_MS = 24 * 3600 * 1000;
-
-/** Further than clocks and time zones differ: then either the date is wrong, or the clock that it is held against. */
-export const isDatedAhead = ({ release_date }: { readonly release_date: string }, nowMs: number): boolean =>
-  Date.parse(release_date) - nowMs > MAX_AHEAD_MS;
 
 type Check = (question: TrustQuestion) => Refusal | null;
 

@@ -1,5 +1,5 @@
+import { checkDated } from '../core/dates.ts';
 import { reissueOf } from '../core/reissue.ts';
-import { checkDated } from '../core/trust.ts';
 import { asQxError, QxError } from '../errors.ts';
 import { openEnvelope } from '../format/envelope.ts';
 import type { Keyring } from '../format/keyring.ts';

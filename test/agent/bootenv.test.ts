@@ -54,7 +54,7 @@ describe('where GRUB names a copy that is not there: /boot is not mounted', () =
         next: expect.stringContaining('mount /boot'),
       });
     }
-    expect(await bootMissing(one)).toContain(`GRUB read ${copy}`);
+    expect((await bootMissing(one))?.message).toContain(`GRUB read ${copy}`);
     expect([on, one.writes]).toEqual([empty, []]);
   });
 

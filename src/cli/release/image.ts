@@ -25,8 +25,8 @@ export async function imageOf(
   // Beside a file system the kernel lies as a file of its own, so GRUB never looks into the image.
   const warning = layout === 'raw' ? grubWarning(superblock) : null;
   if (warning !== null) output.note(`warning: ${warning}`);
-  const missing = await tools.inTemporaryDirectory((folder) => whatIsWrong(tools, path, folder));
-  if (missing !== null) output.note(`warning: ${missing}`);
+  const doubt = await tools.inTemporaryDirectory((folder) => doubtOfKernel(tools, path, folder));
+  if (doubt !== null) output.note(`warning: ${doubt}`);
   return { artifact, sha256, size_bytes: sizeBytes, requires_reboot: true, target_slot: 'auto' };
 }
 
@@ -34,7 +34,7 @@ export async function imageOf(
 const MACHINE = 'x86_64';
 
 /** Null, or a warning. @throws QxError IMAGE_UNBOOTABLE when the image lacks a boot file */
-async function whatIsWrong(tools: ReleaseTools, path: string, folder: string): Promise<string | null> {
+async function doubtOfKernel(tools: ReleaseTools, path: string, folder: string): Promise<string | null> {
   if (!(await tools.unsquash(path, BOOT_FILES, folder)))
     return `no unsquashfs here, so nobody looked for ${BOOT_FILES.join(' and ')}`;
   const [kernel] = BOOT_FILES;

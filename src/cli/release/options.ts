@@ -1,5 +1,5 @@
 import { InvalidArgumentError, Option } from 'commander';
-import { checkDated } from '../../core/trust.ts';
+import { checkDated, outdatedMs } from '../../core/dates.ts';
 import { QxError } from '../../errors.ts';
 import { CHANNELS, PRODUCTS } from '../../format/manifest.ts';
 import type { ReleaseTools } from './tools.ts';
@@ -18,8 +18,6 @@ export function asSequence(text: string): number {
   throw new InvalidArgumentError('A sequence is a whole number from 1 on.');
 }
 
-const DECADE_MS = 10 * 366 * 86_400_000;
-
 /**
  * Refuses a date that lies ahead where it is made and where it is signed, also when it is this machine's clock that lies ahead:
  * by decades it is told from the date that this program was built at. @throws QxError DATED_AHEAD
@@ -29,7 +27,7 @@ export function expectDated(
   release: { readonly release_date: string },
 ): void {
   const nowMs = clock.nowMs();
-  const latestMs = buildDateMs === 0 ? nowMs : Math.min(nowMs, buildDateMs + DECADE_MS);
+  const latestMs = Math.min(nowMs, outdatedMs(buildDateMs));
   checkDated(release, latestMs, latestMs === nowMs ? 'this machine' : 'this program, ten years after it was built,');
 }
 

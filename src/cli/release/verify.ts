@@ -1,6 +1,6 @@
 import { dirname, join } from 'node:path';
 import type { Command } from 'commander';
-import { isDatedAhead as isAhead } from '../../core/trust.ts';
+import { isDatedAhead } from '../../core/dates.ts';
 import { QxError } from '../../errors.ts';
 import type { SignedManifest } from '../../format/detached.ts';
 import { openEnvelope } from '../../format/envelope.ts';
@@ -60,8 +60,8 @@ async function verify(tools: ReleaseTools, output: Output, options: VerifyOption
   const { product, version, channel, release_date, sequence, expires_at } = manifest;
   const isExpired = expires_at !== undefined && Date.parse(expires_at) <= tools.clock.nowMs();
   if (isExpired) output.note(`warning: expired at ${expires_at}; no host installs it any more (qx-release refresh)`);
-  const isDatedAhead = isAhead(manifest, tools.clock.nowMs());
-  if (isDatedAhead)
+  const isAhead = isDatedAhead(manifest, tools.clock.nowMs());
+  if (isAhead)
     output.note(`warning: dated ${release_date}, which lies ahead; hosts and servers with a right clock refuse it`);
   const facts = {
     product,
@@ -71,7 +71,7 @@ async function verify(tools: ReleaseTools, output: Output, options: VerifyOption
     sequence,
     expires_at,
     is_expired: isExpired,
-    is_dated_ahead: isDatedAhead,
+    is_dated_ahead: isAhead,
   };
   const artifacts = checked?.map(({ artifact, sha256, size_bytes }) => ({ artifact, sha256, size_bytes })) ?? null;
   output.result(

@@ -1,0 +1,27 @@
+import { QxError } from '../errors.ts';
+
+/** When a date lies so far ahead that it, or the clock that it is held against, is wrong. */
+
+const DAY_MS = 86_400_000;
+/** Nobody runs a program for longer than this after it was built: a clock is told from the build date by so much. */
+const DECADE_MS = 3660 * DAY_MS;
+
+/** Further than clocks and time zones differ. */
+export const isDatedAhead = ({ release_date }: { readonly release_date: string }, nowMs: number): boolean =>
+  Date.parse(release_date) - nowMs > DAY_MS;
+
+/** Where a release is made or published. `whose` clock. @throws QxError DATED_AHEAD */
+export function checkDated(release: { readonly release_date: string }, nowMs: number, whose: string): void {
+  if (!isDatedAhead(release, nowMs)) return;
+  const detail = `the release is dated ${release.release_date}, and ${whose} has ${new Date(nowMs).toISOString()}`;
+  const next = 'set the clock that is wrong, and make the manifest again: its sequence comes from the same date';
+  throw new QxError('DATED_AHEAD', detail, { next });
+}
+
+/** What no clock shows as long as this program is used; never, where its build date is not known (0). */
+export const outdatedMs = (buildDateMs: number): number =>
+  buildDateMs === 0 ? Number.POSITIVE_INFINITY : buildDateMs + DECADE_MS;
+
+/** The latest that it may be, by a clock that may have woken in 1970. */
+export const latestNowMs = (nowMs: number, buildDateMs: number): number =>
+  nowMs >= buildDateMs ? nowMs : outdatedMs(buildDateMs);
