@@ -62,7 +62,8 @@ const keyringText = ({ keyring: { kind, from } }: VersionInfo): string => {
 export const check: Verb = {
   name: 'check',
   summary: 'Ask the update server what this host may install',
-  notes: 'Exit code 0 when there is something to install, 3 when there is nothing newer.',
+  notes:
+    'Exit code 0 when there is something to install, 3 when there is nothing newer, 4 when a reboot has to come first.',
   examples: ['qx-update check', 'qx-update --check', 'qx-update check --json && qx-update apply'],
   run: async ({ agent, result }) => {
     const found = await agent.call(AGENT_ROUTES.check, { timeoutMs: CHECK_TIMEOUT_MS });
