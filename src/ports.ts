@@ -1,5 +1,5 @@
 import type { Slot } from './core/boot.ts';
-import type { FailedWhy } from './format/cmdline.ts';
+import type { KernelWords } from './format/cmdline.ts';
 
 /**
  * What the outside can do for us. Decisions never see these; the journeys in `agent/` and `server/` are told them, `system/`
@@ -189,24 +189,18 @@ export interface Disk {
   makeFileSystem(image: string, fromDirectory: string, label: string, signal?: AbortSignal): Promise<void>;
   /** SHA-256 of one file inside the slot's file system, read past the page cache. @throws READBACK_MISMATCH when absent */
   hashFileInSlot(slot: Slot, path: string, signal?: AbortSignal): Promise<string>;
+  /** Which version an image says that it is; null when it does not say, or is none. */
+  versionInImage(image: string): Promise<string | null>;
+  /** The same for what lies on a slot, however it lies there. */
+  versionOnSlot(slot: Slot): Promise<string | null>;
   /** Single files of a squashfs image, each to its own path below the directory. @throws IMAGE_UNBOOTABLE when one is missing */
   extractFromImage(image: string, paths: readonly string[], toDirectory: string, signal?: AbortSignal): Promise<void>;
 }
 
 export type EnvCopy = 'grubenv' | 'grubenv.bak';
 
-export interface Booted {
-  /** The slot this system runs from; null when the kernel command line names none (a live image, a laptop). */
-  readonly slot: Slot | null;
-  readonly copy: EnvCopy | null;
-  /** The trial's id, empty on a normal boot. */
-  readonly trial: string;
-  /** A trial that GRUB gave up on the way to this boot, told even where it could not be saved; empty otherwise. */
-  readonly failed: string;
-  /** Why GRUB gave it up, where it was not for tries that were used up. */
-  readonly failedWhy: FailedWhy;
-  readonly safe: boolean;
-}
+/** What GRUB said on the kernel command line. */
+export type Booted = KernelWords;
 
 /** The GRUB environment as bytes; what they mean is decided by `format/grubenv.ts` and `core/boot.ts`. */
 export interface Boot {

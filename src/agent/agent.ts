@@ -3,6 +3,7 @@ import { type Activity, type LastResult, updateStatus } from '../core/status.ts'
 import { asQxError, QxError } from '../errors.ts';
 import type { UpdateStatus } from '../format/agent-documents.ts';
 import type { Journal } from '../format/journal.ts';
+import { notedTrouble } from './boot-truth.ts';
 import { check, type EnvelopeCache } from './check.ts';
 import { download } from './download.ts';
 import { loadHold } from './hold.ts';
@@ -105,10 +106,15 @@ export function createAgent(host: Host, events: AgentEvents = {}): Agent {
 
   return {
     status: async () => {
-      const [held, journal, boot] = await Promise.all([loadHold(host), loadJournal(host), bootsNow(host)]);
+      const [held, journal, boot, trouble] = await Promise.all([
+        loadHold(host),
+        loadJournal(host),
+        bootsNow(host),
+        notedTrouble(host),
+      ]);
       // The journal has gone on since, by another process: what it says is newer.
       const last = now.last.journal === stamp(journal) ? now.last.result : null;
-      const status = updateStatus(now.activity, last, journal, boot);
+      const status = updateStatus(now.activity, last, journal, boot, trouble?.message);
       const waitsFor = status.status === 'reboot_required' ? host.duties.waitsFor() : null;
       return {
         ...status,

@@ -2,7 +2,9 @@ import { type BootState, sameBoot } from '../core/boot.ts';
 import { type PendingSlot, restored } from '../core/boot-verdict.ts';
 import { asQxError, QxError } from '../errors.ts';
 import { decodeBoot, encodeBoot } from '../format/grubenv.ts';
+import type { Disks } from '../ports/disks.ts';
 import type { Boot, Booted, EnvCopy } from '../ports.ts';
+import { bootPlaceTrouble } from './disks.ts';
 
 /**
  * The two copies of the boot environment. One is always whole: they are never both being written, and no change begins
@@ -11,6 +13,7 @@ import type { Boot, Booted, EnvCopy } from '../ports.ts';
 
 interface Machine {
   readonly boot: Boot;
+  readonly disks: Disks;
 }
 
 interface BootEnv {
@@ -24,7 +27,7 @@ interface BootEnv {
 
 const otherCopy = (copy: EnvCopy): EnvCopy => (copy === 'grubenv' ? 'grubenv.bak' : 'grubenv');
 
-async function loadBootEnv({ boot }: Machine): Promise<BootEnv> {
+async function loadBootEnv({ boot }: Pick<Machine, 'boot'>): Promise<BootEnv> {
   const booted = await boot.booted();
   const bytes = { grubenv: await boot.read('grubenv'), 'grubenv.bak': await boot.read('grubenv.bak') };
   const valid = (copy: EnvCopy): BootState | null => (bytes[copy] === null ? null : decodeBoot(bytes[copy]));
@@ -41,15 +44,32 @@ function missing({ booted, bytes }: BootEnv): QxError | null {
   return new QxError('BOOT_MISSING', detail, { next: 'mount /boot, then repeat this' });
 }
 
-/** Null while /boot/grub is what GRUB reads, as far as anybody can tell. */
-export const bootMissing = async (machine: Machine): Promise<QxError | null> => missing(await loadBootEnv(machine));
+/** A trial is counted before its kernel is loaded: an environment in which it was not is another one than GRUB's. */
+function uncounted({ booted, state }: BootEnv): QxError | null {
+  const { trial, triesLeft, slot } = booted;
+  if (trial === '' || triesLeft === null || slot === null || state?.trial !== trial) return null;
+  const { tries } = state[slot];
+  if (tries === triesLeft) return null;
+  const detail = `GRUB left ${triesLeft} tries to slot ${slot}, and the environment in /boot/grub says ${tries}: it is not the one that GRUB wrote`;
+  return new QxError('BOOT_MISMATCH', detail, {
+    next: 'look for a second disk with lsblk; mount the /boot that GRUB reads',
+  });
+}
+
+const trouble = async (machine: Machine, env: BootEnv): Promise<QxError | null> =>
+  (await bootPlaceTrouble(machine)) ?? missing(env) ?? uncounted(env);
+
+/** Why nothing may be written to /boot/grub; null while it is what GRUB reads, as far as anybody can tell. */
+export const bootTrouble = async (machine: Machine): Promise<QxError | null> =>
+  trouble(machine, await loadBootEnv(machine));
 
 /** Writes nothing. */
-export const currentBoot = async (machine: Machine): Promise<BootState | null> => (await loadBootEnv(machine)).state;
+export const currentBoot = async (machine: Pick<Machine, 'boot'>): Promise<BootState | null> =>
+  (await loadBootEnv(machine)).state;
 
 /**
  * After a start: both copies valid, equal, and as we would have written them. Lost ones are written anew from what runs and
- * what the journal knows. A system that our GRUB did not start touches nothing, nor does one whose /boot is not mounted.
+ * what the journal knows. A system that our GRUB did not start touches nothing, nor does one whose /boot is not the one that GRUB reads.
  */
 export async function settleBoot(
   machine: Machine,
@@ -57,7 +77,7 @@ export async function settleBoot(
 ): Promise<{ readonly state: BootState | null; readonly booted: Booted }> {
   const env = await loadBootEnv(machine);
   const { booted } = env;
-  if (booted.slot === null || missing(env) !== null) return { state: env.state, booted };
+  if (booted.slot === null || (await trouble(machine, env)) !== null) return { state: env.state, booted };
   const state = env.state ?? restored(pending, booted.slot);
   await repair(machine, env, state);
   return { state, booted };
@@ -90,8 +110,8 @@ export async function expectWritableBoot(machine: Machine): Promise<void> {
 
 async function repaired(machine: Machine): Promise<{ readonly env: BootEnv; readonly state: BootState }> {
   const env = await loadBootEnv(machine);
-  const gone = missing(env);
-  if (gone !== null) throw gone;
+  const wrong = await trouble(machine, env);
+  if (wrong !== null) throw wrong;
   const { state } = env;
   if (state === null) {
     throw new QxError('BOOT_ENV_INVALID', 'neither copy of the boot environment is valid', {

@@ -1,14 +1,17 @@
 import { markFailed, markGood, type Slot } from '../core/boot.ts';
 import type { ProbeResult } from '../core/health.ts';
 import { type Refusal, refusal } from '../core/plan.ts';
+import type { Code } from '../errors.ts';
 import type { Journal } from '../format/journal.ts';
 import { baselineOf } from './baseline.ts';
+import { notedTrouble } from './boot-truth.ts';
 import { changeBoot, currentBoot } from './bootenv.ts';
 import { failureOfSelf } from './failed-self.ts';
 import { type Host, PATHS, type Watch } from './host.ts';
 import { finishGood } from './outcome.ts';
 import { healthGate } from './probes.ts';
 import { recover } from './recover.ts';
+import { imageTrouble } from './running-image.ts';
 import { advance, loadJournal, openJournal, saveJournal } from './store.ts';
 
 /**
@@ -40,6 +43,9 @@ export async function confirm(host: Host, watch: Watch = {}): Promise<Confirmati
   try {
     const before = await openJournal(host);
     const verdict = await recover(host);
+    // GRUB counts on: nothing may call this boot confirmed where that would not stop it.
+    const trouble = (await host.boot.booted()).trial === '' ? null : await notedTrouble(host);
+    if (trouble !== null) throw trouble;
     const journal = await loadJournal(host);
     if (verdict === 'already-good' && before?.phase !== 'complete' && journal !== null)
       return await confirmed(host, journal, []);
@@ -51,6 +57,9 @@ export async function confirm(host: Host, watch: Watch = {}): Promise<Confirmati
 }
 
 async function decide(host: Host, journal: Journal, watch: Watch): Promise<Confirmation> {
+  const other = await imageTrouble(host, journal, watch.signal);
+  if (other !== null)
+    return giveUp(host, journal, [{ name: 'image', ok: false, fatal: true, detail: other.message }], other.code);
   const before = await baselineOf(host, journal.id);
   const health = await healthGate(host, before?.facts ?? null, watch.signal);
   if (health.verdict === 'unhealthy') return turnDown(host, journal, health.failed);
@@ -71,10 +80,13 @@ async function onTrial(host: Host, journal: Journal): Promise<Journal> {
 }
 
 /** The deadline that the boot script armed ends when it finds this. */
-const CONFIRMED = `${PATHS.run}/confirmed`;
+export const endDeadline = ({ files, boot }: Pick<Host, 'files' | 'boot'>): Promise<void> =>
+  boot
+    .booted()
+    .then(({ trial }) => files.writeAtomic(`${PATHS.run}/confirmed`, new TextEncoder().encode(`${trial}\n`), 0o644));
 
 async function confirmed(host: Host, journal: Journal, warnings: readonly ProbeResult[]): Promise<Confirmation> {
-  await host.files.writeAtomic(CONFIRMED, new TextEncoder().encode(`${journal.id}\n`), 0o644);
+  await endDeadline(host);
   return { kind: 'confirmed', version: journal.target_version, slot: journal.target_slot as Slot, warnings };
 }
 
@@ -88,23 +100,24 @@ async function turnDown(host: Host, journal: Journal, failed: readonly ProbeResu
 }
 
 /** The old slot finishes this: there the components that came with the image are undone and the release is remembered. */
-const giveUp = (host: Host, journal: Journal, failed: readonly ProbeResult[]): Promise<Confirmation> =>
-  end(host, journal, 'rolling_back', failed);
+const giveUp = (host: Host, journal: Journal, failed: readonly ProbeResult[], code?: Code): Promise<Confirmation> =>
+  end(host, journal, 'rolling_back', failed, code);
 
 async function end(
   host: Host,
   journal: Journal,
   kind: 'trying_again' | 'rolling_back',
   failed: readonly ProbeResult[],
+  code: Code = 'UNHEALTHY',
 ): Promise<Confirmation> {
   const detail = failed.map((p) => `${p.name}: ${p.detail}`).join('; ');
-  await saveJournal(host, { ...journal, error: { code: 'UNHEALTHY', detail } });
+  await saveJournal(host, { ...journal, error: { code, detail } });
   if (kind === 'rolling_back')
     await changeBoot(host, (state) => markFailed(state, journal.target_slot as Slot, journal.id));
   const { id, target_version: version, target_slot: slot, boot_attempts: attempt } = journal;
   const attempts = Math.max(attempt, Math.min(host.config.healthAttempts, journal.max_attempts));
   const fields = { id, version, slot, attempt, attempts };
-  await host.audit.record({ event: 'slot_unhealthy', code: 'UNHEALTHY', detail, fields });
+  await host.audit.record({ event: 'slot_unhealthy', code, detail, fields });
   host.log.warn('slot_unhealthy', { ...fields, detail });
   await host.boot.reboot();
   return { kind, version, attempt, attempts, failed };

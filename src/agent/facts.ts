@@ -5,7 +5,7 @@ import type { HostFacts } from '../core/plan.ts';
 import { isSettled } from '../core/update.ts';
 import { readInstalled } from '../delivery/components/versions.ts';
 import type { Journal, Memory } from '../format/journal.ts';
-import { isNewer, isVersion } from '../format/version.ts';
+import { isNewer, versionSaid } from '../format/version.ts';
 import type { Files } from '../ports.ts';
 import { currentBoot } from './bootenv.ts';
 import { carriedComponents, unusedInData } from './carried.ts';
@@ -97,12 +97,10 @@ const UNKNOWN_VERSION = '0.0.0';
 const MAX_BYTES = 4096;
 
 /** The image says which version it is; an image that does not counts as older than everything. */
-export async function readOsVersion(files: Files): Promise<string> {
-  const plain = (await readText(files, PATHS.osVersion)).trim();
-  if (isVersion(plain)) return plain;
-  const release = /^(?:QUANTIX_)?VERSION="?([^"\n]+)"?$/m.exec(await readText(files, PATHS.osRelease))?.[1] ?? '';
-  return isVersion(release) ? release : UNKNOWN_VERSION;
-}
+export const readOsVersion = async (files: Files): Promise<string> => (await saidOsVersion(files)) ?? UNKNOWN_VERSION;
+
+export const saidOsVersion = async (files: Files): Promise<string | null> =>
+  versionSaid(await readText(files, PATHS.osVersion), await readText(files, PATHS.osRelease));
 
 async function readText(files: Files, path: string): Promise<string> {
   const bytes = await files.read(path, MAX_BYTES);

@@ -1,5 +1,6 @@
 import type { ProbeResult } from '../core/health.ts';
 import { writeDocument } from '../format/document.ts';
+import { notedTrouble } from './boot-truth.ts';
 import { type Host, instant, type Watch } from './host.ts';
 import { healthGate, prober } from './probes.ts';
 import { reboot, rebootRefusal } from './reboot.ts';
@@ -49,5 +50,8 @@ export async function ordinaryBoot(host: Host, { signal }: Watch): Promise<BootH
 
 async function whyNoReboot(host: Host): Promise<string | null> {
   if ((await host.files.info(UNHEALTHY_PATH)) !== null) return 'it was rebooted for this before';
+  // Something that was not mounted may be the next time; two disks that are the same stay what they are.
+  const trouble = await notedTrouble(host);
+  if (trouble !== null && trouble.code !== 'BOOT_MISSING') return `another boot would not mend it: ${trouble.message}`;
   return (await rebootRefusal(host))?.detail ?? null;
 }

@@ -2,6 +2,7 @@ import type { Config } from '../format/config.ts';
 import type { Keyring } from '../format/keyring.ts';
 import type { Audit } from '../ports/audit.ts';
 import type { Bundles } from '../ports/bundle.ts';
+import type { Disks } from '../ports/disks.ts';
 import type { Duties, Offer, Report } from '../ports/offer.ts';
 import type { Ranges } from '../ports/serving.ts';
 import type {
@@ -32,6 +33,7 @@ export interface Host {
   readonly http: Http;
   readonly bundles: Bundles;
   readonly disk: Disk;
+  readonly disks: Disks;
   readonly boot: Boot;
   readonly services: Services;
   readonly process: Process;

@@ -12,6 +12,7 @@ import { heldBack } from './hold.ts';
 import { type Host, instant, stopwatch, type Watch } from './host.ts';
 import { finishComponents, isInPlace, rememberFailure, tell, undoComponentsOf, withdraw } from './outcome.ts';
 import { recover } from './recover.ts';
+import { hashHead } from './slot/head.ts';
 import { writeSlotFrom } from './slot.ts';
 import { clearStaging, fetchAll, staged } from './staging.ts';
 import { advance, loadJournal, loadMemory, saveJournal, saveMemory } from './store.ts';
@@ -150,7 +151,9 @@ async function writeImage(host: Host, journal: Journal, image: FullImage, watch:
   const { target_version: version } = journal;
   const layout = await writeSlotFrom(host, { slot, image, version, path, invalidate: invalidateSlot, watch });
   const { sha256, size_bytes } = image;
-  const content = { version, sha256, size_bytes, layout, written_at: instant(host.clock) };
+  const own_version = await host.disk.versionInImage(path);
+  const head = layout === 'raw' ? { head_sha256: await hashHead(host, slot) } : {};
+  const content = { version, sha256, size_bytes, layout, written_at: instant(host.clock), own_version, ...head };
   await saveMemory(host, withSlot(await loadMemory(host), slot, content));
   return writing;
 }

@@ -1,10 +1,12 @@
 import { type BootState, invalidate, markFailed, markGood, other, type Slot } from '../core/boot.ts';
 import { isRefusal, type Refusal, refusal } from '../core/plan.ts';
 import type { Memory } from '../format/journal.ts';
-import { bootMissing, changeBoot, currentBoot } from './bootenv.ts';
+import { bootTrouble, changeBoot, currentBoot } from './bootenv.ts';
+import { endDeadline } from './confirm.ts';
 import { type Host, PATHS } from './host.ts';
 import { recover } from './recover.ts';
-import { loadMemory } from './store.ts';
+import { imageTrouble, slotTrouble } from './running-image.ts';
+import { loadJournal, loadMemory } from './store.ts';
 
 /** The operator says by hand what a slot is worth, where the health gate cannot or must not: a rescue, so it can refuse. */
 
@@ -31,13 +33,16 @@ export async function markSlot(host: Host, mark: Mark, target: MarkTarget): Prom
     if (slot === null) {
       return refusal('SLOT_NOT_FOUND', 'the kernel command line names no running slot', 'name it: A or B');
     }
-    const missing = await bootMissing(host);
+    const missing = await bootTrouble(host);
     if (missing !== null) throw missing;
     const state = await currentBoot(host);
     if (state === null) return refusal('BOOT_ENV_INVALID', 'neither copy of the boot environment is valid');
     const change = mark === 'good' ? good(state, slot, booted, await loadMemory(host)) : bad(state, slot);
     if (isRefusal(change)) return change;
+    const spoilt = mark === 'good' ? await contentTrouble(host, slot, booted) : null;
+    if (spoilt !== null) return spoilt;
     const after = await changeBoot(host, () => change);
+    if (mark === 'good' && slot === booted) await endDeadline(host);
     await host.audit.record({ event: 'slot_marked', fields: { slot, mark, next: after.order[0] } });
     host.log.info('slot_marked', { slot, mark, next: after.order[0] });
     const leaves = mark === 'bad' && slot === booted;
@@ -47,6 +52,14 @@ export async function markSlot(host: Host, mark: Mark, target: MarkTarget): Prom
   } finally {
     await unlock();
   }
+}
+
+/** A person may vouch for a system that runs badly, but not for one that is not there. */
+async function contentTrouble(host: Host, slot: Slot, booted: Slot | null): Promise<Refusal | null> {
+  const journal = await loadJournal(host);
+  const isPending = slot === booted && journal?.pending === true && journal.target_slot === slot;
+  const trouble = isPending ? await imageTrouble(host, journal) : await slotTrouble(host, slot);
+  return trouble && refusal(trouble.code, trouble.message, `qx-update mark bad ${slot}, then install a release`);
 }
 
 function good(state: BootState, slot: Slot, booted: Slot | null, memory: Memory): BootState | Refusal {

@@ -1,6 +1,7 @@
 import { type Health, judgeHealth, type ProbeResult } from '../core/health.ts';
 import { asQxError } from '../errors.ts';
-import { bootMissing } from './bootenv.ts';
+import { notedTrouble } from './boot-truth.ts';
+import { bootTrouble } from './bootenv.ts';
 import type { Host } from './host.ts';
 import { AGENT_SERVICE } from './self.ts';
 import { compared, vitals } from './vitals.ts';
@@ -78,10 +79,10 @@ async function probeTime({ clock }: Host): Promise<ProbeResult> {
   return { name: 'time', ok, fatal: false, detail: ok ? 'synchronised' : 'not known to be synchronised' };
 }
 
-/** A host that cannot reach what decides its boots could neither be updated nor go back. */
+/** A host that cannot reach what decides its boots, or runs another system than it believes, can neither be updated nor go back. */
 async function probeBoot(host: Host): Promise<ProbeResult> {
-  const missing = await bootMissing(host).catch(asQxError);
-  return { name: 'boot', ok: missing === null, fatal: true, detail: missing?.message ?? 'is the one that GRUB reads' };
+  const trouble = (await bootTrouble(host).catch(asQxError)) ?? (await notedTrouble(host));
+  return { name: 'boot', ok: trouble === null, fatal: true, detail: trouble?.message ?? 'is the one that GRUB reads' };
 }
 
 const MAX_GRUB_CFG_BYTES = 1 << 20;

@@ -3,6 +3,7 @@ import { bootVerdict, type PendingSlot, type Verdict } from '../core/boot-verdic
 import { isSettled } from '../core/update.ts';
 import type { Journal, Phase } from '../format/journal.ts';
 import type { Booted } from '../ports.ts';
+import { noteTruth } from './boot-truth.ts';
 import { changeBoot, currentBoot, settleBoot } from './bootenv.ts';
 import { takeBackWithSelf } from './failed-self.ts';
 import type { Host } from './host.ts';
@@ -27,13 +28,20 @@ import { endOfTrial } from './trial-end.ts';
  * Called with the lock held: by the daemon when it starts, before every install, and by the health gate.
  */
 export async function recover(host: Host): Promise<Verdict> {
-  const journal = await takeBackWithSelf(host, await openJournal(host));
+  const opened = await openJournal(host);
+  const trouble = await noteTruth(host);
+  const journal = await takeBackWithSelf(host, opened);
   const pending = pendingSlot(journal);
   const { state, booted } = await settleBoot(host, pending);
   const verdict = bootVerdict(pending, state, booted);
-  if (journal !== null && !isSettled(journal.phase)) await converge(host, journal, verdict, booted);
+  if (journal === null || isSettled(journal.phase)) return verdict;
+  // What becomes of an image is read from the environment: from another one than GRUB's, nothing is concluded.
+  if (trouble !== null && isOfBoot(journal)) throw trouble;
+  await converge(host, journal, verdict, booted);
   return verdict;
 }
+
+const isOfBoot = ({ image, phase }: Journal): boolean => image !== null && phase !== 'fetching';
 
 const SLOT_PHASES: Partial<Record<Phase, PendingSlot['phase']>> = {
   writing: 'writing',

@@ -4,10 +4,11 @@ import { isSettled } from '../core/update.ts';
 import { spoiltBackup } from '../delivery/components/restore.ts';
 import type { ComponentEntry, Journal, Memory, Phase } from '../format/journal.ts';
 import { isNewer } from '../format/version.ts';
-import { currentBoot } from './bootenv.ts';
+import { bootTrouble, currentBoot } from './bootenv.ts';
 import { type Host, PATHS } from './host.ts';
 import { finishRollBack } from './outcome.ts';
 import { recover } from './recover.ts';
+import { slotTrouble } from './running-image.ts';
 import { installedSelf, restartPutBackAgent } from './self.ts';
 import { advance, loadJournal, loadMemory } from './store.ts';
 
@@ -51,6 +52,10 @@ async function withLock(host: Host, reason: string): Promise<RollbackResult> {
   // An undo that nobody asked for puts back what it can; one that was asked for is all or nothing.
   const spoilt = await anySpoilt(host, journal);
   if (spoilt !== null) return spoilt;
+  const trouble = journal.image === null ? null : await bootTrouble(host);
+  if (trouble !== null) throw trouble;
+  const overwritten = await previousTrouble(host, journal);
+  if (overwritten !== null) return overwritten;
   const error = { code: 'ROLLED_BACK', detail: reason };
   // Whoever had dismissed the update has not seen this end of it.
   const begun = { pending: false, dismissed: false, error };
@@ -66,6 +71,17 @@ async function anySpoilt({ files }: Host, { components, previous_version }: Jour
     return refusal(spoilt.code, spoilt.message, `qx-update apply --version ${previous_version} --allow-downgrade`);
   }
   return null;
+}
+
+/** The slot that would boot again was verified when it was written; somebody may have written to it since. */
+async function previousTrouble(
+  host: Host,
+  { image, previous_slot, previous_version }: Journal,
+): Promise<Refusal | null> {
+  const trouble = image === null || previous_slot === null ? null : await slotTrouble(host, previous_slot);
+  return (
+    trouble && refusal(trouble.code, trouble.message, `qx-update apply --version ${previous_version} --allow-downgrade`)
+  );
 }
 
 const NOT_RESTORED: ReadonlySet<ComponentEntry['state']> = new Set(['pending', 'undone', 'final']);

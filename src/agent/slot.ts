@@ -1,9 +1,12 @@
 import type { Slot } from '../core/boot.ts';
 import { QxError } from '../errors.ts';
+import type { Config } from '../format/config.ts';
 import type { SlotLayout } from '../format/slot-layout.ts';
 import { expectSquashfs, grubWarning } from '../format/squashfs.ts';
+import type { Disks } from '../ports/disks.ts';
 import type { Ranges } from '../ports/serving.ts';
 import type { Boot, Disk, Files, Log, SlotDevice } from '../ports.ts';
+import { slotPlaceTrouble } from './disks.ts';
 import { PATHS, type Watch } from './host.ts';
 import { makeFileSystemImage } from './slot/filesystem.ts';
 import { detectLayout } from './slot/layout.ts';
@@ -43,12 +46,15 @@ export interface StagedWrite extends Pick<SlotWrite, 'slot' | 'version' | 'inval
 
 interface SlotHost extends Machine {
   readonly boot: Boot;
-  readonly config: { readonly slotLayout: 'auto' | SlotLayout };
+  readonly disks: Disks;
+  readonly config: Pick<Config, 'slotLayout' | 'slots'>;
 }
 
 /** Answers how the image lies on the slot. @throws QxError like `writeSlot` */
 export async function writeSlotFrom(host: SlotHost, { slot, image, path, ...rest }: StagedWrite): Promise<SlotLayout> {
   const { slot: running } = await host.boot.booted();
+  const elsewhere = await slotPlaceTrouble(host, slot);
+  if (elsewhere !== null) throw elsewhere;
   const layout = await detectLayout(host.disk, host.config.slotLayout, slot, running);
   const pieces = piecesOfFile(host.ranges, path, image.size_bytes);
   const content = { artifact: image.artifact, sha256: image.sha256, sizeBytes: image.size_bytes };

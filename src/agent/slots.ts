@@ -1,8 +1,9 @@
 import { type BootState, nextBoot, type Slot } from '../core/boot.ts';
 import { SLOTS } from '../format/grubenv.ts';
 import { currentBoot } from './bootenv.ts';
-import { readOsVersion } from './facts.ts';
+import { saidOsVersion } from './facts.ts';
 import type { Host } from './host.ts';
+import { versionOn } from './slot/head.ts';
 import { loadJournal, loadMemory } from './store.ts';
 
 /** Everything that is known of the two slots. Looks and changes nothing. */
@@ -45,9 +46,11 @@ export async function slotTable(host: Host): Promise<readonly SlotInfo[]> {
     SLOTS.map(async (slot) => {
       const device = await host.disk.device(slot);
       const content = memory.slots[slot];
-      // The first image of a host was written by its installer, which keeps no memory of it.
       const before = slot === journal?.previous_slot ? journal.previous_version : null;
-      const version = content?.version ?? (slot === running ? await readOsVersion(host.files) : before);
+      const lies = await versionOn(host, slot, content, before);
+      // The image that says nothing of itself leaves that to whoever laid the host.
+      const said = slot === running && content?.own_version !== null ? await saidOsVersion(host.files) : null;
+      const version = said ?? lies;
       return {
         slot,
         running: slot === running,

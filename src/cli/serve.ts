@@ -43,7 +43,9 @@ export async function composeHost(root: string, options: HostOptions): Promise<C
   const { createMaintenance } = await import('../agent/maintenance/maintenance.ts');
   const { hostArchive } = await import('../system/archive.ts');
   const { operatorBundles } = await import('../system/bundle.ts');
+  const { slotFinder } = await import('../agent/slot/device.ts');
   const { hostDisk } = await import('../system/disk.ts');
+  const { hostDisks } = await import('../system/disk/partitions.ts');
   const { grubBoot } = await import('../system/grub.ts');
   const { hostHooks } = await import('../system/hooks.ts');
   const { isolatedHttp } = await import('../system/isolated-http.ts');
@@ -55,6 +57,7 @@ export async function composeHost(root: string, options: HostOptions): Promise<C
   const live = { config };
   const runner = hostProcess();
   const clock = hostClock(runner);
+  const [boot, disks] = [grubBoot(root, runner), hostDisks(root)];
   const isolated = isolatedHttp({ program: ownProgram(), log, ...(await serverAuthorities(files, config)) });
   const http = memberHttp(isolated, files);
   const hooks = hostHooks(root, runner);
@@ -72,8 +75,9 @@ export async function composeHost(root: string, options: HostOptions): Promise<C
     archive: hostArchive(root),
     http,
     bundles: operatorBundles(),
-    disk: hostDisk({ root, slots: config.slots, process: runner }),
-    boot: grubBoot(root, runner),
+    disk: hostDisk({ root, slot: slotFinder({ boot, disks }, config.slots), process: runner }),
+    disks,
+    boot,
     services: openrc(root, runner),
     process: runner,
     hooks,

@@ -82,7 +82,12 @@ export const isReleaseAtFault = (code: Code): boolean => FAULTS.has(code);
 
 const OF_THE_HOST: ReadonlySet<string> = new Set<Code>([
   'BOOT_ENV_READ_ONLY',
+  'BOOT_MISMATCH',
+  'BOOT_MISSING',
+  'DISK_AMBIGUOUS',
+  'IMAGE_MISMATCH',
   'READBACK_MISMATCH',
+  'SLOT_MISPLACED',
   'SLOT_TOO_SMALL',
   'TRIAL_INTERRUPTED',
   'TRIAL_PASSED_OVER',

@@ -29,7 +29,14 @@ interface Boots {
   readonly next: Slot | null;
 }
 
-export function updateStatus(activity: Activity, last: LastResult, journal: Journal | null, boot: Boots): UpdateStatus {
+/** `trouble`: what GRUB says of this boot is not what this host believes; nothing that it says of its slots holds then. */
+export function updateStatus(
+  activity: Activity,
+  last: LastResult,
+  journal: Journal | null,
+  boot: Boots,
+  trouble: string | null = null,
+): UpdateStatus {
   if (activity.kind === 'downloading' || activity.kind === 'applying') {
     return {
       status: activity.kind,
@@ -37,6 +44,7 @@ export function updateStatus(activity: Activity, last: LastResult, journal: Jour
       progress: percent(activity.doneBytes, activity.totalBytes),
     };
   }
+  if (trouble !== null) return { status: 'error', message: trouble };
   // A check that runs while an image waits for its reboot must not hide that it waits.
   if (journal?.phase === 'armed') {
     return { status: 'reboot_required', message: `Reboot to finish the update to ${journal.target_version}` };

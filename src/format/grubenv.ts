@@ -32,6 +32,8 @@ export interface BootState {
 export const ENV_BYTES = 4096;
 const MAX_ENV_BYTES = 65_536;
 const MAGIC = '# GRUB Environment Block\n';
+/** The bytes that a block begins with. */
+export const ENV_SIGNATURE: Uint8Array = new TextEncoder().encode(MAGIC);
 
 /** Fields hold no `|`, so a seal of this shape proves each single value; grub.cfg uses the same expression. */
 export const SEAL_PATTERN = '^(A B|B A)[|][01][|][01][|][0-3][|][0-3][|]([a-z0-9]{8,32})?[|]([a-z0-9]{8,32})?$';

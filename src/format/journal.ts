@@ -156,6 +156,10 @@ function slotContent() {
     /** Of the image, and how it lies on the slot: what it takes to read it back. */
     size_bytes: Type.Optional(Type.Integer({ minimum: 1 })),
     layout: Type.Optional(Type.Enum(['raw', 'filesystem'])),
+    /** Which version the image says that it is; null when it does not say. */
+    own_version: Type.Optional(nullable(Type.String())),
+    /** SHA-256 of its first block, where it lies bare on the slot: by it an overwritten one is known at a glance. */
+    head_sha256: Type.Optional(Type.String({ pattern: SHA256_PATTERN })),
   });
 }
 

@@ -30,6 +30,17 @@ export function readExt4(start: Uint8Array): Ext4 | null {
   return { blockBytes: 1024 << blockLog };
 }
 
+const EXT_LABEL_AT = EXT_SUPERBLOCK_AT + 120;
+const EXT_LABEL_BYTES = 16;
+
+/** The label of an ext2, ext3 or ext4; null where there is none. */
+export function ext4Label(start: Uint8Array): string | null {
+  if (layoutOf(start) !== 'filesystem') return null;
+  const field = start.subarray(EXT_LABEL_AT, EXT_LABEL_AT + EXT_LABEL_BYTES);
+  const end = field.indexOf(0);
+  return String.fromCharCode(...(end < 0 ? field : field.subarray(0, end))) || null;
+}
+
 /** Null for an empty slot and for anything that is neither. */
 export function layoutOf(start: Uint8Array): SlotLayout | null {
   // A bare image may hold the ext4 magic by chance at its offset, an ext4 never holds the other one: bytes 0 to 1023 are zero.

@@ -32,3 +32,11 @@ export function checkVersion(text: string): string {
 export const compareVersions = (a: string, b: string): number => compare(checkVersion(a), checkVersion(b));
 
 export const isNewer = (candidate: string, installed: string): boolean => compareVersions(candidate, installed) > 0;
+
+/** What a system says of itself, in /etc/quantix-version or else in /etc/quantix-release; null when it says nothing. */
+export function versionSaid(plain: string, release: string): string | null {
+  const said = plain.trim();
+  if (isVersion(said)) return said;
+  const named = /^(?:QUANTIX_)?VERSION="?([^"\n]+)"?$/m.exec(release)?.[1] ?? '';
+  return isVersion(named) ? named : null;
+}

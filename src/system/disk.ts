@@ -1,27 +1,28 @@
 import type { Slot } from '../core/boot.ts';
 import { QxError } from '../errors.ts';
-import { LAYOUT_BYTES, readExt4 } from '../format/slot-layout.ts';
+import { LAYOUT_BYTES, layoutOf, readExt4 } from '../format/slot-layout.ts';
 import type { Disk, Process, SlotDevice } from '../ports.ts';
 import { deviceAt } from './disk/device.ts';
 import { locateFile, makeExt4 } from './disk/ext4.ts';
 import { diskReader } from './disk/reader.ts';
 import { unsquash } from './disk/unsquash.ts';
+import { versionInExt4, versionInSquashfs } from './disk/version.ts';
 import { openDevice } from './disk/writer.ts';
 import { hostPath } from './host-path.ts';
 
 export interface DiskOptions {
   readonly root: string;
-  /** Host paths of the two devices, such as /dev/disk/by-partlabel/QUANTIX-A; a plain file stands in for a device. */
-  readonly slots: Readonly<Record<Slot, string>>;
+  /** Host path of a slot's device, such as /dev/disk/by-partlabel/QUANTIX-A; a plain file stands in for a device. */
+  readonly slot: (slot: Slot) => Promise<string>;
   readonly process: Process;
 }
 
-export function hostDisk({ root, slots, process }: DiskOptions): Disk {
+export function hostDisk({ root, slot: pathOf, process }: DiskOptions): Disk {
   const at = (path: string): string => hostPath(root, path);
-  const find = (slot: Slot) => deviceAt(at(slots[slot]));
+  const find = async (slot: Slot) => deviceAt(at(await pathOf(slot)));
   const present = async (slot: Slot): Promise<SlotDevice> => {
     const device = await find(slot);
-    if (device === null) throw new QxError('SLOT_NOT_FOUND', `slot ${slot} has no device at ${at(slots[slot])}`);
+    if (device === null) throw new QxError('SLOT_NOT_FOUND', `slot ${slot} has no device at ${at(await pathOf(slot))}`);
     return device;
   };
   const reader = diskReader(process);
@@ -38,6 +39,14 @@ export function hostDisk({ root, slots, process }: DiskOptions): Disk {
       const ext4 = readExt4(await reader.start(device, LAYOUT_BYTES));
       if (ext4 === null) throw new QxError('READBACK_MISMATCH', `slot ${slot} holds no ext4 file system`);
       return reader.hash(device, await locateFile(process, device, ext4.blockBytes, path), { signal });
+    },
+    versionInImage: (image) => versionInSquashfs(process, at(image)),
+    versionOnSlot: async (slot) => {
+      const device = await find(slot);
+      if (device === null) return null;
+      const layout = layoutOf(await reader.start(device, LAYOUT_BYTES));
+      if (layout === null) return null;
+      return layout === 'raw' ? versionInSquashfs(process, device.path) : versionInExt4(process, device);
     },
     extractFromImage: (image, paths, toDirectory, signal) =>
       unsquash(process, at(image), paths, at(toDirectory), signal),

@@ -1,10 +1,12 @@
 import { describe, expect, test } from 'vitest';
-import { bootMissing, changeBoot, currentBoot, expectWritableBoot, settleBoot } from '../../src/agent/bootenv.ts';
+import { bootTrouble, changeBoot, currentBoot, expectWritableBoot, settleBoot } from '../../src/agent/bootenv.ts';
 import { armTrial, type BootState, freshState, invalidate, markGood, nextBoot, sameBoot } from '../../src/core/boot.ts';
 import type { PendingSlot } from '../../src/core/boot-verdict.ts';
+import { parseCmdline } from '../../src/format/cmdline.ts';
 import { decodeBlock, decodeBoot, ENV_BYTES, encodeBlock, encodeBoot } from '../../src/format/grubenv.ts';
 import type { Boot, Booted, EnvCopy } from '../../src/ports.ts';
 import { TRIAL } from '../support/boot-states.ts';
+import { NO_DISKS } from '../support/fakes.ts';
 
 const COPIES = ['grubenv', 'grubenv.bak'] as const;
 const both: BootState = { ...freshState('A'), B: { ok: true, tries: 0 } };
@@ -19,7 +21,7 @@ interface Disk extends Record<EnvCopy, Uint8Array | null> {}
 function machine(disk: Disk, booted: Partial<Booted> = {}, cut: { write: number; afterBytes: number } | null = null) {
   const writes: EnvCopy[] = [];
   const boot: Boot = {
-    booted: async () => ({ slot: 'A', copy: 'grubenv', trial: '', failed: '', failedWhy: '', safe: false, ...booted }),
+    booted: async () => ({ ...parseCmdline('quantix.slot=A quantix.env=grubenv'), ...booted }),
     read: async (copy) => disk[copy],
     write: async (copy, bytes) => {
       writes.push(copy);
@@ -32,7 +34,7 @@ function machine(disk: Disk, booted: Partial<Booted> = {}, cut: { write: number;
     bootId: async () => 'boot-1',
     reboot: async () => undefined,
   };
-  return { boot, writes };
+  return { boot, disks: NO_DISKS, writes };
 }
 
 const disk = (state: BootState): Disk => ({ grubenv: encodeBoot(state), 'grubenv.bak': encodeBoot(state) });
@@ -54,14 +56,14 @@ describe('where GRUB names a copy that is not there: /boot is not mounted', () =
         next: expect.stringContaining('mount /boot'),
       });
     }
-    expect((await bootMissing(one))?.message).toContain(`GRUB read ${copy}`);
+    expect((await bootTrouble(one))?.message).toContain(`GRUB read ${copy}`);
     expect([on, one.writes]).toEqual([empty, []]);
   });
 
   test('where GRUB found none either, they are made anew as before', async () => {
     const on = { ...empty };
     const one = machine(on, { copy: null });
-    expect(await bootMissing(one)).toBeNull();
+    expect(await bootTrouble(one)).toBeNull();
     await settleBoot(one, noJournal);
     expect(grubReads(on)).toEqual(freshState('A'));
   });
@@ -71,7 +73,7 @@ describe('changing the boot environment', () => {
   test.each(COPIES)('writes the copy that GRUB used first: %s', async (copy) => {
     const on = disk(both);
     const { boot, writes } = machine(on, { copy });
-    await changeBoot({ boot }, (state) => armTrial(state, 'B', TRIAL));
+    await changeBoot({ boot, disks: NO_DISKS }, (state) => armTrial(state, 'B', TRIAL));
     expect(writes).toEqual([copy, COPIES.find((other) => other !== copy)]);
     expect(on.grubenv).toEqual(on['grubenv.bak']);
     expect(grubReads(on)).toMatchObject({ order: ['B', 'A'], trial: TRIAL });
@@ -79,14 +81,14 @@ describe('changing the boot environment', () => {
 
   test('writes nothing when nothing changes', async () => {
     const { boot, writes } = machine(disk(both));
-    await changeBoot({ boot }, (state) => markGood(state, 'A'));
+    await changeBoot({ boot, disks: NO_DISKS }, (state) => markGood(state, 'A'));
     expect(writes).toEqual([]);
   });
 
   test('shows that it can be done by writing both copies as they are', async () => {
     const on = disk(both);
     const { boot, writes } = machine(on);
-    await expectWritableBoot({ boot });
+    await expectWritableBoot({ boot, disks: NO_DISKS });
     expect([writes, on]).toEqual([COPIES, disk(both)]);
   });
 
@@ -98,7 +100,7 @@ describe('changing the boot environment', () => {
         throw Object.assign(new Error('EROFS: read-only file system'), { code: 'EROFS', syscall: 'open' });
       await boot.write(to, bytes);
     };
-    await expect(expectWritableBoot({ boot: { ...boot, write } })).rejects.toMatchObject({
+    await expect(expectWritableBoot({ boot: { ...boot, write }, disks: NO_DISKS })).rejects.toMatchObject({
       code: 'BOOT_ENV_READ_ONLY',
       message: expect.stringContaining('EROFS'),
       next: expect.stringContaining('remount,rw /boot'),
@@ -115,7 +117,9 @@ describe('changing the boot environment', () => {
 
   test('defect 22: is refused while no copy is valid', async () => {
     const { boot, writes } = machine({ grubenv: new Uint8Array(ENV_BYTES), 'grubenv.bak': null });
-    await expect(changeBoot({ boot }, (state) => state)).rejects.toMatchObject({ code: 'BOOT_ENV_INVALID' });
+    await expect(changeBoot({ boot, disks: NO_DISKS }, (state) => state)).rejects.toMatchObject({
+      code: 'BOOT_ENV_INVALID',
+    });
     expect(writes).toEqual([]);
   });
 
@@ -126,7 +130,7 @@ describe('changing the boot environment', () => {
         for (let afterBytes = 0; afterBytes <= 330; afterBytes++) {
           const on = disk(both);
           const { boot } = machine(on, { copy }, { write, afterBytes });
-          await expect(changeBoot({ boot }, () => armed)).rejects.toThrow(PowerCut);
+          await expect(changeBoot({ boot, disks: NO_DISKS }, () => armed)).rejects.toThrow(PowerCut);
           const seen = grubReads(on);
           const isOldOrNew = seen !== null && (sameBoot(seen, both) || sameBoot(seen, armed));
           expect(isOldOrNew, `write ${write}, ${afterBytes} bytes`).toBe(true);
@@ -144,7 +148,9 @@ describe('changing the boot environment', () => {
       for (const afterBytes of [0, 30, 100, 200, ENV_BYTES]) {
         const on: Disk = { grubenv: new Uint8Array(ENV_BYTES), 'grubenv.bak': encodeBoot(both) };
         const { boot } = machine(on, { copy: 'grubenv.bak' }, { write, afterBytes });
-        await changeBoot({ boot }, () => armed).catch((error) => expect(error).toBeInstanceOf(PowerCut));
+        await changeBoot({ boot, disks: NO_DISKS }, () => armed).catch((error) =>
+          expect(error).toBeInstanceOf(PowerCut),
+        );
         expect(['A', 'B']).toContain(nextBoot(grubReads(on) ?? both));
         expect(grubReads(on), `write ${write}, ${afterBytes} bytes`).not.toBeNull();
       }
@@ -170,7 +176,7 @@ describe('settling the boot environment after a start', () => {
     dirty[3000] = 0;
     const on: Disk = { grubenv: dirty, 'grubenv.bak': dirty };
     const { boot, writes } = machine(on);
-    await settleBoot({ boot }, noJournal);
+    await settleBoot({ boot, disks: NO_DISKS }, noJournal);
     expect(writes).toEqual(['grubenv.bak', 'grubenv']);
     expect(on).toEqual(disk(both));
   });
@@ -182,13 +188,13 @@ describe('settling the boot environment after a start', () => {
     boot.write = async (copy, bytes) => {
       on[copy] = bytes;
     };
-    await settleBoot({ boot }, noJournal);
+    await settleBoot({ boot, disks: NO_DISKS }, noJournal);
     expect(on).toEqual(disk(both));
   });
 
   test('settled copies are not written again', async () => {
     const { boot, writes } = machine(disk(both));
-    await settleBoot({ boot }, noJournal);
+    await settleBoot({ boot, disks: NO_DISKS }, noJournal);
     expect(writes).toEqual([]);
   });
 
@@ -203,7 +209,7 @@ describe('settling the boot environment after a start', () => {
   test('on a system that our GRUB did not start nothing is written', async () => {
     const on: Disk = { grubenv: null, 'grubenv.bak': encodeBoot(both) };
     const { boot, writes } = machine(on, { slot: null, copy: null });
-    expect((await settleBoot({ boot }, noJournal)).state).toEqual(both);
+    expect((await settleBoot({ boot, disks: NO_DISKS }, noJournal)).state).toEqual(both);
     expect(await currentBoot({ boot })).toEqual(both);
     expect(writes).toEqual([]);
   });

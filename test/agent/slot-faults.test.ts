@@ -6,6 +6,7 @@ import { detectLayout } from '../../src/agent/slot/layout.ts';
 import { type Piece, piecesOfFile } from '../../src/agent/slot/pieces.ts';
 import { writeSlotFrom } from '../../src/agent/slot.ts';
 import type { Boot, Disk, OpenDevice } from '../../src/ports.ts';
+import { NO_DISKS } from '../support/fakes.ts';
 import { IMAGE_COMMANDS, sharedImages, type TestImage } from '../support/images.ts';
 import { requires } from '../support/requires.ts';
 import {
@@ -151,7 +152,7 @@ requires({ commands: IMAGE_COMMANDS })('the layout of a host', () => {
     await stage(bench, image);
     const boot = { booted: async () => ({ slot: 'A' }) } as unknown as Boot;
     await writeSlotFrom(
-      { ...bench, boot, config: { slotLayout: layout } },
+      { ...bench, boot, disks: NO_DISKS, config: { slotLayout: layout, slots: { A: '/a', B: '/b' } } },
       {
         slot: 'B',
         image: { artifact: 'os', sha256: image.sha256, size_bytes: image.sizeBytes },

@@ -8,6 +8,7 @@ import { bootVerdict, type PendingSlot } from '../../src/core/boot-verdict.ts';
 import { encodeBoot } from '../../src/format/grubenv.ts';
 import { grubBoot } from '../../src/system/grub.ts';
 import { TRIAL } from '../support/boot-states.ts';
+import { NO_DISKS } from '../support/fakes.ts';
 import { COMMANDS, makeSquashfs, REAL_GRUB_CFG, slotTree } from '../support/grub-bench.ts';
 import { requires } from '../support/requires.ts';
 import { temporaryFolder } from '../support/temp.ts';
@@ -33,7 +34,7 @@ requires({ commands: COMMANDS })('a host in a folder, started by the real GRUB',
     for (let start = 0; start < 4; start++) {
       const { slot, kernel } = await bootHost({ grubFolder, slotA, slotB });
       await writeFile(join(root, 'proc', 'cmdline'), kernel?.cmdline ?? '');
-      const { state, booted } = await settleBoot({ boot }, journal);
+      const { state, booted } = await settleBoot({ boot, disks: NO_DISKS }, journal);
       told.push(`${slot} ${bootVerdict(journal, state, booted)}`);
       expect(await readFile(join(grubFolder, 'grubenv'))).toEqual(await readFile(join(grubFolder, 'grubenv.bak')));
     }

@@ -1,13 +1,35 @@
 import { describe, expect, test } from 'vitest';
 import { parseCmdline } from '../../src/format/cmdline.ts';
 
-const nothing = { slot: null, copy: null, trial: '', failed: '', failedWhy: '', safe: false };
+const nothing = {
+  slot: null,
+  copy: null,
+  trial: '',
+  triesLeft: null,
+  bootPart: null,
+  slotParts: { A: null, B: null },
+  failed: '',
+  failedWhy: '',
+  safe: false,
+};
 
 describe('the kernel command line', () => {
   test('of a trial boot', () => {
     const text =
       'BOOT_IMAGE=(hd0,gpt3)/boot/vmlinuz root=PARTLABEL=QUANTIX-B ro quantix.slot=B quantix.env=grubenv.bak quantix.trial=trial0001\n';
     expect(parseCmdline(text)).toEqual({ ...nothing, slot: 'B', copy: 'grubenv.bak', trial: 'trial0001' });
+  });
+
+  test('of a trial boot whose partitions GRUB names', () => {
+    const text =
+      'quantix.slot=B quantix.trial=trial0001 quantix.tries=2 quantix.boot_part=9f7d9f0e-3a8b-4d4c-9d57-0a1b2c3d4e5f ' +
+      'quantix.a_part=1234abcd-02 quantix.b_part=1234ABCD-03';
+    expect(parseCmdline(text)).toMatchObject({
+      triesLeft: 2,
+      bootPart: '9f7d9f0e-3a8b-4d4c-9d57-0a1b2c3d4e5f',
+      slotParts: { A: '1234abcd-02', B: null },
+    });
+    expect(parseCmdline('quantix.tries=4').triesLeft).toBeNull();
   });
 
   test('of a boot after a trial was given up', () => {

@@ -107,6 +107,27 @@ requires(hostRequirements)('03-ab-update-check.start', () => {
       expect(await root.read(backup)).toBe(good);
     });
 
+    test.each([
+      ['other tries', { ...trialB, b_tries: '3' }],
+      ['no trial', goodA],
+    ])('an environment that GRUB did not count in is left alone: %s', async (_, values) => {
+      const cmdline = 'quantix.slot=B quantix.env=grubenv quantix.trial=trial0001 quantix.tries=2\n';
+      await using root = await bootedHost(shell, cmdline, {
+        primary: block(values),
+        backup: block({ ...goodA, failed: 'trial0002' }),
+      });
+      await root.run(check);
+      expect(await root.read(backup)).toBe(block({ ...goodA, failed: 'trial0002' }));
+      expect(await root.read('dev/kmsg')).toContain('IS NOT THE ENVIRONMENT THAT GRUB WROTE');
+    });
+
+    test('the one that it counted in is copied', async () => {
+      const cmdline = 'quantix.slot=B quantix.env=grubenv quantix.trial=trial0001 quantix.tries=2\n';
+      await using root = await bootedHost(shell, cmdline, { primary: block({ ...trialB, b_tries: '2' }) });
+      await root.run(check);
+      expect(await root.read(backup)).toBe(block({ ...trialB, b_tries: '2' }));
+    });
+
     test('only once a boot: later the agent writes the copies, one after the other', async () => {
       await using root = await bootedHost(shell, 'quantix.slot=A quantix.env=grubenv\n');
       await root.run(check);

@@ -74,11 +74,22 @@ requires(hostRequirements)('99-ab-update-verify.start', () => {
       expect(Number(await host.root.read('run/quantix/deadline.pid'))).toBeGreaterThan(1);
     });
 
-    test('"nothing to confirm" is a success when the environment says that this slot is good', async () => {
+    test('"nothing to confirm" is a success when it was confirmed in this boot, and the environment says so', async () => {
       await using host = await trialHost(shell, 3);
       await host.root.write('boot/grub/grubenv', block({ ...goodA, order: 'B A', b_ok: '1' }));
+      await host.root.write('run/quantix/confirmed', 'trial0001\n');
       expect((await host.root.run(verify)).exitCode).toBe(0);
       expect(await host.root.read('run/quantix/confirmed')).toBe('trial0001\n');
+    });
+
+    test.each([
+      ['in no boot', null],
+      ['in another trial', 'trial0002\n'],
+    ])('an environment that says so is not enough where it was confirmed %s', async (_, confirmed) => {
+      await using host = await trialHost(shell, 3);
+      await host.root.write('boot/grub/grubenv', block({ ...goodA, order: 'B A', b_ok: '1' }));
+      if (confirmed !== null) await host.root.write('run/quantix/confirmed', confirmed);
+      expect((await host.root.run(verify)).exitCode).toBe(1);
     });
 
     test('an ordinary boot clears what a trial left, and asks how the host is without waiting for it', async () => {

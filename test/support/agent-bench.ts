@@ -31,7 +31,7 @@ export function agentBench(): Bench {
   beforeAll(async () => {
     // Small, and yet longer than the first MiB, which is written last.
     for (const version of ['1.0.0', '2.0.0', '3.0.0']) {
-      const image = await makeImage(top, version, { fillBytes: 700_000 });
+      const image = await makeImage(top, version, { fillBytes: 700_000, version });
       images.set(version, { image, bytes: new Uint8Array(await readFile(image.path)) });
     }
     await layHost(join(top, 'plain'), imageOf('1.0.0').bytes);

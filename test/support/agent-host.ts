@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path';
 import { auditLog } from '../../src/agent/audit.ts';
 import type { Host } from '../../src/agent/host.ts';
 import { createMaintenance } from '../../src/agent/maintenance/maintenance.ts';
+import { slotFinder } from '../../src/agent/slot/device.ts';
 import { freshState } from '../../src/core/boot.ts';
 import { QxError } from '../../src/errors.ts';
 import { readConfig } from '../../src/format/config.ts';
@@ -11,6 +12,7 @@ import type { Grant, Outcome } from '../../src/ports/offer.ts';
 import type { Clock, Files, Random, ServiceState, Services } from '../../src/ports.ts';
 import { hostArchive } from '../../src/system/archive.ts';
 import { operatorBundles } from '../../src/system/bundle.ts';
+import { hostDisks } from '../../src/system/disk/partitions.ts';
 import { hostDisk } from '../../src/system/disk.ts';
 import { hostFiles } from '../../src/system/files.ts';
 import { grubBoot } from '../../src/system/grub.ts';
@@ -166,6 +168,7 @@ export async function openHost({
     random: countingRandom(() => life ?? LIVES.next()),
   });
   const socket = { answers: true };
+  const [boot, disks] = [grubBoot(root, runner), hostDisks(root)];
   const machine = { reboots: 0 };
   return {
     root,
@@ -179,9 +182,10 @@ export async function openHost({
     archive: hostArchive(root),
     http: site,
     bundles: operatorBundles(),
-    disk: hostDisk({ root, slots: config.slots, process: runner }),
+    disk: hostDisk({ root, slot: slotFinder({ boot, disks }, config.slots), process: runner }),
+    disks,
     boot: {
-      ...grubBoot(root, runner),
+      ...boot,
       reboot: async () => void Object.assign(machine, { reboots: machine.reboots + 1 }),
     },
     machine,

@@ -47,7 +47,8 @@ export async function rebootInto(root: string, known: KnownImages): Promise<Boot
   if (decision.slot === null) throw new Error('nothing is left that boots');
   if (decision.after !== null) await writeFile(join(root, 'boot/grub', copy), encodeBoot(decision.after, bytes));
   const words = [`quantix.slot=${decision.slot}`, `quantix.env=${copy}`];
-  if (decision.trial !== '') words.push(`quantix.trial=${decision.trial}`);
+  if (decision.trial !== '')
+    words.push(`quantix.trial=${decision.trial}`, `quantix.tries=${decision.after?.[decision.slot].tries}`);
   if (decision.failed !== '') words.push(`quantix.failed=${decision.failed}`);
   if (decision.failedWhy !== '') words.push(`quantix.failed_why=${decision.failedWhy}`);
   await writeFile(join(root, 'proc/cmdline'), `${words.join(' ')}\n`);

@@ -1,5 +1,14 @@
 import { QxError } from '../../src/errors.ts';
+import type { Disks } from '../../src/ports/disks.ts';
 import type { Clock, Log, Random } from '../../src/ports.ts';
+
+/** A folder, and no machine. */
+export const NO_DISKS: Disks = {
+  look: async () => null,
+  resolve: async () => null,
+  isInUse: async () => false,
+  environmentsOn: async () => [],
+};
 
 /** A clock that stands where it is put; sleeping is noted and takes no time. */
 export interface FakeClock extends Clock {

@@ -128,10 +128,10 @@ export const expected = (decision: BootDecision, copy: EnvCopy | 'none' = 'grube
   after: decision.after,
 });
 
-function cmdline({ slot, trial, failed, failedWhy }: BootDecision, copy: string): string | null {
+function cmdline({ slot, trial, failed, failedWhy, after }: BootDecision, copy: string): string | null {
   if (slot === null) return null;
   const words = [`root=PARTLABEL=QUANTIX-${slot} ro panic=10 quantix.slot=${slot} quantix.env=${copy}`];
-  if (trial !== '') words.push(`quantix.trial=${trial}`);
+  if (trial !== '') words.push(`quantix.trial=${trial} quantix.tries=${after?.[slot].tries}`);
   if (failed !== '') words.push(`quantix.failed=${failed}`);
   if (failedWhy !== '') words.push(`quantix.failed_why=${failedWhy}`);
   return words.join(' ');

@@ -29,6 +29,8 @@ export interface ImageOptions {
   /** Folders of this machine that go into the image. */
   readonly folders?: readonly string[];
   readonly kernelKind?: KernelKind;
+  /** What it says of itself; nothing without it. */
+  readonly version?: string;
   readonly bootFiles?: 'regular' | 'links' | 'none' | 'absolute' | 'loop';
 }
 
@@ -49,6 +51,10 @@ export async function makeImage(folder: string, name: string, options: ImageOpti
   await writeFile(initramfs, randomBytes(150_003));
   await writeFile(join(tree, 'usr/fill'), randomBytes(fillBytes));
   for (const source of folders) await cp(source, join(tree, source), { recursive: true, verbatimSymlinks: true });
+  if (options.version !== undefined) {
+    await mkdir(join(tree, 'etc'), { recursive: true });
+    await writeFile(join(tree, 'etc/quantix-version'), `${options.version}\n`);
+  }
   await addBootFiles(join(tree, 'boot'), kernel, initramfs, bootFiles);
   const path = join(folder, `${name}.squashfs`);
   await execute('mksquashfs', [tree, path, '-comp', compressor, '-noappend', '-quiet', '-no-progress', '-all-root']);

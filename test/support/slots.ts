@@ -42,7 +42,7 @@ export async function slotBench(options: { slotMib?: number; deviceB?: string } 
   }
   if (options.deviceB !== undefined) await symlink(options.deviceB, join(root, 'slot-b'));
   await mkdir(join(root, 'data'));
-  const disk = hostDisk({ root, slots: SLOTS, process: hostProcess() });
+  const disk = hostDisk({ root, slot: async (slot) => SLOTS[slot], process: hostProcess() });
   const events: string[] = [];
   return { root, slotB, disk, files: hostFiles(root), ranges: hostRanges(root), log: recordedLog(), events };
 }

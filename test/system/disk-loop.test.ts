@@ -30,7 +30,7 @@ async function loopSlot(sizeBytes: number, sectorBytes?: number): Promise<LoopSl
   const device = await loopDevice(backing, sizeBytes, sectorBytes);
   await mkdir(dirname(join(root, SLOTS.A)), { recursive: true });
   await symlink(device, join(root, SLOTS.A));
-  return { root, backing, device, disk: hostDisk({ root, slots: SLOTS, process: hostProcess() }) };
+  return { root, backing, device, disk: hostDisk({ root, slot: async (slot) => SLOTS[slot], process: hostProcess() }) };
 }
 
 async function putOn(disk: Disk, content: Uint8Array): Promise<void> {
@@ -119,7 +119,7 @@ requires({ ...LOOP_REQUIREMENTS, commands: ['losetup', 'mke2fs', 'mount', 'block
 
   test('over a file makes the file itself count as mounted', async () => {
     const { backing, device, root } = await loopSlot(8 * MIB);
-    const disk = hostDisk({ root: '', slots: { A: backing, B: '/nowhere' }, process: hostProcess() });
+    const disk = hostDisk({ root: '', slot: async () => backing, process: hostProcess() });
     await execute('mke2fs', ['-q', '-t', 'ext4', device]);
     expect(await disk.device('A')).toMatchObject({ kind: 'file', isMounted: false });
     await mkdir(join(root, 'mnt'));

@@ -26,7 +26,7 @@ async function fileSlots(content: Uint8Array, process: Process = hostProcess()):
   const root = await temporaryFolder();
   const slotA = join(root, 'slot-a');
   await writeFile(slotA, content);
-  return { root, slotA, disk: hostDisk({ root, slots: { A: '/slot-a', B: '/slot-b' }, process }) };
+  return { root, slotA, disk: hostDisk({ root, slot: async (slot) => `/slot-${slot.toLowerCase()}`, process }) };
 }
 
 describe('a plain file as a slot', () => {

@@ -12,7 +12,7 @@ const SECTOR_BYTES = 512;
 
 // All that grub.cfg uses, so that the boot partition needs no folder of modules.
 const MODULES =
-  'part_gpt ext2 squash4 xzio gzio normal configfile linux loadenv test regexp serial terminal echo sleep reboot search testspeed'.split(
+  'part_gpt ext2 squash4 xzio gzio normal configfile linux loadenv test regexp probe serial terminal echo sleep reboot search testspeed'.split(
     ' ',
   );
 /** The second one can start a watchdog of the machine, from quantix-layout.cfg. */

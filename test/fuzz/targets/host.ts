@@ -4,6 +4,7 @@ import { parseCmdline } from '../../../src/format/cmdline.ts';
 import { readConfig, SETTINGS } from '../../../src/format/config.ts';
 import { decodeBlock, decodeBoot, encodeBlock, encodeBoot, sealOf } from '../../../src/format/grubenv.ts';
 import { kernelMachine } from '../../../src/format/kernel.ts';
+import { readPartitionTable } from '../../../src/format/partition-table.ts';
 import { LAYOUT_BYTES, layoutOf, readExt4 } from '../../../src/format/slot-layout.ts';
 import { expectSquashfs, grubWarning } from '../../../src/format/squashfs.ts';
 import { readTries } from '../../../src/format/tries.ts';
@@ -302,6 +303,59 @@ const config: Target = {
   }),
 };
 
+/** A disk of 34 sectors with three partitions. */
+function gpt(change: (view: DataView) => void = () => undefined): Uint8Array {
+  const bytes = new Uint8Array(34 * 512);
+  const view = new DataView(bytes.buffer);
+  bytes.set(new TextEncoder().encode('EFI PART'), 512);
+  view.setBigUint64(512 + 72, 2n, true);
+  view.setUint32(512 + 80, 128, true);
+  view.setUint32(512 + 84, 128, true);
+  for (let i = 0; i < 3; i++) {
+    bytes.fill(0x11 * (i + 1), 1024 + 128 * i, 1024 + 128 * i + 32);
+    for (const [at, letter] of [...`QUANTIX-${'ABC'[i]}`].entries())
+      view.setUint16(1024 + 128 * i + 56 + 2 * at, letter.charCodeAt(0), true);
+  }
+  change(view);
+  return bytes;
+}
+
+function pc(): Uint8Array {
+  const bytes = new Uint8Array(512);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(440, 0x1234abcd, true);
+  for (const at of [450, 482]) bytes[at] = 0x83;
+  view.setUint16(510, 0xaa55, true);
+  return bytes;
+}
+
+const partitionTable: Target = {
+  name: 'partition-table',
+  seeds: {
+    gpt: gpt(),
+    'entries beyond all numbers': gpt((view) => view.setBigUint64(512 + 72, 0xffff_ffff_ffff_ffffn, true)),
+    'entries of no size': gpt((view) => view.setUint32(512 + 84, 0, true)),
+    'four billion entries': gpt((view) => view.setUint32(512 + 80, 0xffff_ffff, true)),
+    'entries over one another': gpt((view) => view.setUint32(512 + 84, 128 + 1, true)),
+    'cut short': gpt().subarray(0, 1024 + 200),
+    pc: pc(),
+    zeros: new Uint8Array(1024),
+  },
+  dictionary: ['EFI PART', '\x55\xaa', '\xee', '\0\0\0\0', '\xff\xff\xff\xff', 'Q\0U\0'],
+  refusals: /^nothing is refused$/,
+  start: pure((bytes) => {
+    for (const sectorBytes of [512, 4096]) {
+      const entries = readPartitionTable(bytes, sectorBytes);
+      assert.ok(entries.length <= 1024);
+      for (const { number, uuid, label } of entries) {
+        assert.ok(number >= 1 && number <= 1024);
+        assert.match(uuid, /^(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{8}-[0-9a-f]{2})$/);
+        assert.ok(label === null || label.length <= 36);
+      }
+    }
+  }),
+};
+
 const NOW_MS = Date.UTC(2026, 10, 1);
 const POLICY = { maxAttempts: 5, firstDelayMs: 1_000, maxDelayMs: 60_000, maxRetryAfterMs: 3_600_000 };
 
@@ -327,4 +381,14 @@ const retryAfter: Target = {
   }),
 };
 
-export const host: readonly Target[] = [grubenv, cmdline, tries, kernel, slot, version, config, retryAfter];
+export const host: readonly Target[] = [
+  grubenv,
+  cmdline,
+  tries,
+  kernel,
+  slot,
+  partitionTable,
+  version,
+  config,
+  retryAfter,
+];
