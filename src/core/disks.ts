@@ -44,6 +44,7 @@ export function bootTrouble(told: Told, facts: DiskFacts, found: readonly Partit
   if (grubs === undefined) return partitionGone(told.bootPart, facts);
   if (copy !== undefined) return sameDisk(grubs, copy);
   if (facts.boot === grubs.device) return null;
+  if (facts.boot !== null && grubsPartitions(told, facts).length > 1) return otherCopy(grubs, facts.boot);
   return facts.boot === null
     ? {
         code: 'BOOT_MISSING',
@@ -66,8 +67,13 @@ function partitionGone(uuid: string, { partitions }: DiskFacts): DiskTrouble | n
   return { code: 'BOOT_MISMATCH', detail, next: 'look for its disk with blkid, or remove it for good and restart' };
 }
 
+function otherCopy(grubs: Partition, boot: string): DiskTrouble {
+  const detail = `two disks are the same one: GRUB read its files from ${grubs.device}, and /boot/grub is on ${boot}`;
+  return { code: 'BOOT_MISMATCH', detail, next: 'take one of the two disks out, and restart' };
+}
+
 function sameDisk(a: Partition, b: Partition): DiskTrouble {
-  const detail = `${a.device} and ${b.device} have the same id: nobody can tell from which of the two GRUB starts this host`;
+  const detail = `two disks are the same one, ${a.device} and ${b.device} have one id: nobody can tell from which of the two GRUB starts this host`;
   const next = `take one of the two disks out, or give one new ids: sgdisk --randomize-guids ${b.disk}`;
   return { code: 'DISK_AMBIGUOUS', detail, next };
 }

@@ -45,6 +45,8 @@ export function updateStatus(
     };
   }
   if (trouble !== null) return { status: 'error', message: trouble };
+  const trial = ofTrial(journal, boot);
+  if (trial !== null) return trial;
   // A check that runs while an image waits for its reboot must not hide that it waits.
   if (journal?.phase === 'armed') {
     return { status: 'reboot_required', message: `Reboot to finish the update to ${journal.target_version}` };
@@ -58,6 +60,16 @@ export function updateStatus(
   }
   if (activity.kind === 'checking') return { status: 'checking' };
   return fromLast(last) ?? fromJournal(journal) ?? { status: 'idle' };
+}
+
+/** The reboot is behind it: what it waits for is its health gate, or the reboot that this has asked for. */
+function ofTrial(journal: Journal | null, { running }: Boots): UpdateStatus | null {
+  const isOnTrial = journal?.phase === 'trial' || (journal?.phase === 'armed' && running === journal.target_slot);
+  if (journal === null || !isOnTrial) return null;
+  const { target_version: version, error } = journal;
+  if (error === null)
+    return { status: 'applying', message: `Version ${version} runs on trial, until its health is known` };
+  return { status: 'error', message: `Version ${version} is turned down, and the host reboots: ${error.detail}` };
 }
 
 /** With no update under way, which would be why. */

@@ -48,7 +48,7 @@ describe('/boot, as GRUB named its partition', () => {
 
   test('two that are the same are named, with what ends it', () => {
     const trouble = boot(TOLD, facts([...SDA, ...disk('sdb', '11111111')]));
-    expect(trouble?.detail).toContain('/dev/sda1 and /dev/sdb1 have the same id');
+    expect(trouble?.detail).toContain('/dev/sda1 and /dev/sdb1 have one id');
     expect(trouble?.next).toContain('sgdisk --randomize-guids /dev/sdb');
   });
 });

@@ -95,11 +95,37 @@ test.each([
   ['complete', 'B', 'B', 'complete'],
   ['complete', 'B', null, 'complete'],
   [null, 'A', 'B', 'reboot_required'],
-  // The last try of a trial runs.
-  ['trial', 'B', 'A', 'idle'],
 ] as const)('a host whose update is %s, which runs slot %s while %s boots next', (phase, running, next, status) => {
   const saved = phase === null ? null : journal(phase);
   expect(updateStatus(idle, null, saved, { running, next })).toMatchObject({ status });
+});
+
+describe('a trial', () => {
+  const onB = { previous_slot: 'A', target_slot: 'B', error: null } as const;
+  const status = (phase: Journal['phase'], change: Partial<Journal> = {}) =>
+    updateStatus(idle, null, { ...journal(phase), ...onB, ...change }, { running: 'B', next: 'A' });
+
+  test.each(['armed', 'trial'] as const)('that runs waits for its health, not for a reboot (%s)', (phase) => {
+    expect(status(phase)).toEqual({ status: 'applying', message: expect.stringContaining('1.1.0 runs on trial') });
+  });
+
+  test('that is turned down says why the host reboots', () => {
+    const error = { code: 'UNHEALTHY', detail: 'agent: does not answer' };
+    expect(status('trial', { error })).toMatchObject({
+      status: 'error',
+      message: 'Version 1.1.0 is turned down, and the host reboots: agent: does not answer',
+    });
+  });
+});
+
+test('a host that GRUB contradicts says so before anything else that it believes', () => {
+  const boot = { running: 'A', next: 'A' } as const;
+  expect(updateStatus(idle, null, journal('complete'), boot, 'two disks')).toEqual({
+    status: 'error',
+    message: 'two disks',
+  });
+  const downloading: Activity = { kind: 'downloading', name: 'x', doneBytes: 0, totalBytes: 1 };
+  expect(updateStatus(downloading, null, null, boot, 'two disks')).toMatchObject({ status: 'downloading' });
 });
 
 describe('memory', () => {
