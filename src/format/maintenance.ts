@@ -5,8 +5,8 @@ import { VERSION_MAX_LENGTH, VERSION_PATTERN } from './version.ts';
 /** Maintenance of a host: its states, and what host, control plane and operator say about it. */
 
 /**
- * Every transition there is. A host holds its place from `grant` on: until `complete`, until `cancel`, and after `fail` until
- * somebody has looked after it.
+ * Every transition there is. A host holds its place from `grant` on: until `complete`, until `cancel`, and after a `fail` of
+ * what it had begun until somebody has looked after it. A drain that fails has begun nothing: the place is free again.
  */
 export const MAINTENANCE = {
   none: { request: 'requested' },
@@ -101,6 +101,9 @@ export const MaintenanceComplete = Type.Object({
   maintenance_id: Type.Optional(MaintenanceId),
   success: Type.Boolean(),
   error: Type.Optional(text),
+  untouched: Type.Optional(
+    Type.Boolean({ description: 'with success false: the host never went down, and gives its place back' }),
+  ),
   version: Type.Optional(Type.String({ ...version, description: 'what the host runs now' })),
 });
 export type MaintenanceComplete = Static<typeof MaintenanceComplete>;

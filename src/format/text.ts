@@ -17,3 +17,6 @@ export const oneLine = (text: string): string =>
   text
     .toWellFormed()
     .replaceAll(/[\p{Cc}\p{Zl}\p{Zp}\u{200e}\u{200f}\u{202a}-\u{202e}\u{2066}-\u{2069}]/gu, '\u{fffd}');
+
+/** As a name from outside is kept and compared: spelled in capitals or in another form of Unicode, it is the same one. */
+export const foldCase = (name: string): string => name.normalize('NFKC').toLowerCase();

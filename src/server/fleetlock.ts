@@ -1,11 +1,20 @@
 import { groupDomain } from '../core/drain.ts';
 import { QxError } from '../errors.ts';
 import { FLEETLOCK_HEADER, type FLEETLOCK_ROUTES, type FleetLockRequest } from '../format/fleetlock.ts';
+import { foldCase } from '../format/text.ts';
 import type { Call, Handlers, Reply } from '../ports/serving.ts';
 import { actorOf, record } from './audit.ts';
 import { grantWaiting } from './maintenance/grants.ts';
 import type { Maintenance } from './maintenance/host.ts';
-import { givePlaceBack, holdsPlace, lockGate, occupiedInWords, takePlace } from './places.ts';
+import {
+  FLEETLOCK_HOLDER,
+  givePlaceBack,
+  heardOf,
+  holdsPlace,
+  lockGate,
+  occupiedInWords,
+  takePlace,
+} from './places.ts';
 import type { Change } from './store.ts';
 
 /**
@@ -39,12 +48,13 @@ const refused = (code: 'BAD_REQUEST' | 'FORBIDDEN' | 'NO_PLACE', kind: string, v
 async function lock(m: Maintenance, { client_params: client }: FleetLockRequest, actor: string) {
   const full = await m.store.change(async (change) => {
     await lockGate(m.store, change);
-    if (await holdsPlace(change, holderOf(client))) return [];
-    const occupied = await takePlace(change, holderOf(client), [groupDomain(client.group)], m.clock.nowMs());
+    if (await holdsPlace(change, holderOf(client))) return null;
+    const occupied = await takePlace(change, holderOf(client), [groupDomain(groupOf(client))], m.clock.nowMs());
     if (occupied.length === 0) await note(change, m, client, actor, 'place_taken');
     return occupied;
   });
-  return full.length === 0
+  if (full === null) await heardOf(m.store, holderOf(client), m.clock.nowMs());
+  return full === null || full.length === 0
     ? { json: {} }
     : refused('NO_PLACE', 'failed_lock_semaphore_full', `nobody else may reboot: ${occupiedInWords(full)}`);
 }
@@ -56,13 +66,15 @@ async function unlock(m: Maintenance, { client_params: client }: FleetLockReques
     await givePlaceBack(change, holderOf(client));
     await note(change, m, client, actor, 'place_given_back');
   });
-  await grantWaiting(m, client.group, { actor, nowMs: m.clock.nowMs() });
+  await grantWaiting(m, groupOf(client), { actor, nowMs: m.clock.nowMs() });
   return { json: {} };
 }
 
 type Client = FleetLockRequest['client_params'];
 
-const holderOf = ({ group, id }: Client): string => `fleetlock:${group}/${id}`;
+/** Clients write both as they like: one that says it in capitals is no second host, and no group of its own. */
+const holderOf = ({ group, id }: Client): string => foldCase(`${FLEETLOCK_HOLDER}${group}/${id}`);
+const groupOf = ({ group }: Client): string => foldCase(group);
 
 const note = (change: Change, { clock }: Maintenance, client: Client, actor: string, event: string): Promise<void> =>
   record(change, { subject: holderOf(client), actor, event, atMs: clock.nowMs() });

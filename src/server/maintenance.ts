@@ -89,13 +89,18 @@ export async function takeDrainProgress(
   if (migrated > total) throw new QxError('BAD_REQUEST', 'more VMs are migrated than there are');
   if (completed && remaining.length > 0)
     throw new QxError('BAD_REQUEST', 'a drain that is completed leaves no VM behind');
-  return aboutHost(m, { nodeId: progress.node_id, actor, places: 'stay' }, async ({ change, row: latest, doing }) => {
+  // A drain that failed gives its place back.
+  const places = progress.error === undefined ? 'stay' : 'may change';
+  return aboutHost(m, { nodeId: progress.node_id, actor, places }, async ({ change, node, row: latest, doing }) => {
     const row = expectMeant(latest, progress);
     // Late or repeated: what it tells is over.
     if (row.state !== 'draining') return;
     const counts = countsOf(progress);
-    if (progress.error !== undefined) await move(change, row, 'fail', doing, { ...counts, error: progress.error });
-    else if (completed) await becomeReady(change, row, 'empty', m.grantTtlMs, doing, counts);
+    if (progress.error !== undefined) {
+      const over = { ...counts, completed_ms: doing.nowMs, error: progress.error };
+      const failed = await move(change, row, 'fail', doing, over);
+      await release(m, change, { node, row: failed }, doing.nowMs);
+    } else if (completed) await becomeReady(change, row, 'empty', m.grantTtlMs, doing, counts);
     else await change.updateTable('maintenance').set(counts).where('id', '=', row.id).execute();
   });
 }
@@ -140,8 +145,11 @@ export function completeMaintenance(
     if (!isActive(row)) return;
     const over = { completed_ms: doing.nowMs };
     if (!outcome.success) {
-      // It keeps its place: nobody knows yet what became of it.
-      return void (await move(change, row, 'fail', doing, { ...over, error: outcome.error ?? 'Update failed' }));
+      const failed = await move(change, row, 'fail', doing, { ...over, error: outcome.error ?? 'Update failed' });
+      // Otherwise it keeps its place: nobody knows yet what became of it.
+      if (outcome.untouched === true && row.state !== 'verifying')
+        await release(m, change, { node, row: failed }, doing.nowMs);
+      return;
     }
     if (outcome.version !== undefined && outcome.version !== row.target_version) {
       throw new QxError('BAD_REQUEST', `the host runs ${outcome.version} and was to become ${row.target_version}`, {

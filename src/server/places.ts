@@ -12,6 +12,9 @@ export async function lockGate(store: Pick<Store, 'engine'>, change: Change): Pr
   await locked(store, change.selectFrom('gate').select('id').where('id', '=', 1)).executeTakeFirstOrThrow();
 }
 
+/** Holders that are hosts of other systems: `fleetlock:GROUP/ID`. */
+export const FLEETLOCK_HOLDER = 'fleetlock:';
+
 export interface Occupied {
   readonly domain: string;
   readonly used: number;
@@ -96,12 +99,28 @@ export async function takePlace(
   if (await holdsPlace(change, holder)) return [];
   const full = await fullAmong(change, domains);
   if (full.length > 0) return full;
-  await change.insertInto('place').values({ holder, granted_ms: nowMs }).execute();
+  await change.insertInto('place').values({ holder, granted_ms: nowMs, heard_ms: null }).execute();
   await change
     .insertInto('place_domain')
     .values(domains.map((domain) => ({ holder, domain })))
     .execute();
   return [];
+}
+
+export const HEARD_EVERY_MS = 60_000;
+
+/** The holder said something; written once a minute. Its place is its own, so no gate is needed. */
+export async function heardOf(store: Pick<Store, 'change'>, holder: string, nowMs: number): Promise<void> {
+  await store.change((change) =>
+    change
+      .updateTable('place')
+      .set({ heard_ms: nowMs })
+      .where('holder', '=', holder)
+      .where(({ or, eb }) =>
+        or([eb('heard_ms', 'is', null), eb('heard_ms', '<', nowMs - HEARD_EVERY_MS), eb('heard_ms', '>', nowMs)]),
+      )
+      .execute(),
+  );
 }
 
 /** The gate is held. */

@@ -74,6 +74,8 @@ export interface InviteTable {
   carries_vms: number;
   /** 1: an operator looks at the key before it gets a certificate. */
   needs_approval: number;
+  /** Null: made before this was kept. */
+  created_ms: number | null;
   expires_ms: number;
   /** Set in the transaction that uses it. */
   node_id: string | null;
@@ -120,6 +122,8 @@ export interface PlaceTable {
   /** `node:ID`, or `fleetlock:GROUP/ID`. */
   holder: string;
   granted_ms: number;
+  /** When the holder last said something; null: not since it got its place. */
+  heard_ms: number | null;
 }
 
 /** What a place counts in, as in `node_domain`. */

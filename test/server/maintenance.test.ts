@@ -1,10 +1,13 @@
 import { describe, expect, test } from 'vitest';
 import { ACTIVE_STATES, MAINTENANCE, MAINTENANCE_STATES, nextState } from '../../src/format/maintenance.ts';
 import { firstBroken } from '../../src/server/audit.ts';
+import { holderOf } from '../../src/server/maintenance/grants.ts';
 import { type Maintenance, maintenanceOf } from '../../src/server/maintenance/host.ts';
 import { cancelMaintenance, forceMaintenance, listMaintenance } from '../../src/server/maintenance/operate.ts';
 import { dueNow } from '../../src/server/maintenance/schedule.ts';
 import { completeMaintenance, proceed, requestMaintenance, takeDrainProgress } from '../../src/server/maintenance.ts';
+import { findNode } from '../../src/server/nodes/rows.ts';
+import { heardOf } from '../../src/server/places.ts';
 import { recordedLog } from '../support/fakes.ts';
 import { enrol, fleetClock, GRANT_TTL_MS, type NewNode, serverOn, setBudget } from '../support/fleet-state.ts';
 import { onBothEngines, openStore } from '../support/stores.ts';
@@ -262,9 +265,13 @@ onBothEngines('maintenance', (freshUrl) => {
     expect(await see('b')).toMatchObject({ state: 'requested' });
   });
 
-  test('a drain without an end fails, keeps its place, and says so', async () => {
-    const { ask, tick, see, time } = await setUp([{ name: 'a' }]);
+  test('a drain without an end fails, gives its place to the next, lets VMs come back, and says which is in the way', async () => {
+    const { m, ask, tick, see, time, outbox } = await setUp([{ name: 'a' }, { name: 'b' }]);
     await ask('a');
+    await ask('b');
+    const failed_vms = [{ vm: 'gpu-1', reason: 'a device is passed through' }];
+    const progress = { node_id: 'a', epoch: 1, total_vms: 2, migrated_vms: 1, failed_vms, completed: false };
+    await takeDrainProgress(m, progress, 'control-plane');
     time.nowMs += 3_599_000;
     await tick();
     expect(await see('a')).toMatchObject({ state: 'draining' });
@@ -272,9 +279,45 @@ onBothEngines('maintenance', (freshUrl) => {
     await tick();
     expect(await see('a')).toMatchObject({
       state: 'failed',
-      holds_place: true,
-      error_message: 'the drain did not end within 60 minutes',
+      holds_place: false,
+      error_message: 'the drain did not end within 60 minutes; still there: gpu-1: a device is passed through',
     });
+    expect(await see('b')).toMatchObject({ state: 'draining', holds_place: true });
+    expect((await outbox()).map(({ kind }) => kind).toSorted()).toEqual(['drain', 'drain', 'uncordon']);
+  });
+
+  test('a drain that the control plane gives up gives its place back, and so does a host that never went down', async () => {
+    const { m, ask, empty, see } = await setUp([{ name: 'a' }]);
+    await ask('a');
+    const counts = { total_vms: 1, migrated_vms: 0, completed: false };
+    const told = await takeDrainProgress(m, { node_id: 'a', epoch: 1, ...counts, error: 'no room' }, 'control-plane');
+    expect(told).toMatchObject({ state: 'failed', holds_place: false, error_message: 'no room' });
+    const { maintenance_id } = await ask('a');
+    await empty('a', 2);
+    const step = {
+      node_id: 'a',
+      maintenance_id: String(maintenance_id),
+      fencing_token: 2,
+      state: 'rebooting' as const,
+    };
+    await proceed(m, step, 'node a');
+    await completeMaintenance(m, { node_id: 'a', success: false, untouched: true, error: 'still up' }, 'node a');
+    expect(await see('a')).toMatchObject({ state: 'failed', holds_place: false });
+  });
+
+  test('a host that was granted its turn and then died does not keep its place for ever', async () => {
+    const { ask, empty, tick, see, time } = await setUp([{ name: 'a' }, { name: 'b' }]);
+    await ask('a');
+    await ask('b');
+    await empty('a', 1);
+    time.nowMs += GRANT_TTL_MS + 1;
+    await tick();
+    expect(await see('a')).toMatchObject({
+      state: 'cancelled',
+      holds_place: false,
+      message: expect.stringContaining('not heard of'),
+    });
+    expect(await see('b')).toMatchObject({ state: 'draining' });
   });
 
   test('what lapsed or waits is seen to without anybody asking', async () => {
@@ -283,6 +326,8 @@ onBothEngines('maintenance', (freshUrl) => {
     await ask('b');
     await empty('a', 1);
     time.nowMs += GRANT_TTL_MS + 1;
+    const { id } = await findNode(store.db, 'a');
+    await heardOf(store, holderOf(id), time.nowMs - 1000);
     await tick();
     expect(await see('a')).toMatchObject({ state: 'draining', fencing_token: 2 });
     await setBudget(store, 'group:*', { hosts: 2 });

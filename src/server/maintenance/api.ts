@@ -1,23 +1,32 @@
 import { QxError } from '../../errors.ts';
+import type { MaintenanceStatus } from '../../format/maintenance.ts';
 import type { MAINTENANCE_ROUTES } from '../../format/maintenance-routes.ts';
 import type { Handlers, Principal } from '../../ports/serving.ts';
 import { actorOf } from '../audit.ts';
 import { completeMaintenance, proceed, requestMaintenance, takeDrainProgress } from '../maintenance.ts';
 import { findNode } from '../nodes/rows.ts';
+import { heardOf } from '../places.ts';
+import { holderOf } from './grants.ts';
 import { type Maintenance, maintenanceOf } from './host.ts';
 import { cancelMaintenance, forceMaintenance, listMaintenance } from './operate.ts';
 import { drainPlanOf, type Planning } from './plan.ts';
 
 /** The routes of maintenance. A host speaks for itself and for nobody else. */
 export function maintenanceHandlers(m: Maintenance, planning: Planning): Handlers<typeof MAINTENANCE_ROUTES> {
+  /** What holds a place and is silent is told from what is there. */
+  const told = async (principal: Principal | null, status: MaintenanceStatus): Promise<{ json: MaintenanceStatus }> => {
+    if (principal?.kind === 'node' && status.holds_place)
+      await heardOf(m.store, holderOf(principal.id), m.clock.nowMs());
+    return { json: status };
+  };
   return {
     requestMaintenance: async ({ body, principal }) => {
       const node_id = expectItself(principal, body.node_id);
-      return { json: await requestMaintenance(m, { ...body, node_id }, actorOf(principal)) };
+      return told(principal, await requestMaintenance(m, { ...body, node_id }, actorOf(principal)));
     },
     maintenanceStatus: async ({ params, principal }) => {
       const nodeId = await nodeMeantBy(m, params.nodeId);
-      return { json: await maintenanceOf(m, expectItself(principal, nodeId)) };
+      return told(principal, await maintenanceOf(m, expectItself(principal, nodeId)));
     },
     maintenancePlan: async ({ params, principal, signal }) => {
       const nodeId = expectItself(principal, params.nodeId);
@@ -28,11 +37,11 @@ export function maintenanceHandlers(m: Maintenance, planning: Planning): Handler
       if (principal?.kind === 'node' && m.drainBy === 'control-plane') {
         throw new QxError('FORBIDDEN', 'the control plane says how far a drain has come, not the host');
       }
-      return { json: await takeDrainProgress(m, { ...body, node_id }, actorOf(principal)) };
+      return told(principal, await takeDrainProgress(m, { ...body, node_id }, actorOf(principal)));
     },
     proceed: async ({ body, principal }) => {
       const node_id = expectItself(principal, body.node_id);
-      return { json: await proceed(m, { ...body, node_id }, actorOf(principal)) };
+      return told(principal, await proceed(m, { ...body, node_id }, actorOf(principal)));
     },
     completeMaintenance: async ({ body, principal }) => {
       const node_id = expectItself(principal, body.node_id);

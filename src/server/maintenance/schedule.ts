@@ -1,6 +1,9 @@
 import { asQxError } from '../../errors.ts';
+import { oneLine } from '../../format/text.ts';
 import type { Log } from '../../ports.ts';
-import { beginDrain, grantWaiting } from './grants.ts';
+import { HEARD_EVERY_MS } from '../places.ts';
+import type { Change, MaintenanceTable } from '../store.ts';
+import { beginDrain, grantWaiting, holderOf, release } from './grants.ts';
 import { aboutHost, isLapsed, type Maintenance } from './host.ts';
 import { move } from './rows.ts';
 
@@ -27,7 +30,7 @@ export async function runSchedule(schedule: Schedule, signal: AbortSignal): Prom
   }
 }
 
-export async function dueNow({ maintenance: m, drainTimeoutMs }: Schedule): Promise<void> {
+export async function dueNow({ maintenance: m, drainTimeoutMs, log }: Schedule): Promise<void> {
   const nowMs = m.clock.nowMs();
   const { db } = m.store;
   const lapsed = await db
@@ -43,7 +46,7 @@ export async function dueNow({ maintenance: m, drainTimeoutMs }: Schedule): Prom
     .where('state', '=', 'draining')
     .where('draining_ms', '<', nowMs - drainTimeoutMs)
     .execute();
-  for (const { node_id } of stuck) await giveUp(m, node_id, drainTimeoutMs);
+  for (const { node_id } of stuck) await giveUp(m, node_id, drainTimeoutMs, log);
   const groups = await db
     .selectFrom('maintenance')
     .select('fleet_group')
@@ -53,20 +56,48 @@ export async function dueNow({ maintenance: m, drainTimeoutMs }: Schedule): Prom
   for (const { fleet_group } of groups) await grantWaiting(m, fleet_group, { actor: ACTOR, nowMs });
 }
 
-/** What the host was promised may not hold any more. */
+/** What the host was promised may not hold any more. One that was silent all the time would be drained anew for ever. */
 async function lapse(m: Maintenance, nodeId: string): Promise<void> {
-  await aboutHost(m, { nodeId, actor: ACTOR, places: 'stay' }, async ({ change, node, row, doing }) => {
+  await aboutHost(m, { nodeId, actor: ACTOR, places: 'may change' }, async ({ change, node, row, doing }) => {
     if (row === undefined || !isLapsed(row, doing.nowMs)) return;
-    await beginDrain(m, change, { node, row }, 'lapse', doing);
+    if (await wasHeard(change, node.id, row)) return void (await beginDrain(m, change, { node, row }, 'lapse', doing));
+    const error = 'the host was granted its turn, and was not heard of until that had run out';
+    const over = await move(change, row, 'cancel', doing, { completed_ms: doing.nowMs, error });
+    await release(m, change, { node, row: over }, doing.nowMs);
   });
 }
 
-/** The host stays cordoned and keeps its place: half of its VMs may have moved. */
-async function giveUp(m: Maintenance, nodeId: string, timeoutMs: number): Promise<void> {
-  await aboutHost(m, { nodeId, actor: ACTOR, places: 'stay' }, async ({ change, row, doing }) => {
+async function wasHeard(change: Change, nodeId: string, { ready_ms }: MaintenanceTable): Promise<boolean> {
+  const place = await change
+    .selectFrom('place')
+    .select('heard_ms')
+    .where('holder', '=', holderOf(nodeId))
+    .executeTakeFirst();
+  return (place?.heard_ms ?? 0) >= (ready_ms ?? 0) - HEARD_EVERY_MS;
+}
+
+/** Nothing was begun: VMs may come back, and the place is for others. */
+async function giveUp(m: Maintenance, nodeId: string, timeoutMs: number, log: Log): Promise<void> {
+  await aboutHost(m, { nodeId, actor: ACTOR, places: 'may change' }, async ({ change, node, row, doing }) => {
     if (row?.state !== 'draining') return;
     if (doing.nowMs - (row.draining_ms ?? 0) < timeoutMs) return;
-    const error = `the drain did not end within ${Math.round(timeoutMs / 60_000)} minutes`;
-    await move(change, row, 'fail', doing, { completed_ms: doing.nowMs, error });
+    const error = `the drain did not end within ${Math.round(timeoutMs / 60_000)} minutes${stuckIn(row)}`;
+    const over = await move(change, row, 'fail', doing, { completed_ms: doing.nowMs, error });
+    await release(m, change, { node, row: over }, doing.nowMs);
+    log.warn('drain_given_up', { node_id: node.name, detail: error });
   });
 }
+
+/** Which VMs are in the way, as far as anybody has said. */
+function stuckIn({ failed_vms, remaining_vms }: MaintenanceTable): string {
+  const failed = (JSON.parse(failed_vms) as { vm: string; reason?: string }[]).map(({ vm, reason }) =>
+    reason === undefined ? vm : `${vm}: ${reason}`,
+  );
+  const named = failed.length > 0 ? failed : (JSON.parse(remaining_vms) as string[]);
+  if (named.length === 0) return '';
+  const more = named.length > MOST_NAMED ? `, and ${named.length - MOST_NAMED} more` : '';
+  return oneLine(`; still there: ${named.slice(0, MOST_NAMED).join(', ')}${more}`).slice(0, MAX_STUCK);
+}
+
+const MOST_NAMED = 5;
+const MAX_STUCK = 1000;

@@ -87,7 +87,7 @@ function messageOf(row: MaintenanceTable, blockedBy = 'a place is given out soon
     verifying: 'The new system looks at its health',
     completed: 'Update successful',
     failed: row.error ?? 'Update failed',
-    cancelled: 'Maintenance cancelled',
+    cancelled: row.error ?? 'Maintenance cancelled',
   };
   return messages[row.state];
 }

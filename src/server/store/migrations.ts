@@ -1,5 +1,6 @@
 import { type CreateTableBuilder, type Kysely, sql } from 'kysely';
 import type { Migration } from 'kysely/migration';
+import { foldCase } from '../../format/text.ts';
 import type { Database } from '../../ports/database.ts';
 
 /** How the tables of `server/store.ts` came to be. What was released is never changed: the next step goes below. */
@@ -10,6 +11,8 @@ export function migrationsFor(engine: Database<unknown>['engine']): Record<strin
     '0002_drained': { up: drained },
     '0003_left_out': { up: leftOut },
     '0004_audit_seals': { up: (db) => auditSeals(db, engine) },
+    '0005_heard': { up: (db) => heard(db, engine) },
+    '0006_one_case': { up: oneCase },
   };
 }
 
@@ -196,4 +199,39 @@ async function auditSeals(db: Kysely<unknown>, engine: Database<unknown>['engine
   await sql`insert into audit_head (subject, sequence, hash, is_sealed) select subject, sequence, hash, 0 from audit as a
     where sequence = (select max(sequence) from audit as b where b.subject = a.subject)`.execute(db);
   await db.schema.createIndex('audit_at').on('audit').column('at_ms').execute();
+}
+
+/** When a holder was last heard of, and since when an invitation holds. */
+async function heard(db: Kysely<unknown>, engine: Database<unknown>['engine']): Promise<void> {
+  const { whole } = tablesOf(db, engine);
+  await db.schema.alterTable('place').addColumn('heard_ms', whole).execute();
+  await db.schema.alterTable('node_invite').addColumn('created_ms', whole).execute();
+}
+
+interface Places {
+  place: { holder: string; granted_ms: number };
+  place_domain: { holder: string; domain: string };
+}
+
+/** FleetLock ids and groups came in any case. Of two that differ in nothing else the one that came first keeps the place. */
+async function oneCase(anyDb: Kysely<unknown>): Promise<void> {
+  const db = anyDb as Kysely<Places>;
+  const kept = new Set<string>();
+  const places = await db.selectFrom('place').selectAll().orderBy('granted_ms').orderBy('holder').execute();
+  for (const { holder, granted_ms } of places) {
+    const folded = foldCase(holder);
+    const isNew = !kept.has(folded);
+    kept.add(folded);
+    if (folded === holder && isNew) continue;
+    const ofHolder = db.selectFrom('place_domain').select('domain').where('holder', '=', holder);
+    const domains = new Set((await ofHolder.execute()).map(({ domain }) => foldCase(domain)));
+    await db.deleteFrom('place_domain').where('holder', '=', holder).execute();
+    await db.deleteFrom('place').where('holder', '=', holder).execute();
+    if (!isNew) continue;
+    // A later one may be spelled as this one is now.
+    await db.deleteFrom('place_domain').where('holder', '=', folded).execute();
+    await db.deleteFrom('place').where('holder', '=', folded).execute();
+    await db.insertInto('place').values({ holder: folded, granted_ms }).execute();
+    for (const domain of domains) await db.insertInto('place_domain').values({ holder: folded, domain }).execute();
+  }
 }
