@@ -80,8 +80,12 @@ const METRICS_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
 /** What the agent does from here on. The caller only waits for the beginning: the end is in the status, the journal and the log. */
 const orders = ({ host, agent, changeSettings }: Agency) =>
   ({
-    apply: async ({ body, caller }) =>
-      refuseStart(host, body, caller) ?? (await begin(host, caller, 'apply', () => agent.install(requestOf(body)))),
+    apply: async ({ body, caller }) => {
+      const refusal = refuseStart(host, body, caller);
+      if (refusal !== null) return refusal;
+      if (body?.force_reboot === true) await host.duties.tryNow();
+      return begin(host, caller, 'apply', () => agent.install(requestOf(body)));
+    },
     download: async ({ body, caller }) =>
       refuseStart(host, body, caller) ?? (await begin(host, caller, 'download', () => agent.download(requestOf(body)))),
     install: async ({ body, caller }) =>
@@ -128,6 +132,7 @@ const rescues = ({ host, restart }: Agency) =>
     },
     mark: async ({ body: { mark, slot = 'booted' } }) => answer(await markSlot(host, mark, slot)),
     reboot: async ({ caller }) => {
+      await host.duties.tryNow();
       const refusal = await rebootRefusal(host);
       if (refusal !== null) return asRefused(refusal);
       void afterTheAnswer(host, () => reboot(host, actorOf(caller)));

@@ -34,6 +34,8 @@ export const AUDIT_EVENTS = {
   fleet_joined: 'this host became a member of a fleet',
   fleet_left: 'this host forgot the fleet that it belonged to',
   drain_begun: 'the programs in drain.d were told to empty this host',
+  drain_given_up: 'this host did not become empty, or did not go down; its place was given back',
+  place_not_given_back: 'whoever gave this host its place could not be told that it is over',
 } as const;
 export type AuditEventName = keyof typeof AUDIT_EVENTS;
 

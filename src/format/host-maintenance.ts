@@ -1,5 +1,6 @@
 import { type Static, Type } from 'typebox';
 import { readVersioned } from './document.ts';
+import { INSTANT_PATTERN } from './schema.ts';
 
 /** What a host remembers of the maintenance that it asked for, until whoever granted it has heard how it ended. */
 
@@ -15,12 +16,20 @@ export const HostMaintenance = Type.Object({
   /** Of the fleet's server. */
   maintenance_id: Type.Optional(Type.String()),
   fencing_token: Type.Optional(Type.Integer({ minimum: 1 })),
+  /** Where the lock was taken: the settings may name another server, or none, by the time it is given back. */
+  fleetlock: Type.Optional(
+    Type.Object({ url: Type.String(), group: Type.String(), login: Type.Union([Type.String(), Type.Null()]) }),
+  ),
+  /** Since when it has its place, and is to become empty. */
+  since: Type.Optional(Type.String({ pattern: INSTANT_PATTERN })),
   /** The programs in drain.d were told to empty this host, and have to be told when that is over. */
   is_drained: Type.Optional(Type.Boolean()),
   /** As many VMs ran here at most since then; an agent that is started anew in the middle finds fewer. */
   total_vms: Type.Optional(Type.Integer({ minimum: 0 })),
   /** From here on only the outcome ends it. */
   is_rebooting: Type.Optional(Type.Boolean()),
+  /** When that reboot was first begun. */
+  rebooting_since: Type.Optional(Type.String({ pattern: INSTANT_PATTERN })),
   /** The update failed: the place stays taken until somebody has looked after this host. */
   has_failed: Type.Optional(Type.Boolean()),
 });

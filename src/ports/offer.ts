@@ -30,6 +30,8 @@ export interface Offer {
 export interface Duties {
   /** To be called again and again. */
   tick(): Promise<void>;
+  /** Somebody orders the reboot: a pause after a drain that came to nothing does not count against it. */
+  tryNow(): Promise<void>;
   /** What would become of the VMs here before a reboot; null: of none is anything known, and nobody is asked. */
   outlook(): Promise<Outlook | null>;
   /** Why the last question was answered by no; null when it was not. */

@@ -1,54 +1,14 @@
-import { once } from 'node:events';
 import { rm } from 'node:fs/promises';
-import { createServer, type IncomingMessage } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { text } from 'node:stream/consumers';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { enrol } from '../../src/agent/fleet/enrol.ts';
 import { loadRecord } from '../../src/agent/maintenance/record.ts';
 import { fleetBench, operatorToken, SITE } from '../support/fleet.ts';
+import { lockServer } from '../support/lock-server.ts';
 import { JOURNAL, joinString, openMember, RELEASE, untilGranted } from '../support/member.ts';
 import { temporaryFolder } from '../support/temp.ts';
 
 /** This host asks a FleetLock server of somebody else's, by the protocol alone. */
-
-interface Asked {
-  readonly path: string;
-  readonly id: string;
-  readonly group: string;
-  readonly headers: IncomingMessage['headers'];
-}
-
-/** As airlock answers: one lock for each group, with the protocol's own header demanded. */
-async function lockServer(answer?: () => { status: number; body: string }) {
-  const asked: Asked[] = [];
-  const holders = new Map<string, string>();
-  const server = createServer(async (request, response) => {
-    const { client_params } = JSON.parse(await text(request)) as { client_params: { id: string; group: string } };
-    const { id, group } = client_params;
-    asked.push({ path: request.url ?? '', id, group, headers: request.headers });
-    const given = answer?.();
-    if (given !== undefined) return void response.writeHead(given.status).end(given.body);
-    if (request.headers['fleet-lock-protocol'] !== 'true') return void response.writeHead(400).end();
-    const holder = holders.get(group);
-    if (request.url === '/v1/steady-state') {
-      if (holder === id) holders.delete(group);
-      return void response.writeHead(200).end();
-    }
-    if (holder === undefined || holder === id) holders.set(group, id);
-    const isHis = holders.get(group) === id;
-    const refusal = JSON.stringify({ kind: 'failed_lock', value: 'semaphore currently full' });
-    response.writeHead(isHis ? 200 : 409).end(isHis ? '' : refusal);
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  onTestFinished(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, asked, holders };
-}
 
 const outcome = (result: 'complete' | 'rolled_back') => ({
   id: 'abcdefgh01234567',

@@ -17,7 +17,9 @@ export type Standing =
   | { readonly kind: 'go' }
   /** It has its place, and empties itself if it can. */
   | { readonly kind: 'drain' }
-  | { readonly kind: 'wait'; readonly reason: string; readonly retryAfterMs?: number };
+  | { readonly kind: 'wait'; readonly reason: string; readonly retryAfterMs?: number }
+  /** Its drain came to nothing, and its place is gone. */
+  | { readonly kind: 'given up'; readonly reason: string };
 
 export interface Coordinator {
   readonly by: HostMaintenance['by'];

@@ -25,6 +25,8 @@ export interface HostDrain {
   goOn(): Promise<DrainState>;
   /** @throws QxError DRAIN_FAILED */
   list(): Promise<readonly string[]>;
+  /** For people: what keeps this host from being empty. */
+  inTheWay(): Promise<string>;
   /** @throws QxError DRAIN_FAILED */
   undo(): Promise<void>;
   /** Nothing of it goes on once this returns. */
@@ -91,6 +93,11 @@ export function hostDrain(host: Machine): HostDrain {
       if (!isEmpty && !now.running && host.clock.monotonicMs() >= now.againMs) begin();
       return { totalVms: now.totalVms, remaining, failure: now.failure, isEmpty };
     },
+    inTheWay: async () => {
+      const here = await list().then(stillHere, (error: unknown) => asQxError(error).message);
+      const why = now.running ? 'the programs in drain.d have not ended' : now.failure;
+      return why === null ? here : `${here} (${why})`;
+    },
     undo: async () => {
       // Or VMs would be moved away and let in at the same time.
       await halt();
@@ -101,6 +108,14 @@ export function hostDrain(host: Machine): HostDrain {
   };
 }
 
+function stillHere(vms: readonly string[]): string {
+  if (vms.length === 0) return 'no VM is here now';
+  const names = vms.slice(0, MOST_NAMED).join(', ');
+  const more = vms.length > MOST_NAMED ? ` and ${vms.length - MOST_NAMED} more` : '';
+  return `${names}${more} ${vms.length === 1 ? 'is' : 'are'} still here`;
+}
+
+const MOST_NAMED = 5;
 const MAX_VMS = 10_000;
 const MAX_VM_LENGTH = 200;
 

@@ -6,6 +6,7 @@ import type { Journal } from '../../format/journal.ts';
 import { loadJournal } from '../store.ts';
 import type { Coordinator } from './coordinator.ts';
 import { end, over, takeBack, tellOutcomes } from './end.ts';
+import { refusedByDrain } from './overdue.ts';
 import { hasRebooted, loadRecord } from './record.ts';
 import { coordinatorBy, coordinatorOf, type Turn } from './turn.ts';
 
@@ -38,12 +39,12 @@ async function lookAfterRecord(turn: Turn): Promise<void> {
   const record = await loadRecord(host.files);
   if (record === null) return;
   const journal = await loadJournal(host);
-  const who = await coordinatorBy(host, record.by);
+  const who = await coordinatorBy(host, record);
   if (record.has_failed === true) {
     if (who === null || (await who.isForgiven(record, journal?.dismissed === true))) await over(turn, record);
   } else if (await hasRebooted(host.files, record)) {
     await afterReboot(turn, who, record, journal);
-  } else if (!isWanted(turn, record, journal)) {
+  } else if ((await refusedByDrain(turn)) === null && !isWanted(turn, record, journal)) {
     await takeBack(turn, 'it is not wanted any more');
   }
 }

@@ -44,7 +44,7 @@ const wordsOf = ({ result, code, detail }: KeptOutcome): string =>
 /** @throws QxError when nobody has heard it: the record stays */
 export async function end(turn: Turn, record: HostMaintenance, how: How, detail: string): Promise<void> {
   const { host } = turn;
-  const who = await coordinatorBy(host, record.by);
+  const who = await coordinatorBy(host, record);
   const ended = who === null ? 'over' : await who.end(record, how, detail);
   if (ended === 'kept') await changeRecord(host.files, record, { has_failed: true });
   else await over(turn, record);
@@ -52,10 +52,30 @@ export async function end(turn: Turn, record: HostMaintenance, how: How, detail:
   host.log.info('maintenance_ended', { version: record.target_version, how, place });
 }
 
+/** So often in a row: a network that is away comes back, a server that was taken down does not. */
+const TOLD_OFTEN_ENOUGH = 20;
+
+/** Of a maintenance by somebody whom this host does not ask any more. @throws QxError for a while, when he does not answer */
+export async function endElsewhere(turn: Turn, record: HostMaintenance, detail: string): Promise<void> {
+  const { host, now } = turn;
+  try {
+    await end(turn, record, 'took back', detail);
+    now.untold = 0;
+  } catch (error) {
+    now.untold += 1;
+    if (now.untold < TOLD_OFTEN_ENOUGH) throw error;
+    const { url, group } = record.fleetlock ?? { url: null, group: null };
+    const fields = { by: record.by, url, group, detail: asQxError(error).message };
+    host.log.warn('place_not_given_back', fields);
+    await host.audit.record({ event: 'place_not_given_back', fields });
+    await over(turn, record);
+  }
+}
+
 export async function over({ host, drain, now }: Turn, record: HostMaintenance): Promise<void> {
   if (record.is_drained === true) await drain.undo();
   await forgetRecord(host.files);
-  Object.assign(now, { waitsFor: null, hasToldVerifying: false });
+  Object.assign(now, { waitsFor: null, hasToldVerifying: false, held: null });
 }
 
 /** What was not begun is given back: this host holds nothing while it waits for something else. */

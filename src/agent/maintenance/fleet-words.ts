@@ -28,10 +28,15 @@ export function endOf(
   now: MaintenanceStatus,
   detail = 'it was given up',
 ) {
+  if (how === 'took back') return { success: false, error: detail, untouched: true };
   if (how !== 'complete') return { success: false, error: detail };
   if (target_version === now.target_version) return { success: true, version: target_version };
   return { success: false, error: `it runs ${target_version}, and was granted for ${now.target_version}` };
 }
+
+/** Nothing was begun: the host could not be emptied. One that still has its place is for an operator to look after. */
+const hasDrainFailed = ({ state, update_started, fencing_token, holds_place }: MaintenanceStatus): boolean =>
+  state === 'failed' && update_started === undefined && fencing_token !== undefined && !holds_place;
 
 /** Granted and begun: an agent that was started anew before the reboot goes on. */
 const BEGUN: ReadonlySet<MaintenanceState> = new Set(['updating', 'rebooting']);
@@ -57,6 +62,15 @@ export function pauseAfter({ state, completed_at }: MaintenanceStatus, nowMs: nu
   const agoMs = nowMs - Date.parse(completed_at ?? '');
   // By a clock that was set in between nothing can be said; then it is asked for.
   return agoMs >= 0 && agoMs < AGAIN_AFTER_MS ? AGAIN_AFTER_MS - agoMs : 0;
+}
+
+/** Of one that is over; null: it may be asked for anew. */
+export function standingAfter(now: MaintenanceStatus, nowMs: number): Standing | null {
+  if (hasDrainFailed(now)) return { kind: 'given up', reason: now.message };
+  const pauseMs = pauseAfter(now, nowMs);
+  if (pauseMs === 0) return null;
+  const again = `it is asked for again in ${Math.ceil(pauseMs / 60_000)} min`;
+  return { kind: 'wait', reason: `${now.message}; ${again}`, retryAfterMs: pauseMs };
 }
 
 export function standingOf({ state, proceed_now, drain_by, message, wait_seconds }: MaintenanceStatus): Standing {

@@ -17,8 +17,8 @@ import {
   isOver,
   NOBODY_EMPTIES,
   outlookOf,
-  pauseAfter,
   progressOf,
+  standingAfter,
   standingOf,
   typeOf,
 } from './fleet-words.ts';
@@ -44,13 +44,8 @@ export function fleet(host: Pick<Host, 'files' | 'clock'> & Pick<Member, 'http'>
       if (isOurs && BEFORE.has(now.state)) await cancel();
       return { kind: 'wait', reason: NOBODY_EMPTIES };
     }
-    const pauseMs = isOurs ? pauseAfter(now, clock.nowMs()) : 0;
-    if (pauseMs > 0)
-      return {
-        kind: 'wait',
-        reason: `${now.message}; it is asked for again in ${Math.ceil(pauseMs / 60_000)} min`,
-        retryAfterMs: pauseMs,
-      };
+    const ended = isOurs ? standingAfter(now, clock.nowMs()) : null;
+    if (ended !== null) return ended;
     // It waits for a reboot that is not wanted any more, or for none where one is.
     if (isOurs && BEFORE.has(now.state) && now.update_type !== typeOf(wish.updateType)) await cancel();
     const status =

@@ -5,6 +5,7 @@ import { fleetUpkeep } from '../fleet/upkeep.ts';
 import { beginReboot, mayApply, mayReboot } from './ask.ts';
 import { hostDrain } from './drain.ts';
 import { outlook, tick } from './duties.ts';
+import { tryNow } from './overdue.ts';
 import { loadRecord } from './record.ts';
 import { keptReports } from './reports.ts';
 import { type Machine, noBecause, type Turn } from './turn.ts';
@@ -31,6 +32,8 @@ export function createMaintenance(host: Machine): Maintenance {
       hasToldVerifying: false,
       failures: 0,
       quietUntilMs: 0,
+      held: null,
+      untold: 0,
     },
   };
   const inTurn = oneAtATime();
@@ -50,6 +53,7 @@ export function createMaintenance(host: Machine): Maintenance {
     report: keptReports(host.files, async () => (await loadRecord(host.files)) !== null),
     duties: {
       tick: () => inTurn(() => keepMembership().then(() => tick(turn))),
+      tryNow: () => inTurn(() => tryNow(turn)),
       outlook: () => outlook(turn).catch(unknownOutlook),
       waitsFor: () => turn.now.waitsFor,
       stop: () => turn.drain.stop(),

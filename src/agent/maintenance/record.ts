@@ -34,20 +34,37 @@ export async function changeRecord(
 export const forgetRecord = (files: Files): Promise<void> => files.remove(HOST_MAINTENANCE_PATH);
 
 /** That the reboot is about to happen; a crash of the agent before it leaves the mark, the reboot itself does not. */
-export async function markReboot(files: Files, record: HostMaintenance): Promise<HostMaintenance> {
+export async function markReboot(files: Files, record: HostMaintenance, now: string): Promise<HostMaintenance> {
   await files.makeDirectory(PATHS.run);
   await files.writeAtomic(THIS_BOOT, new TextEncoder().encode(`${record.target_version}\n`), 0o644);
-  return changeRecord(files, record, { is_rebooting: true });
+  // Begun again after a crash, it has no more time than before.
+  return changeRecord(files, record, { is_rebooting: true, rebooting_since: record.rebooting_since ?? now });
 }
 
 /** It is not granted after all. */
-export async function unmarkReboot(files: Files, record: HostMaintenance): Promise<void> {
-  await changeRecord(files, withoutEnd(record));
+export async function unmarkReboot(files: Files, record: HostMaintenance): Promise<HostMaintenance> {
+  const { rebooting_since: _, ...before } = withoutEnd(record);
+  const unmarked = await changeRecord(files, before);
   await files.remove(THIS_BOOT);
+  return unmarked;
+}
+
+/** What became of an earlier one is over; of one that is still begun it stays known since when. */
+export async function asGranted(files: Files, record: HostMaintenance): Promise<HostMaintenance> {
+  const isOver = record.has_failed === true || (await hasRebooted(files, record));
+  const { since: _, rebooting_since: __, ...fresh } = record;
+  return withoutEnd(isOver ? fresh : record);
+}
+
+export async function forgetSince(files: Files): Promise<void> {
+  const record = await loadRecord(files);
+  if (record?.since === undefined) return;
+  const { since: _, ...rest } = record;
+  await changeRecord(files, rest);
 }
 
 /** Neither its reboot nor how it ended. */
-export const withoutEnd = ({ is_rebooting: _, has_failed: __, ...record }: HostMaintenance): HostMaintenance => record;
+const withoutEnd = ({ is_rebooting: _, has_failed: __, ...record }: HostMaintenance): HostMaintenance => record;
 
 /** The reboot that was granted has happened. */
 export const hasRebooted = async (files: Files, { is_rebooting }: HostMaintenance): Promise<boolean> =>

@@ -1,4 +1,5 @@
 import { asQxError } from '../../errors.ts';
+import type { HostMaintenance } from '../../format/host-maintenance.ts';
 import type { Grant } from '../../ports/offer.ts';
 import type { Member } from '../fleet/enrol.ts';
 import { loadMembership } from '../fleet/membership.ts';
@@ -23,18 +24,29 @@ export interface Turn {
     /** In a row, of what this host has to do by itself; it is left alone until then. */
     failures: number;
     quietUntilMs: number;
+    /** Where a span of the record began, on the clock that never steps. */
+    held: { readonly since: string; readonly fromMs: number } | null;
+    /** In a row: whoever gave an earlier place did not hear that it is over. */
+    untold: number;
   };
 }
 
 /** Whoever is asked now. */
 export async function coordinatorOf(host: Machine): Promise<Coordinator> {
-  return (await coordinatorBy(host, 'fleet')) ?? (await coordinatorBy(host, 'fleetlock')) ?? nobody;
+  const membership = await loadMembership(host.files);
+  if (membership !== null) return fleet(host, membership);
+  return host.config.fleetlock === null ? nobody : fleetlock(host, host.config.fleetlock);
 }
 
 /** Whoever granted an earlier one, though somebody else may be asked now; null when he can no longer be reached by anybody. */
-export async function coordinatorBy(host: Machine, by: Coordinator['by']): Promise<Coordinator | null> {
+export async function coordinatorBy(
+  host: Machine,
+  { by, fleetlock: lock }: HostMaintenance,
+): Promise<Coordinator | null> {
   if (by === 'nobody') return nobody;
-  if (by === 'fleetlock') return host.config.fleetlock && fleetlock(host, host.config.fleetlock);
+  // Where the lock was taken, which the settings may not name any more.
+  const settings = lock ?? host.config.fleetlock;
+  if (by === 'fleetlock') return settings && fleetlock(host, settings);
   const membership = await loadMembership(host.files);
   return membership && fleet(host, membership);
 }
