@@ -45,6 +45,18 @@ const Invited = Type.Object({
 });
 export type Invited = Static<typeof Invited>;
 
+const OpenInvite = Type.Object({
+  invite_id: Type.String(),
+  node_id: name,
+  group: name,
+  needs_approval: Type.Boolean(),
+  invited_by: Type.Union([Type.String(), Type.Null()]),
+  created_at: Type.Union([instant, Type.Null()]),
+  expires_at: instant,
+});
+export type OpenInvite = Static<typeof OpenInvite>;
+const ofInvite = Type.Object({ invite: Type.String({ pattern: '^[a-z0-9]{1,64}$' }) });
+
 const spki = Type.String({ pattern: SPKI_PATTERN, description: 'public key, DER in base64' });
 const proof = Type.String({ pattern: PROOF_PATTERN, description: 'signature by that key' });
 
@@ -137,6 +149,24 @@ export const NODE_ROUTES = {
     content: 'json',
     response: Invited,
     status: 201,
+  },
+  invites: {
+    method: 'GET',
+    path: '/api/v1/nodes/invites',
+    who: 'viewer',
+    summary: 'Invitations that can still be used, without their secrets; the oldest first',
+    content: 'json',
+    response: Type.Array(OpenInvite),
+  },
+  withdrawInvite: {
+    method: 'POST',
+    path: '/api/v1/nodes/invites/{invite}/withdraw',
+    who: 'operator',
+    summary: 'Take an invitation back that nobody has used',
+    params: ofInvite,
+    body: Type.Object({ reason }, closed),
+    content: 'json',
+    response: Type.Object({ status: Type.Literal('withdrawn'), invite_id: Type.String(), node_id: name }),
   },
   approveNode: {
     method: 'POST',

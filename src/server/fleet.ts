@@ -4,7 +4,7 @@ import { actorOf } from './audit.ts';
 import { createGuard } from './guard.ts';
 import type { Fleet } from './membership.ts';
 import { enrol } from './nodes/enrolment.ts';
-import { invite } from './nodes/invitations.ts';
+import { invite, listInvites, withdrawInvite } from './nodes/invitations.ts';
 import { renew } from './nodes/renewal.ts';
 import { approve, listNodes, revoke } from './nodes.ts';
 import { addOperator, listOperators, revokeOperator } from './operators.ts';
@@ -20,6 +20,10 @@ export function fleetHandlers(fleet: Fleet): Handlers<typeof NODE_ROUTES> {
     inviteNode: async ({ body, principal }) => ({
       json: await invite(fleet, body, actorOf(principal)),
       headers: secret,
+    }),
+    invites: async () => ({ json: await listInvites(fleet) }),
+    withdrawInvite: async ({ params: { invite: id }, body, principal }) => ({
+      json: await withdrawInvite(fleet, id, body.reason, actorOf(principal)),
     }),
     approveNode: async ({ params: { node }, body, principal }) => ({
       json: await approve(fleet, node, body.key_fingerprint, actorOf(principal)),

@@ -1,6 +1,7 @@
 import type { BUDGET_ROUTES } from '../format/budget-routes.ts';
 import type { FLEETLOCK_ROUTES } from '../format/fleetlock.ts';
 import type { MAINTENANCE_ROUTES } from '../format/maintenance-routes.ts';
+import type { PLACE_ROUTES } from '../format/place-routes.ts';
 import type { Handlers } from '../ports/serving.ts';
 import type { Clock, Log, Post, Random } from '../ports.ts';
 import { budgetHandlers } from './budgets.ts';
@@ -10,6 +11,7 @@ import { fleetLockHandlers } from './fleetlock.ts';
 import { maintenanceHandlers } from './maintenance/api.ts';
 import type { Maintenance } from './maintenance/host.ts';
 import { runSchedule } from './maintenance/schedule.ts';
+import { placeHandlers } from './places/api.ts';
 import type { Settings } from './settings.ts';
 import type { Store } from './store.ts';
 
@@ -22,7 +24,9 @@ export interface MaintenancePorts {
 }
 
 interface OpenMaintenance {
-  readonly handlers: Handlers<typeof MAINTENANCE_ROUTES & typeof BUDGET_ROUTES & typeof FLEETLOCK_ROUTES>;
+  readonly handlers: Handlers<
+    typeof MAINTENANCE_ROUTES & typeof BUDGET_ROUTES & typeof PLACE_ROUTES & typeof FLEETLOCK_ROUTES
+  >;
   /** What is due by itself, and what has to be told, until the signal. */
   run(signal: AbortSignal): Promise<void>;
 }
@@ -37,6 +41,7 @@ export function openMaintenance(settings: Settings, ports: MaintenancePorts): Op
     handlers: {
       ...maintenanceHandlers(maintenance, { controlPlane: plane, log }),
       ...budgetHandlers(maintenance),
+      ...placeHandlers(maintenance),
       ...fleetLockHandlers(maintenance),
     },
     run: async (signal) => {

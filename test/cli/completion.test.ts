@@ -54,7 +54,7 @@ requires({ commands: ['bash'] })('bash', () => {
 
   test('and those of qx-fleet, in their groups', async () => {
     const file = await scriptFor('bash', (args) => fleetTool(args));
-    expect(await offeredByBash(file, 'qx-fleet', 'node in')).toEqual(['invite']);
+    expect(await offeredByBash(file, 'qx-fleet', 'node in')).toEqual(['invite', 'invites']);
     expect(await offeredByBash(file, 'qx-fleet', 'operator add alice --role v')).toEqual(['viewer']);
   });
 });

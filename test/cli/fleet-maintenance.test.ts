@@ -104,3 +104,30 @@ describe('budgets', () => {
     expect([refused.exitCode, refused.stderr]).toEqual([exitCode, expect.stringContaining(said)]);
   });
 });
+
+describe('places', () => {
+  test('are listed, and given back with a reason', async () => {
+    expect((await onSocket('place', 'list')).stdout).toBe('Nobody holds a place.\n');
+    await ask(0);
+    expect((await onSocket('place', 'list')).stdout).toMatch(
+      /^HOLDER +GROUP +STATE .*\nqhci-01 +default +draining +20/,
+    );
+    expect((await onSocket('place', 'release', 'qhci-01')).exitCode).toBe(2);
+    const released = await onSocket('place', 'release', 'qhci-01', '--reason', 'its disk is dead');
+    expect(released.stdout).toBe('qhci-01 holds no place any more\n');
+    const again = await onSocket('place', 'release', 'qhci-01', '--reason', 'its disk is dead');
+    expect([again.exitCode, again.stderr]).toEqual([1, expect.stringContaining('qx-fleet place list')]);
+  });
+
+  test('and so are invitations', async () => {
+    expect((await onSocket('node', 'invites')).stdout).toBe('No invitation is open.\n');
+    await onSocket('node', 'invite', 'qhci-03', '--host', 'updates.example.org:9000');
+    const { invites } = document(await onSocket('node', 'invites', '--json')) as unknown as {
+      invites: { invite_id: string }[];
+    };
+    expect((await onSocket('node', 'invites')).stdout).toContain('root on the socket');
+    const withdrawn = await onSocket('node', 'uninvite', invites[0]?.invite_id ?? '', '--reason', 'it does not come');
+    expect(withdrawn.stdout).toContain('Nobody can enrol as qhci-03');
+    expect((await onSocket('node', 'invites')).stdout).toBe('No invitation is open.\n');
+  });
+});

@@ -211,6 +211,8 @@ describe('who may do what', () => {
   };
   const forAdmins = { ...REFUSED.inviteNode, operator: 'ROLE_MISSING' };
   Object.assign(REFUSED, {
+    invites: REFUSED.nodes,
+    withdrawInvite: REFUSED.inviteNode,
     approveNode: REFUSED.inviteNode,
     revokeNode: forAdmins,
     addOperator: forAdmins,

@@ -3,6 +3,7 @@ import { INVITE_MAX_TTL_S, NODE_ROUTES, type NodeSummary } from '../../format/fl
 import { table } from '../render.ts';
 import { asDurationMs } from '../values.ts';
 import { examples, type Output, runs } from '../verb.ts';
+import { addInvites } from './invites.ts';
 import { asksFor, fleetServer, type ServerOptions, withServer } from './server.ts';
 import type { FleetProgram, FleetTools } from './tools.ts';
 import { asFingerprint, asLabel, asName } from './values.ts';
@@ -13,6 +14,7 @@ export function addNode(commands: Command, program: FleetProgram): void {
     .summary('the hosts of the fleet')
     .description('Who belongs to the fleet: invites hosts, lets them in, and puts them out.');
   addInvite(node, program);
+  addInvites(node, program);
   addList(node, program);
   addApprove(node, program);
   addRevoke(node, program);

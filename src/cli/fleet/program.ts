@@ -8,6 +8,7 @@ import { addDrainPlan } from './drain-plan.ts';
 import { addMaintenance } from './maintenance.ts';
 import { addNode } from './node.ts';
 import { addOperator } from './operator.ts';
+import { addPlace } from './place.ts';
 import type { FleetTools } from './tools.ts';
 
 const DESCRIPTION = 'The fleet of an update server, from the terminal: its hosts, and who may act on them.';
@@ -22,10 +23,20 @@ Hosts that are updated:
   qx-fleet drain-plan qhci-01
   qx-fleet maintenance list
   qx-fleet budget set group:default --percent 10
+  qx-fleet place list
 
 Exit codes: 0 done, 1 other, 2 usage, 5 refused by policy, 7 the audit trail was changed, 9 server unreachable.`;
 
-const VERBS = [addNode, addOperator, addDrainPlan, addMaintenance, addBudget, addAudit, addCompletion] as const;
+const VERBS = [
+  addNode,
+  addOperator,
+  addDrainPlan,
+  addMaintenance,
+  addPlace,
+  addBudget,
+  addAudit,
+  addCompletion,
+] as const;
 
 export async function runFleet(args: readonly string[], tools: FleetTools): Promise<number> {
   const outcome = { exitCode: 0 };

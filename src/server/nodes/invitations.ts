@@ -1,12 +1,13 @@
 import { randomInt } from 'node:crypto';
+import { sql } from 'kysely';
 import { QxError } from '../../errors.ts';
-import { INVITE_TTL_S, type Invited, type InviteRequest } from '../../format/fleet-routes.ts';
+import { INVITE_TTL_S, type Invited, type InviteRequest, type OpenInvite } from '../../format/fleet-routes.ts';
 import { isLoopbackHost, isServerHost, writeInvitation } from '../../format/invitation.ts';
 import { instantOf } from '../../format/schema.ts';
 import { record } from '../audit.ts';
 import { sha256Hex } from '../guard.ts';
 import { type Fleet, membershipOf, type Reach } from '../membership.ts';
-import type { Reading } from '../store.ts';
+import { locked, type Reading } from '../store.ts';
 
 /** Invitations: the right to enrol one host of this name, once. Its secret is known to whoever carries it alone. */
 
@@ -41,6 +42,7 @@ export async function invite(fleet: Fleet, request: InviteRequest, actor: string
         labels: JSON.stringify(labels),
         carries_vms: Number(carries_vms),
         needs_approval: Number(needs_approval),
+        created_ms: nowMs,
         expires_ms: expiresMs,
         node_id: null,
       })
@@ -81,3 +83,47 @@ export const nameTaken = (name: string) =>
   new QxError('NAME_TAKEN', `there is a host ${name} in this fleet already`, {
     next: `if it is the same machine, installed anew: qx-fleet node revoke ${name} --reason reinstalled`,
   });
+
+/** Those that can still be used. */
+export async function listInvites({ store: { db }, clock }: Fleet): Promise<OpenInvite[]> {
+  const rows = await db
+    .selectFrom('node_invite as i')
+    .leftJoin('audit as a', (on) => on.on(sql<boolean>`a.subject = 'invite:' || i.id`).on('a.sequence', '=', 1))
+    .selectAll('i')
+    .select('a.actor')
+    .where('i.node_id', 'is', null)
+    .where('i.expires_ms', '>', clock.nowMs())
+    .orderBy('i.created_ms')
+    .orderBy('i.id')
+    .execute();
+  return rows.map((row) => ({
+    invite_id: row.id,
+    node_id: row.node_name,
+    group: row.fleet_group,
+    needs_approval: row.needs_approval === 1,
+    invited_by: row.actor,
+    created_at: row.created_ms === null ? null : instantOf(row.created_ms),
+    expires_at: instantOf(row.expires_ms),
+  }));
+}
+
+/** Whoever has its join string hears that it has run out. @throws QxError NOT_FOUND | NAME_TAKEN */
+export function withdrawInvite({ store, clock }: Fleet, id: string, reason: string, actor: string) {
+  return store.change(async (change) => {
+    const row = await locked(
+      store,
+      change.selectFrom('node_invite').selectAll().where('id', '=', id),
+    ).executeTakeFirst();
+    if (row === undefined) {
+      throw new QxError('NOT_FOUND', `there is no invitation ${id}`, {
+        next: 'see which there are: qx-fleet node invites',
+      });
+    }
+    // It was used before: what came of it is the host's to lose.
+    if (row.node_id !== null) throw nameTaken(row.node_name);
+    await change.updateTable('node_invite').set({ expires_ms: 0 }).where('id', '=', id).execute();
+    const fields = { name: row.node_name, reason };
+    await record(change, { subject: `invite:${id}`, actor, event: 'invite_withdrawn', fields, atMs: clock.nowMs() });
+    return { status: 'withdrawn' as const, invite_id: id, node_id: row.node_name };
+  });
+}

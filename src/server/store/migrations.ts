@@ -213,25 +213,28 @@ interface Places {
   place_domain: { holder: string; domain: string };
 }
 
-/** FleetLock ids and groups came in any case. Of two that differ in nothing else the one that came first keeps the place. */
+/** FleetLock ids and groups came in any case. Of those that differ in nothing else the one that came first keeps the place. */
 async function oneCase(anyDb: Kysely<unknown>): Promise<void> {
   const db = anyDb as Kysely<Places>;
-  const kept = new Set<string>();
-  const places = await db.selectFrom('place').selectAll().orderBy('granted_ms').orderBy('holder').execute();
-  for (const { holder, granted_ms } of places) {
-    const folded = foldCase(holder);
-    const isNew = !kept.has(folded);
-    kept.add(folded);
-    if (folded === holder && isNew) continue;
-    const ofHolder = db.selectFrom('place_domain').select('domain').where('holder', '=', holder);
-    const domains = new Set((await ofHolder.execute()).map(({ domain }) => foldCase(domain)));
-    await db.deleteFrom('place_domain').where('holder', '=', holder).execute();
-    await db.deleteFrom('place').where('holder', '=', holder).execute();
-    if (!isNew) continue;
-    // A later one may be spelled as this one is now.
-    await db.deleteFrom('place_domain').where('holder', '=', folded).execute();
-    await db.deleteFrom('place').where('holder', '=', folded).execute();
-    await db.insertInto('place').values({ holder: folded, granted_ms }).execute();
-    for (const domain of domains) await db.insertInto('place_domain').values({ holder: folded, domain }).execute();
+  const isLock = sql<boolean>`holder like 'fleetlock:%'`;
+  const places = await db
+    .selectFrom('place')
+    .selectAll()
+    .where(isLock)
+    .orderBy('granted_ms')
+    .orderBy('holder')
+    .execute();
+  const domains = await db.selectFrom('place_domain').selectAll().where(isLock).execute();
+  await db.deleteFrom('place_domain').where(isLock).execute();
+  await db.deleteFrom('place').where(isLock).execute();
+  for (const [holder, ofOne] of Map.groupBy(places, (place) => foldCase(place.holder))) {
+    const [first] = ofOne;
+    if (first === undefined) continue;
+    await db
+      .insertInto('place')
+      .values({ ...first, holder })
+      .execute();
+    const counted = domains.filter((one) => one.holder === first.holder).map(({ domain }) => foldCase(domain));
+    for (const domain of new Set(counted)) await db.insertInto('place_domain').values({ holder, domain }).execute();
   }
 }
