@@ -53,6 +53,8 @@ export const ERRORS = {
   NODE_REVOKED: row(403, 'policy'),
   NODE_UNKNOWN: row(404, 'other'),
   AUTHORITY_DIFFERS: row(500, 'other'),
+  // Of the server: what it made now would be of another time.
+  CLOCK_WRONG: row(503, 'other', true),
   NAME_TAKEN: row(409, 'usage'),
   KEY_MISMATCH: row(409, 'policy'),
   ALREADY_ENROLLED: row(409, 'nothing'),

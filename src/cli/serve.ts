@@ -255,7 +255,7 @@ async function serverPorts(files: Files, log: Log): Promise<ServerPorts> {
     log,
     bakedKeyring: bakedKeyring(),
     openStore: openDatabase,
-    openAuthority: (paths) => openAuthority({ files, log }, paths, clock.nowMs()),
+    openAuthority: (paths) => openAuthority({ files, log, buildDateMs: buildDateMs() }, paths, clock.nowMs()),
   };
 }
 

@@ -25,3 +25,14 @@ export const outdatedMs = (buildDateMs: number): number =>
 /** The latest that it may be, by a clock that may have woken in 1970. */
 export const latestNowMs = (nowMs: number, buildDateMs: number): number =>
   nowMs >= buildDateMs ? nowMs : outdatedMs(buildDateMs);
+
+/**
+ * Where a clock makes something that others have to believe for weeks. One that shows a date from before this program was built, or a
+ * decade after it, is wrong without a doubt; one that is wrong by less is not told from one that was put right, and refusing it would
+ * shut out a server that was. @throws QxError CLOCK_WRONG
+ */
+export function checkClock(nowMs: number, buildDateMs: number): void {
+  if (nowMs >= buildDateMs - DAY_MS && nowMs <= outdatedMs(buildDateMs)) return;
+  const detail = `the clock here has ${new Date(nowMs).toISOString()}, and this program was made on ${new Date(buildDateMs).toISOString()}`;
+  throw new QxError('CLOCK_WRONG', detail, { next: 'set the clock of the machine that says so: chronyc makestep' });
+}

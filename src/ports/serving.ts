@@ -27,6 +27,8 @@ export interface Caller {
   readonly certificate: ClientCertificate | null;
   /** Why the certificate that it showed counts for nothing. */
   readonly certificateFault?: string;
+  /** One that counts for nothing by this clock yet, and would count for something else: whoever made it knows it again. */
+  readonly earlyCertificate?: ClientCertificate;
 }
 
 /** Whom a caller has proved to be. */

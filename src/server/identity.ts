@@ -149,7 +149,9 @@ async function ofNode(options: IdentityOptions, caller: Caller): Promise<Denial 
   const { db, transport, clock } = options;
   const named = transport === 'dev' && caller.via === 'tcp' ? caller.headers[DEV_HEADER] : undefined;
   if (named !== undefined) return ofDevName(db, named);
-  const { certificate, certificateFault } = caller;
+  const { certificateFault, earlyCertificate = null } = caller;
+  // One that this server has made is known by its very bytes; that its clock was ahead then is not the host's fault.
+  const certificate = caller.certificate ?? earlyCertificate;
   if (certificate === null) {
     return certificateFault === undefined
       ? null

@@ -3,6 +3,7 @@ import 'reflect-metadata';
 import { createPrivateKey, randomBytes, webcrypto, X509Certificate } from 'node:crypto';
 import { dirname } from 'node:path';
 import * as x509 from '@peculiar/x509';
+import { checkClock } from '../core/dates.ts';
 import { asQxError, QxError } from '../errors.ts';
 import { readNodeKey } from '../format/node-key.ts';
 import { type IssuedCertificate, type NodeAuthority, type NodeSubject, nodeUri } from '../ports/authority.ts';
@@ -20,13 +21,15 @@ export interface AuthorityPaths {
 interface Machine {
   readonly files: Files;
   readonly log: Log;
+  /** 0: not known. */
+  readonly buildDateMs: number;
 }
 
 const DAY_MS = 86_400_000;
 const AUTHORITY_LIFETIME_MS = 3653 * DAY_MS;
 const NODE_LIFETIME_MS = 30 * DAY_MS;
-/** The clock of a host may be a little behind ours. */
-const BACKDATED_MS = 5 * 60_000;
+/** The clock of a host may be behind ours; and one of ours that was ahead would make certificates that nobody takes yet. */
+const BACKDATED_MS = 30 * DAY_MS;
 const SERIAL_BYTES = 16;
 const MAX_FILE_BYTES = 1 << 20;
 const ALGORITHM = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
@@ -39,7 +42,7 @@ export async function openAuthority(machine: Machine, paths: AuthorityPaths, now
   const { cert, key } = kept ?? (await makePair(machine, paths, nowMs));
   const certificate = usable(paths, cert, key, nowMs);
   if (((await files.info(paths.key))?.mode ?? 0) & 0o077) log.warn('node_ca_key_readable', { path: paths.key });
-  return { certificate: pem(certificate.toString()), issue: issuer(certificate, key) };
+  return { certificate: pem(certificate.toString()), issue: issuer(certificate, key, machine.buildDateMs) };
 }
 
 async function keptPair(files: Files, paths: AuthorityPaths): Promise<{ cert: Uint8Array; key: Uint8Array } | null> {
@@ -54,7 +57,8 @@ async function keptPair(files: Files, paths: AuthorityPaths): Promise<{ cert: Ui
   });
 }
 
-async function makePair({ log }: Machine, paths: AuthorityPaths, nowMs: number) {
+async function makePair({ log, buildDateMs }: Machine, paths: AuthorityPaths, nowMs: number) {
+  checkClock(nowMs, buildDateMs);
   const keys = await webcrypto.subtle.generateKey(ALGORITHM, true, ['sign', 'verify']);
   const certificate = await x509.X509CertificateGenerator.createSelfSigned(
     {
@@ -108,10 +112,11 @@ function usable(paths: AuthorityPaths, cert: Uint8Array, key: Uint8Array, nowMs:
   }
 }
 
-function issuer(authority: X509Certificate, keyPem: Uint8Array): NodeAuthority['issue'] {
+function issuer(authority: X509Certificate, keyPem: Uint8Array, buildDateMs: number): NodeAuthority['issue'] {
   const issuing = new x509.X509Certificate(authority.raw);
   const der = new Uint8Array(createPrivateKey(Buffer.from(keyPem)).export({ type: 'pkcs8', format: 'der' }));
   return async ({ id, name, spki }: NodeSubject, nowMs: number): Promise<IssuedCertificate> => {
+    checkClock(nowMs, buildDateMs);
     const publicKey = await importKey(spki);
     const signingKey = await webcrypto.subtle.importKey('pkcs8', der, ALGORITHM, false, ['sign']);
     const authorityKey = await issuing.publicKey.export(webcrypto as Crypto);

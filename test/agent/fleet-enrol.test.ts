@@ -6,6 +6,8 @@ import { enrol } from '../../src/agent/fleet/enrol.ts';
 import { loadEnrolling, loadMembership } from '../../src/agent/fleet/membership.ts';
 import { NODE_ROUTES } from '../../src/format/fleet-routes.ts';
 import { MAINTENANCE_ROUTES } from '../../src/format/maintenance-routes.ts';
+import type { Membership } from '../../src/format/membership.ts';
+import { steppedClock } from '../support/agent-host.ts';
 import { refusal } from '../support/documents.ts';
 import { enrolled, type FleetBench, fleetBench, trailOf } from '../support/fleet.ts';
 import { joinString, newMember, openMember, RELEASE, type TestMember } from '../support/member.ts';
@@ -146,6 +148,9 @@ describe('approval', () => {
   });
 });
 
+const validFromMs = (membership: Membership | null): number =>
+  new X509Certificate(membership?.certificate ?? '').validFromDate.getTime();
+
 describe('renewal', () => {
   test('at two thirds of its time, with a fresh key', async () => {
     const member = await newMember(fleet, 'qhci-01');
@@ -160,6 +165,27 @@ describe('renewal', () => {
     expect(Date.parse(after?.not_after ?? '')).toBeGreaterThan(Date.parse(before?.not_after ?? ''));
     expect(after?.private_key).not.toBe(before?.private_key);
     expect(await trailOf(fleet, `node:${after?.id}`)).toContain('certificate_renewed by node qhci-01');
+  });
+
+  test('of a certificate that the server made while its clock was far ahead: the host is let in, and has it made anew', async () => {
+    fleet.clock.aheadMs = 60 * DAY_MS;
+    const member = await newMember(fleet, 'qhci-01', { carries_vms: false });
+    const before = await loadMembership(member.files);
+    expect(validFromMs(before)).toBeGreaterThan(Date.now());
+    fleet.clock.aheadMs = 0;
+    expect(await member.offer.mayReboot(RELEASE)).toEqual({ granted: true });
+    await member.duties.tick();
+    const after = await loadMembership(member.files);
+    expect(validFromMs(after)).toBeLessThan(Date.now());
+    expect(Date.parse(after?.renew_after ?? '') - Date.now()).toBeLessThan(21 * DAY_MS);
+    // Where the clock of the host is behind instead, it asks once a day and no more.
+    const behind = await openMember({ root: member.root, clock: steppedClock('2020-01-01T00:00:00Z') });
+    for (let i = 0; i < 10; i++) {
+      await behind.duties.tick();
+      behind.clock.advance(3_600_000);
+    }
+    const renewals = (await trailOf(fleet, `node:${after?.id}`)).filter((one) => one.startsWith('certificate_renewed'));
+    expect(renewals).toHaveLength(2);
   });
 
   test('a server that cannot be reached is asked again, and the old certificate goes on counting', async () => {

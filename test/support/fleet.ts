@@ -106,7 +106,7 @@ export async function fleetBench({ url, isDev = false, hasTls = true, environmen
       return made.store;
     },
     openAuthority: async (paths) => {
-      made.authority = await openAuthority({ files, log }, paths, nowMs());
+      made.authority = await openAuthority({ files, log, buildDateMs: 0 }, paths, nowMs());
       return made.authority;
     },
   });

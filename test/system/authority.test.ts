@@ -21,7 +21,8 @@ async function place() {
     folder,
     paths,
     log,
-    open: (nowMs = Date.now()) => openAuthority({ files: hostFiles(''), log }, paths, nowMs),
+    open: (nowMs = Date.now(), buildDateMs = 0) =>
+      openAuthority({ files: hostFiles(''), log, buildDateMs }, paths, nowMs),
   };
 }
 
@@ -93,15 +94,30 @@ describe('the authority of the nodes', () => {
 });
 
 describe('T41: a certificate', () => {
-  test('holds for 30 days from five minutes ago, and says what the server counts with', async () => {
+  test('holds for 30 days, and from 30 days ago: a clock that was ahead makes none that nobody takes yet', async () => {
     const { open } = await place();
     const nowMs = Date.now();
     const issued = await (await open()).issue({ id: ID, name: 'qhci-01', spki: newSpki() }, nowMs);
     const certificate = new X509Certificate(issued.certificate);
     expect(certificate.fingerprint256).toBe(issued.fingerprint);
     expect(certificate.validToDate.getTime()).toBe(issued.notAfterMs);
-    expect(nowMs - certificate.validFromDate.getTime()).toBeGreaterThanOrEqual(300_000);
+    expect(nowMs - certificate.validFromDate.getTime()).toBeGreaterThanOrEqual(30 * DAY_MS);
     expect(Math.abs(issued.notAfterMs - nowMs - 30 * DAY_MS)).toBeLessThan(1001);
+  });
+
+  test.each([
+    ['before this program was built', -2 * DAY_MS],
+    ['a decade after that', 3661 * DAY_MS],
+  ])('is not made by a clock that shows a date from %s, and nor is an authority', async (_what, awayMs) => {
+    const builtMs = Date.now();
+    const { open } = await place();
+    const code = async (work: () => Promise<unknown>) => refusal(work);
+    expect(await code(() => open(builtMs + awayMs, builtMs))).toBe('CLOCK_WRONG');
+    const issuing = await open(builtMs, builtMs);
+    const subject = { id: ID, name: 'qhci-01', spki: newSpki() };
+    expect(await code(() => issuing.issue(subject, builtMs + awayMs))).toBe('CLOCK_WRONG');
+    // Behind, or ahead, by days: it may as well have been put right.
+    await issuing.issue(subject, builtMs + 20 * DAY_MS);
   });
 
   test('is for the key that was given, and each has a serial number of its own', async () => {

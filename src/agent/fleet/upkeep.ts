@@ -1,4 +1,6 @@
+import { X509Certificate } from 'node:crypto';
 import { asQxError } from '../../errors.ts';
+import type { Membership } from '../../format/membership.ts';
 import type { Clock } from '../../ports.ts';
 import { askToEnrol, type Member, renew } from './enrol.ts';
 import { closeMembership, loadEnrolling, loadMembership } from './membership.ts';
@@ -8,6 +10,7 @@ import { closeMembership, loadEnrolling, loadMembership } from './membership.ts'
 const ASK_EVERY_MS = 60_000;
 /** Ten days are left when the first try is due. */
 const RENEW_EVERY_MS = 15 * 60_000;
+const DAY_MS = 86_400_000;
 
 /** To be called again and again; does something when it is due. */
 export function fleetUpkeep(host: Member & { readonly clock: Clock }): () => Promise<void> {
@@ -32,8 +35,17 @@ export function fleetUpkeep(host: Member & { readonly clock: Clock }): () => Pro
       });
     }
     const membership = nowMs < next.renewMs ? null : await loadMembership(files);
-    if (membership === null || clock.nowMs() < Date.parse(membership.renew_after)) return;
-    next.renewMs = nowMs + RENEW_EVERY_MS;
+    if (membership === null) return;
+    const isDue = clock.nowMs() >= Date.parse(membership.renew_after);
+    if (!isDue && !(await isEarly(membership, clock))) return;
+    // The next one is as early when it is the clock here that is wrong: once a day is enough of that.
+    next.renewMs = nowMs + (isDue ? RENEW_EVERY_MS : DAY_MS);
     await quietly('certificate_not_renewed', () => renew(host, membership));
   };
+}
+
+/** The server made it while its clock was ahead, if the one here is right. */
+async function isEarly({ certificate }: Membership, clock: Clock): Promise<boolean> {
+  const fromMs = new X509Certificate(certificate).validFromDate.getTime();
+  return fromMs > clock.nowMs() && (await clock.isSynchronised());
 }

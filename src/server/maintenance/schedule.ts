@@ -3,6 +3,7 @@ import { oneLine } from '../../format/text.ts';
 import type { Log } from '../../ports.ts';
 import { HEARD_EVERY_MS } from '../places.ts';
 import type { Change, MaintenanceTable } from '../store.ts';
+import { mendTimes } from '../times.ts';
 import { beginDrain, grantWaiting, holderOf, release } from './grants.ts';
 import { aboutHost, isLapsed, type Maintenance } from './host.ts';
 import { move } from './rows.ts';
@@ -33,6 +34,8 @@ export async function runSchedule(schedule: Schedule, signal: AbortSignal): Prom
 export async function dueNow({ maintenance: m, drainTimeoutMs, log }: Schedule): Promise<void> {
   const nowMs = m.clock.nowMs();
   const { db } = m.store;
+  // First: what is due is told by these.
+  await mendTimes({ store: m.store, log }, nowMs);
   const lapsed = await db
     .selectFrom('maintenance')
     .select('node_id')
