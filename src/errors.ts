@@ -81,6 +81,7 @@ export const ERRORS = {
   SEQUENCE_MISSING: row(409, 'verification'),
   EXPIRED: row(409, 'verification'),
   DATED_AHEAD: row(409, 'verification'),
+  SEQUENCE_AHEAD: row(409, 'verification'),
   DOWNGRADE: row(409, 'verification'),
   BELOW_FLOOR: row(409, 'verification'),
   TOO_OLD_TO_UPDATE: row(409, 'verification'),

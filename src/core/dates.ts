@@ -18,6 +18,10 @@ export function checkDated(release: { readonly release_date: string }, nowMs: nu
   throw new QxError('DATED_AHEAD', detail, { next });
 }
 
+/** Above all that releases get of their date until tomorrow: whoever has seen it takes none of them. */
+export const isSequenceAhead = ({ sequence = 0 }: { readonly sequence?: number }, nowMs: number): boolean =>
+  sequence > Math.floor((nowMs + DAY_MS) / 1000);
+
 /** What no clock shows as long as this program is used; never, where its build date is not known (0). */
 export const outdatedMs = (buildDateMs: number): number =>
   buildDateMs === 0 ? Number.POSITIVE_INFINITY : buildDateMs + DECADE_MS;

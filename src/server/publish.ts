@@ -1,4 +1,4 @@
-import { checkDated } from '../core/dates.ts';
+import { checkDated, isSequenceAhead } from '../core/dates.ts';
 import { reissueOf } from '../core/reissue.ts';
 import { asQxError, QxError } from '../errors.ts';
 import { openEnvelope } from '../format/envelope.ts';
@@ -92,12 +92,19 @@ async function receive(
   });
 }
 
-async function trust({ keyring, signer, clock }: Publisher, product: Product, bytes: Uint8Array): Promise<Release> {
+async function trust(
+  { keyring, signer, clock, store: { log } }: Publisher,
+  product: Product,
+  bytes: Uint8Array,
+): Promise<Release> {
   const envelope = await signIfBare(bytes, signer);
   const { manifest, manifestBytes } = await openEnvelope(envelope, keyring);
   if (manifest.product !== product)
     throw new QxError('WRONG_PRODUCT', `this is a release of ${manifest.product}, sent to ${product}`);
   checkDated(manifest, clock.nowMs(), 'this server');
+  // A channel may count in its own way: whoever signed it has said so to qx-release.
+  if (isSequenceAhead(manifest, clock.nowMs()))
+    log.warn('sequence_ahead', { version: manifest.version, sequence: manifest.sequence });
   return { manifest, manifestBytes, envelope };
 }
 

@@ -112,6 +112,17 @@ describe('manifest', () => {
     expect(await readdir(place.dir)).not.toContain('manifest.json');
   });
 
+  test('is not made with a sequence that no normal release can follow, unless that is meant', async () => {
+    const options = ['--version', '1.2.0', '--channel', 'dev', '--component', node(), '--out', at('manifest.json')];
+    const ran = await release(['manifest', ...options, '--sequence', '99999999999', '--json']);
+    expect([ran.exitCode, document(ran).code]).toEqual([7, 'SEQUENCE_AHEAD']);
+    expect(document(ran)).toMatchObject({ next: expect.stringContaining('--allow-sequence-ahead') });
+    expect(await readdir(place.dir)).not.toContain('manifest.json');
+    const meant = await release(['manifest', ...options, '--sequence', '99999999999', '--allow-sequence-ahead']);
+    expect(meant.exitCode).toBe(0);
+    expect((await release(['manifest', ...options, '--sequence', '7'])).exitCode).toBe(0);
+  });
+
   const node = () => `qx-node=${at('out/qx-node.tar.zst')}`;
   const ui = () => `host-ui=${at('out/host-ui.tar.zst')}`;
 

@@ -87,6 +87,16 @@ describe('sign', () => {
     expect(document(await verify('--json'))).toMatchObject({ key_ids: ['alice', 'bob'] });
   });
 
+  test('signs no sequence that no normal release can follow, nor publishes it, unless that is meant', async () => {
+    await writeJson('manifest.json', manifestOf({ sequence: 99_999_999_999 }));
+    refusedWith(await sign('--key', at('alice.private.json'), '--json'), 'SEQUENCE_AHEAD');
+    expect(await readdir(place.dir)).not.toContain('manifest.signed.json');
+    expect((await sign('--key', at('alice.private.json'), '--allow-sequence-ahead')).exitCode).toBe(0);
+    const publish = ['publish', at('manifest.signed.json'), '--keyring', at('keyring.json'), '--dry-run', '--json'];
+    refusedWith(await release(publish), 'SEQUENCE_AHEAD');
+    expect(document(await release([...publish, '--allow-sequence-ahead'])).code).not.toBe('SEQUENCE_AHEAD');
+  });
+
   test('signs nothing that is dated ahead, and writes nothing', async () => {
     await writeJson('manifest.json', manifestOf({ release_date: '2099-01-01T00:00:00Z', sequence: 4_070_908_800 }));
     const ran = await sign('--key', at('alice.private.json'), '--json');

@@ -1,6 +1,6 @@
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { latestRelease, listReleases, readRelease } from '../../src/server/artifacts.ts';
 import { type Publisher, publish } from '../../src/server/publish.ts';
 import { createSigner, trusting } from '../../src/server/signing.ts';
@@ -108,6 +108,11 @@ describe('T38: the token alone changes nothing', () => {
   test('dated ahead, which would shut out every release after it', async () => {
     const ahead = await signedBy(keys.os, { release_date: '2099-01-01T00:00:00Z' });
     await expectRefused('DATED_AHEAD', wholeRelease(ahead));
+  });
+  test('a sequence that no normal release can follow is told of in the log', async () => {
+    const warn = vi.spyOn(publisher.store.log, 'warn');
+    await send(wholeRelease(await signedBy(keys.os, { sequence: 99_999_999_999 })));
+    expect(warn).toHaveBeenCalledWith('sequence_ahead', { version: '1.1.0', sequence: 99_999_999_999 });
   });
   test("signed by the other product's key", async () => {
     await expectRefused('KEY_NOT_ALLOWED', wholeRelease(await signedBy(keys.vdc)));

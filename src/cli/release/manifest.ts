@@ -10,10 +10,19 @@ import { examples, type Output, runs } from '../verb.ts';
 import { type ComponentSpec, parseComponent } from './components.ts';
 import { pretty } from './documents.ts';
 import { imageOf } from './image.ts';
-import { asSequence, buildTimeMs, channelOption, expectDated, productOption } from './options.ts';
+import {
+  asSequence,
+  buildTimeMs,
+  channelOption,
+  expectDated,
+  expectSequence,
+  productOption,
+  type SequenceAhead,
+  withSequenceAhead,
+} from './options.ts';
 import type { ReleaseProgram, ReleaseTools } from './tools.ts';
 
-export interface ManifestOptions {
+export interface ManifestOptions extends SequenceAhead {
   readonly product: Product;
   readonly version: string;
   readonly channel: Channel;
@@ -33,8 +42,7 @@ export interface ManifestOptions {
 }
 
 export function addManifest(commands: Command, program: ReleaseProgram): void {
-  const command = commands
-    .command('manifest')
+  const command = withSequenceAhead(commands.command('manifest'))
     .summary('describe a release')
     .description(
       'Makes manifest.json from the files of a release. Each archive is unpacked once, as a host would do it.',
@@ -101,6 +109,8 @@ async function buildManifest(tools: ReleaseTools, output: Output, options: Manif
   if (!isInstant(releaseDate)) throw new QxError('USAGE', '--release-date has to look like 2026-11-01T00:00:00Z');
   expectDated(tools, { release_date: releaseDate });
   const releasedMs = Date.parse(releaseDate);
+  const sequence = options.sequence ?? Math.floor(releasedMs / 1000);
+  expectSequence(tools, { sequence }, options);
   const specs = (options.component ?? []).map((text) => parseComponent(options.product, text));
   const components: Component[] = [];
   for (const spec of specs) components.push(await componentOf(tools, spec, options.version));
@@ -120,7 +130,7 @@ async function buildManifest(tools: ReleaseTools, output: Output, options: Manif
     ...(options.minVersion && { min_version: options.minVersion }),
     ...(notes !== undefined && { release_notes: notes }),
     format: 1,
-    sequence: options.sequence ?? Math.floor(releasedMs / 1000),
+    sequence,
     ...(options.expiresIn && { expires_at: instantOf(releasedMs + options.expiresIn) }),
     ...(options.compatible && { compatible: [...options.compatible] }),
     ...(options.minRollbackVersion && { min_rollback_version: options.minRollbackVersion }),

@@ -1,5 +1,5 @@
-import { InvalidArgumentError, Option } from 'commander';
-import { checkDated, outdatedMs } from '../../core/dates.ts';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { checkDated, isSequenceAhead, outdatedMs } from '../../core/dates.ts';
 import { QxError } from '../../errors.ts';
 import { CHANNELS, PRODUCTS } from '../../format/manifest.ts';
 import type { ReleaseTools } from './tools.ts';
@@ -29,6 +29,32 @@ export function expectDated(
   const nowMs = clock.nowMs();
   const latestMs = Math.min(nowMs, outdatedMs(buildDateMs));
   checkDated(release, latestMs, latestMs === nowMs ? 'this machine' : 'this program, ten years after it was built,');
+}
+
+const SEQUENCE_AHEAD_OPTION = '--allow-sequence-ahead';
+
+export const withSequenceAhead = (command: Command): Command =>
+  command.option(SEQUENCE_AHEAD_OPTION, 'take a sequence that is above those of releases by their date');
+
+export interface SequenceAhead {
+  readonly allowSequenceAhead?: boolean;
+}
+
+/**
+ * A sequence is the date of the release in seconds, or a counter of one's own. One that is above both by a slip of the finger shuts out
+ * every release that follows. @throws QxError SEQUENCE_AHEAD
+ */
+export function expectSequence(
+  { clock }: Pick<ReleaseTools, 'clock'>,
+  release: { readonly sequence?: number },
+  { allowSequenceAhead = false }: SequenceAhead,
+): void {
+  const nowMs = clock.nowMs();
+  if (allowSequenceAhead || !isSequenceAhead(release, nowMs)) return;
+  const now = Math.floor(nowMs / 1000);
+  const detail = `sequence ${release.sequence} is far above ${now}, which a release gets of its date now: hosts that have seen it take no normal release any more`;
+  const next = `leave --sequence out; where all sequences of this channel are such, ${SEQUENCE_AHEAD_OPTION}`;
+  throw new QxError('SEQUENCE_AHEAD', detail, { next });
 }
 
 /**

@@ -7,6 +7,7 @@ import { formatBytes, table } from '../render.ts';
 import { examples, type Output, runs } from '../verb.ts';
 import { BUNDLE_SUFFIX, withBundle } from './carried.ts';
 import { KEYRING_HELP, KEYRING_OPTION, loadKeyring } from './documents.ts';
+import { expectSequence, type SequenceAhead, withSequenceAhead } from './options.ts';
 import { refuseExpired } from './reissue.ts';
 import {
   checkArtifacts,
@@ -19,13 +20,13 @@ import {
 import { publishParts, publishToken, type ServerOptions, serverUrl, withToken } from './server.ts';
 import type { ReleaseProgram, ReleaseTools } from './tools.ts';
 
-interface PublishOptions extends ServerOptions, Expectations {
+interface PublishOptions extends ServerOptions, Expectations, SequenceAhead {
   readonly keyring?: string;
   readonly dryRun?: boolean;
 }
 
 export function addPublish(commands: Command, program: ReleaseProgram): void {
-  const command = withExpectations(withToken(commands.command('publish')))
+  const command = withSequenceAhead(withExpectations(withToken(commands.command('publish'))))
     .summary('send a signed release to an update server')
     .description(
       'Publishes a signed release. Signatures and hashes are checked first; publishing the same release again changes nothing.',
@@ -72,6 +73,7 @@ async function publish(
 
 function checkWanted(tools: ReleaseTools, manifest: Manifest, options: PublishOptions): void {
   expectRelease(manifest, options, 'nothing was sent');
+  expectSequence(tools, manifest, options);
   refuseExpired(manifest.expires_at, tools.clock.nowMs(), 'qx-release refresh signs it again with a later expiry');
 }
 

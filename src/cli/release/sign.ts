@@ -8,11 +8,11 @@ import { type Manifest, readManifest } from '../../format/manifest.ts';
 import { checkShape, instantOf } from '../../format/schema.ts';
 import { examples, type Output, runs } from '../verb.ts';
 import { findKeyring, KEYRING_HELP, KEYRING_OPTION, loadKeys, manifestInside, readDocument } from './documents.ts';
-import { buildTimeMs, expectDated } from './options.ts';
+import { buildTimeMs, expectDated, expectSequence, type SequenceAhead, withSequenceAhead } from './options.ts';
 import { commandSigner } from './signer.ts';
 import type { ReleaseProgram, ReleaseTools } from './tools.ts';
 
-export interface SignerOptions {
+export interface SignerOptions extends SequenceAhead {
   readonly key?: readonly string[];
   readonly signer?: string;
   readonly signerKeyId?: string;
@@ -21,7 +21,7 @@ export interface SignerOptions {
 }
 
 export const withSigners = (command: Command): Command =>
-  command
+  withSequenceAhead(command)
     .option('--key <file...>', 'private key; repeatable')
     .option('--signer <command>', 'program that reads the bytes to sign and prints the signature in base64; no shell')
     .option('--signer-key-id <id>', 'name of the key that it signs with')
@@ -98,8 +98,9 @@ export async function seal(
   manifestBytes: Uint8Array,
   earlier: readonly Signer[] = [],
 ): Promise<Sealed> {
-  const { release_date } = Object(parseStrict(manifestBytes).value) as Partial<Manifest>;
+  const { release_date, sequence } = Object(parseStrict(manifestBytes).value) as Partial<Manifest>;
   if (typeof release_date === 'string') expectDated(tools, { release_date });
+  if (typeof sequence === 'number') expectSequence(tools, { sequence }, options);
   const mine = await signersOf(tools, output, options);
   const keyIds = [...earlier, ...mine].map((signer) => signer.keyId);
   const twice = keyIds.find((id, i) => keyIds.indexOf(id) !== i);
