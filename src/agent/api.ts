@@ -80,17 +80,14 @@ const METRICS_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
 /** What the agent does from here on. The caller only waits for the beginning: the end is in the status, the journal and the log. */
 const orders = ({ host, agent, changeSettings }: Agency) =>
   ({
-    apply: async ({ body, caller }) => {
-      const refusal = refuseStart(host, body, caller);
-      if (refusal !== null) return refusal;
-      if (body?.force_reboot === true) await host.duties.tryNow();
-      return begin(host, caller, 'apply', () => agent.install(requestOf(body)));
-    },
+    apply: async ({ body, caller }) =>
+      refuseStart(host, body, caller) ??
+      (await begin(host, caller, 'apply', () => agent.install(requestOf(body)), body)),
     download: async ({ body, caller }) =>
       refuseStart(host, body, caller) ?? (await begin(host, caller, 'download', () => agent.download(requestOf(body)))),
     install: async ({ body, caller }) =>
       refuseStart(host, body, caller) ??
-      (await begin(host, caller, 'install', () => agent.installBundle(body.path, requestOf(body)))),
+      (await begin(host, caller, 'install', () => agent.installBundle(body.path, requestOf(body)), body)),
     cancel: async () => {
       if (!agent.cancel()) return refused('NOTHING_TO_CANCEL', 'no update and no download is running');
       return { json: { status: 'cancelling', message: 'It stops at its next safe point' } };
@@ -174,7 +171,9 @@ const requestOf = (wish: Wish = {}): InstallRequest => ({
   ...(wish.force_reboot === undefined ? {} : { reboot: wish.force_reboot }),
 });
 
-async function begin(host: Host, caller: Caller, what: string, start: () => Promise<unknown>) {
+async function begin(host: Host, caller: Caller, what: string, start: () => Promise<unknown>, wish: Wish = {}) {
+  // A person wants the reboot now, whatever came of the last drain.
+  if (wish.force_reboot === true) await host.duties.tryNow();
   void start();
   await host.audit.record({ event: 'update_requested', actor: actorOf(caller), fields: { what } });
   const name = what === 'download' ? 'Download' : 'Update';

@@ -181,6 +181,21 @@ requires({ commands: IMAGE_COMMANDS })('an order', () => {
   });
 
   describe('reboot', () => {
+    test.each([
+      ['reboot', undefined],
+      ['apply', { force_reboot: true }],
+    ] as const)('by %s does not wait for the end of a pause after a drain', async (order, body) => {
+      const host = await bench.host([await imageOnly()]);
+      const path = join(host.root, 'quantix/limiquantix/drain-pause.json');
+      const at = new Date(host.clock.nowMs()).toISOString();
+      const pause = { format: 1, failures: 3, at, pause_ms: 4 * 3_600_000, reason: 'gpu-1 is still here' };
+      await writeFile(path, JSON.stringify(pause));
+      const api = agentApi(host);
+      await api.call(order, body);
+      await api.untilIdle();
+      expect(JSON.parse(await readFile(path, 'utf8'))).toMatchObject({ failures: 3, pause_ms: 0 });
+    });
+
     test('is refused while something inhibits it, and says what', async () => {
       const host = await bench.host();
       Object.assign(host.grants, { reboot: { granted: false, reason: 'drain: 3 VMs to go' } });
