@@ -6,6 +6,7 @@ import type { Journal } from '../format/journal.ts';
 import { notedTrouble } from './boot-truth.ts';
 import { check, type EnvelopeCache } from './check.ts';
 import { download } from './download.ts';
+import { identityFault } from './fleet/binding.ts';
 import { loadHold } from './hold.ts';
 import type { Host, Progress, Watch } from './host.ts';
 import { type InstallResult, install } from './install.ts';
@@ -115,9 +116,10 @@ export function createAgent(host: Host, events: AgentEvents = {}): Agent {
       // The journal has gone on since, by another process: what it says is newer.
       const last = now.last.journal === stamp(journal) ? now.last.result : null;
       const status = updateStatus(now.activity, last, journal, boot, trouble?.message);
+      const fault = await identityFault(host.files);
       const waitsFor = status.status === 'reboot_required' ? host.duties.waitsFor() : null;
       return {
-        ...status,
+        ...(fault === null ? status : withFault(status, fault)),
         ...(held === null ? {} : { held: held.reason }),
         ...(waitsFor === null ? {} : { waitsFor }),
       };
@@ -147,6 +149,15 @@ export function createAgent(host: Host, events: AgentEvents = {}): Agent {
     },
   };
 }
+
+/** Of no more weight than what is under way, and of more than what was. */
+function withFault(status: UpdateStatus, { code, message, next }: QxError): UpdateStatus {
+  const identity = { code, detail: message, ...(next === undefined ? {} : { next }) };
+  const isOver = code === 'MACHINE_DIFFERS' && FINISHED.has(status.status);
+  return isOver ? { status: 'error', message, identity } : { ...status, identity };
+}
+
+const FINISHED: ReadonlySet<UpdateStatus['status']> = new Set(['idle', 'up_to_date', 'available', 'complete', 'error']);
 
 const NOTHING_YET = { result: null, journal: '' };
 

@@ -39,6 +39,7 @@ export async function composeRecords(root: string, log: Log): Promise<HostRecord
 export async function composeHost(root: string, options: HostOptions): Promise<ComposedHost> {
   const { loadConfig } = await import('../agent/settings.ts');
   const { hostKeyring } = await import('../agent/keyring.ts');
+  const { settleIdentity } = await import('../agent/fleet/binding.ts');
   const { memberHttp } = await import('../agent/fleet/membership.ts');
   const { createMaintenance } = await import('../agent/maintenance/maintenance.ts');
   const { hostArchive } = await import('../system/archive.ts');
@@ -59,9 +60,10 @@ export async function composeHost(root: string, options: HostOptions): Promise<C
   const clock = hostClock(runner);
   const [boot, disks] = [grubBoot(root, runner), hostDisks(root)];
   const isolated = isolatedHttp({ program: ownProgram(), log, ...(await serverAuthorities(files, config)) });
-  const http = memberHttp(isolated, files);
+  const http = memberHttp(isolated, files, boot);
   const hooks = hostHooks(root, runner);
   const daemon = agentClient(`${root}${AGENT_SOCKET}`);
+  await settleIdentity({ files, audit, log, clock });
   return {
     get config() {
       return live.config;

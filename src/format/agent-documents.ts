@@ -6,6 +6,8 @@ import { VERSION_MAX_LENGTH, VERSION_PATTERN } from './version.ts';
 
 /** What the REST interface of the host agent takes and answers. Host page and control plane read these fields. */
 
+const refusalInfo = { code: Type.String(), detail: Type.String(), next: Type.Optional(Type.String()) };
+
 const optionalVersion = (description: string) => Type.Optional(Type.String({ description }));
 
 const ComponentInfo = Type.Object({
@@ -55,6 +57,11 @@ export const UpdateStatus = Type.Object({
   progress: Type.Optional(Type.Integer({ minimum: 0, maximum: 100, description: 'percent' })),
   held: Type.Optional(Type.String({ description: 'updates are on hold; why' })),
   waitsFor: Type.Optional(Type.String({ description: 'why the reboot was not granted when it was last asked for' })),
+  identity: Type.Optional(
+    Type.Object(refusalInfo, {
+      description: 'why this member of a fleet may not speak for itself: it asks nobody for anything',
+    }),
+  ),
 });
 export type UpdateStatus = Static<typeof UpdateStatus>;
 
@@ -161,7 +168,7 @@ export const ProgressResponse = Type.Object({
 export type ProgressResponse = Static<typeof ProgressResponse>;
 
 function RefusalInfo() {
-  return Type.Object({ code: Type.String(), detail: Type.String(), next: Type.Optional(Type.String()) });
+  return Type.Object(refusalInfo);
 }
 
 const reason = Type.Optional(

@@ -33,6 +33,8 @@ export const AUDIT_EVENTS = {
   status_reset: 'the outcome of the last update was dismissed',
   fleet_joined: 'this host became a member of a fleet',
   fleet_left: 'this host forgot the fleet that it belonged to',
+  identity_copied: 'what lies on this disk was made on another machine: this host has an id of its own from then on',
+  identity_kept: 'somebody said that this host is the one that its identity was made on',
   drain_begun: 'the programs in drain.d were told to empty this host',
   drain_given_up: 'this host did not become empty, or did not go down; its place was given back',
   place_not_given_back: 'whoever gave this host its place could not be told that it is over',

@@ -6,6 +6,9 @@ import { INSTANT_PATTERN, NAME_PATTERN, SHA256_PATTERN } from './schema.ts';
 
 /** The part of the REST interface of the server by which hosts and people become known to it. */
 
+/** Which boot of a host speaks. Hosts of before do not say it. */
+export const BOOT_HEADER = 'x-qx-boot';
+
 const closed = { additionalProperties: false } as const;
 const name = Type.String({ pattern: NAME_PATTERN });
 const instant = Type.String({ pattern: INSTANT_PATTERN });

@@ -13,6 +13,8 @@ export const HostMaintenance = Type.Object({
   /** `reboot`: nothing is updated by it. */
   update_type: Type.Enum(['full', 'component', 'reboot']),
   target_version: Type.String(),
+  /** The id by which a FleetLock server knows its place; without one, it is that of an agent which knew no id of its own. */
+  lock_id: Type.Optional(Type.String()),
   /** Of the fleet's server. */
   maintenance_id: Type.Optional(Type.String()),
   fencing_token: Type.Optional(Type.Integer({ minimum: 1 })),

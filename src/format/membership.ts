@@ -1,5 +1,6 @@
 import { type Static, Type } from 'typebox';
 import { readVersioned } from './document.ts';
+import { HOST_ID_PATTERN } from './host-identity.ts';
 import { INVITE_PATTERN } from './invitation.ts';
 import { NAME_PATTERN } from './schema.ts';
 
@@ -13,6 +14,8 @@ const server = {
   pin: Type.Union([Type.String(), Type.Null()]),
   /** PKCS #8, PEM. */
   private_key: Type.String(),
+  /** The id of the host that the key was made on. A copy of the disk has another one, and nothing to do with this key. */
+  host_id: Type.Optional(Type.String({ pattern: HOST_ID_PATTERN })),
 };
 
 /** Of a host that has asked to be let in, and may ask again with the same key. */

@@ -2,6 +2,7 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { enrol } from '../../src/agent/fleet/enrol.ts';
+import { idFor } from '../../src/agent/identity.ts';
 import { loadRecord } from '../../src/agent/maintenance/record.ts';
 import { fleetBench, operatorToken, SITE } from '../support/fleet.ts';
 import { lockServer } from '../support/lock-server.ts';
@@ -48,6 +49,46 @@ describe('a FleetLock server', () => {
     // The id of the machine itself is nobody's business.
     expect(asked[0]?.id).toMatch(/^[a-f0-9]{32}$/);
     expect(asked[0]?.id).not.toBe('a'.repeat(32));
+  });
+
+  test('tells hosts of one image apart, whose machine-id and host name are the same', async () => {
+    const { url, holders } = await lockServer();
+    const [first, second] = [await member(url, 'a'.repeat(32)), await member(url, 'a'.repeat(32))];
+    expect(await first.offer.mayReboot(RELEASE)).toEqual({ granted: true });
+    expect(await second.offer.mayReboot(RELEASE)).toMatchObject({ granted: false });
+    expect(holders.size).toBe(1);
+  });
+
+  test('has a place of an agent from before given back under the id of then, before another is asked for', async () => {
+    const { url, asked, holders } = await lockServer();
+    const host = await member(url, 'a'.repeat(32));
+    const before = idFor('fleetlock', 'a'.repeat(32));
+    holders.set('rack-1', before);
+    const record = { format: 1, by: 'fleetlock', update_type: 'full', target_version: '1.1.0' };
+    await host.write('quantix/limiquantix/maintenance.json', JSON.stringify(record));
+    expect(await host.offer.mayReboot(RELEASE)).toEqual({ granted: true });
+    expect(asked.map(({ path, id }) => [path, id === before])).toEqual([
+      ['/v1/steady-state', true],
+      ['/v1/pre-reboot', false],
+    ]);
+    expect(await host.offer.beginReboot()).toEqual({ granted: true });
+    expect(holders.get('rack-1')).toBe((await loadRecord(host.files))?.lock_id);
+  });
+
+  test.each([
+    ['rebooted', { is_rebooting: true }, 'complete' as const],
+    ['failed, and was looked after', { has_failed: true }, null],
+  ])('gets back what an agent from before has taken that %s', async (_what, more, result) => {
+    const { url, holders } = await lockServer();
+    const host = await member(url, 'a'.repeat(32));
+    holders.set('rack-1', idFor('fleetlock', 'a'.repeat(32)));
+    const record = { format: 1, by: 'fleetlock', update_type: 'full', target_version: '1.1.0', ...more };
+    await host.write('quantix/limiquantix/maintenance.json', JSON.stringify(record));
+    const journal = { ...JOURNAL, phase: 'rolledBack', pending: false, dismissed: true };
+    await host.write('quantix/ab-update-state.json', JSON.stringify(journal));
+    if (result !== null) await host.report.outcome(outcome(result));
+    await host.duties.tick();
+    expect([holders.size, await loadRecord(host.files)]).toEqual([0, null]);
   });
 
   test('keeps the lock of a host whose update failed, until its operator has seen it', async () => {

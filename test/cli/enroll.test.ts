@@ -118,3 +118,33 @@ test('leaves, and keeps nothing of it', async () => {
     stderr: expect.stringContaining('in no fleet'),
   });
 });
+
+test('a copy of its disk says that it is another host, in words, with a code, and by which verbs it goes on', async () => {
+  const fleet = await bench();
+  const host = await hostFolder([]);
+  const made = {
+    'sys/class/dmi/id/product_uuid': '4c4c4544-0043-3510-8051-b4c04f4a4e31',
+    'sys/class/dmi/id/board_serial': 'CN7475',
+  };
+  for (const [path, text] of Object.entries(made)) await host.write(path, `${text}\n`);
+  expect((await enroll(host.path, await joinString(fleet, 'qhci-01'))).exitCode).toBe(0);
+  expect(await qxUpdate(host.path, 'identity', 'show')).toMatchObject({ exitCode: 0 });
+  // The same folder with the hardware of another machine around it.
+  for (const [path, text] of Object.entries(made)) await host.write(path, `${text.slice(0, -1)}9\n`);
+  await startAgent(host.path);
+  const said = await qxUpdate(host.path, 'status');
+  expect(said.stdout).toMatch(/^Status +error$/m);
+  expect(said.stdout).toMatch(
+    /^Identity .*made on another machine.*\[MACHINE_DIFFERS\]\n +next: .*qx-update enroll JOIN.*identity keep/m,
+  );
+  expect(JSON.parse((await qxUpdate(host.path, 'status', '--json')).stdout)).toMatchObject({
+    status: 'error',
+    identity: { code: 'MACHINE_DIFFERS', next: expect.stringContaining('qx-update identity keep') },
+  });
+  const shown = await qxUpdate(host.path, 'identity', 'show');
+  expect([shown.exitCode, shown.stdout]).toEqual([5, expect.stringMatching(/^board +CN7475 +CN7479$/m)]);
+  expect(await qxUpdate(host.path, 'identity', 'keep')).toMatchObject({ exitCode: 2 });
+  expect(await qxUpdate(host.path, 'identity', 'keep', '--reason', 'new main board')).toMatchObject({ exitCode: 0 });
+  expect(JSON.parse((await qxUpdate(host.path, 'status', '--json')).stdout).identity).toBeUndefined();
+  expect(await qxUpdate(host.path, 'identity', 'keep', '--reason', 'again')).toMatchObject({ exitCode: 3 });
+});

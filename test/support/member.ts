@@ -2,6 +2,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import { auditLog } from '../../src/agent/audit.ts';
+import { settleIdentity } from '../../src/agent/fleet/binding.ts';
 import { enrol, type Member } from '../../src/agent/fleet/enrol.ts';
 import { memberHttp } from '../../src/agent/fleet/membership.ts';
 import { createMaintenance, type Maintenance } from '../../src/agent/maintenance/maintenance.ts';
@@ -9,6 +10,7 @@ import { type Config, readConfig } from '../../src/format/config.ts';
 import type { Grant, ReleaseRef } from '../../src/ports/offer.ts';
 import type { Hooks } from '../../src/ports.ts';
 import { hostFiles } from '../../src/system/files.ts';
+import { grubBoot } from '../../src/system/grub.ts';
 import { hostHooks } from '../../src/system/hooks.ts';
 import { undiciHttp } from '../../src/system/http.ts';
 import { hostProcess } from '../../src/system/process.ts';
@@ -54,7 +56,8 @@ export async function openMember(options: MemberOptions = {}): Promise<TestMembe
   onTestFinished(() => undici.close());
   const cut = cutAfter({ files: hostFiles(root), undici }, options.cutAfter ?? Number.POSITIVE_INFINITY);
   const { files } = cut.ports;
-  const http = memberHttp(cut.ports.undici, files);
+  const boot = grubBoot(root, hostProcess());
+  const http = memberHttp(cut.ports.undici, files, boot);
   const hooks = hostHooks(root, hostProcess());
   const host = { config, files, http, hooks, clock, log, random: fixedRandom, audit: auditLog({ files, clock, log }) };
   const write: TestMember['write'] = async (path, content, mode = 0o644) => {
@@ -62,6 +65,8 @@ export async function openMember(options: MemberOptions = {}): Promise<TestMembe
     await writeFile(join(root, path), content, { mode });
   };
   if (options.root === undefined) await write('etc/quantix-version', '1.0.0\n');
+  // What a machine does that starts, whatever happens to it later.
+  await settleIdentity({ ...host, files: hostFiles(root) });
   const maintenance = createMaintenance(host);
   onTestFinished(() => maintenance.duties.stop());
   return { ...host, ...maintenance, root, write, isOff: cut.isOff };

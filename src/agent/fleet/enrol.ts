@@ -7,10 +7,13 @@ import { enrolMessage, renewMessage } from '../../format/node-key.ts';
 import type { ResponseOf } from '../../format/route.ts';
 import type { Http, Post } from '../../ports.ts';
 import type { Host } from '../host.ts';
+import { loadIdentity } from '../identity.ts';
 import { askFleet } from './client.ts';
+import { forgetCopied } from './copied.ts';
 import {
   forgetEnrolling,
   forgetMembership,
+  isOwn,
   loadEnrolling,
   loadMembership,
   saveEnrolling,
@@ -33,7 +36,7 @@ export type Member = Pick<Host, 'files' | 'audit' | 'log'> & { readonly http: Ht
 export async function enrol(host: Member, join: string, options: { readonly again?: boolean }): Promise<Enrolment> {
   const { id, secret, pin, host: name } = readInvitation(join.trim());
   const known = await loadMembership(host.files);
-  if (known !== null && options.again !== true) {
+  if (known !== null && options.again !== true && (await isOwn(host.files, known))) {
     throw new QxError('ALREADY_ENROLLED', `this host is ${known.node_id} in the fleet of ${known.server}`, {
       next: 'qx-update enroll --again, to leave it for the one of this join string',
     });
@@ -46,7 +49,8 @@ export async function enrol(host: Member, join: string, options: { readonly agai
     pin,
     invite,
     // Asked again after a lost answer, the invitation counts for the key that it was used with.
-    private_key: before?.invite === invite ? before.private_key : newKey(),
+    private_key: before?.invite === invite && (await isOwn(host.files, before)) ? before.private_key : newKey(),
+    host_id: (await loadIdentity(host.files)).id,
   };
   await saveEnrolling(host.files, enrolling);
   return askToEnrol(host, enrolling);
@@ -71,9 +75,10 @@ export async function askToEnrol(host: Member, enrolling: Enrolling): Promise<En
   if (answer.state === 'pending') {
     return { kind: 'pending', nodeId: answer.node_id, keyFingerprint: answer.key_fingerprint, server };
   }
-  const membership = memberBy(answer, { server, pin, private_key });
+  const membership = memberBy(answer, { server, pin, private_key, host_id: enrolling.host_id });
   await saveMembership(host.files, membership);
   await forgetEnrolling(host.files);
+  await forgetCopied(host.files);
   host.log.info('fleet_joined', { server, node_id: membership.node_id });
   await host.audit.record({ event: 'fleet_joined', fields: { server, node_id: membership.node_id } });
   return { kind: 'enrolled', membership };
@@ -83,12 +88,12 @@ const FINAL: ReadonlySet<string> = new Set(['INVITE_REFUSED', 'NODE_REVOKED', 'N
 
 /** A fresh key with each certificate: one that leaked is of no use for long. */
 export async function renew(host: Member, membership: Membership, signal?: AbortSignal): Promise<void> {
-  const { server, pin, id } = membership;
+  const { server, pin, id, host_id } = membership;
   const private_key = newKey();
   const spki = spkiOf(private_key);
   const body = { spki, proof: proofOf(private_key, renewMessage(id, spki)) };
   const answer = await askFleet(host.http, serverOf(membership), NODE_ROUTES.renew, { body, signal });
-  await saveMembership(host.files, memberBy(answer, { server, pin, private_key }));
+  await saveMembership(host.files, memberBy(answer, { server, pin, private_key, host_id }));
   host.log.info('certificate_renewed', { not_after: answer.not_after });
 }
 
@@ -99,6 +104,7 @@ export async function leaveFleet(host: Member, actor: string): Promise<Pick<Memb
   const { node_id, server } = membership;
   await forgetEnrolling(host.files);
   await forgetMembership(host.files);
+  await forgetCopied(host.files);
   await host.audit.record({ event: 'fleet_left', actor, fields: { server, node_id } });
   return { node_id, server };
 }
@@ -108,13 +114,17 @@ export const serverOf = ({ server, pin, node_id }: Membership) => ({
   ...(pin === null ? { devNode: node_id } : {}),
 });
 
-type Own = Pick<Membership, 'server' | 'pin' | 'private_key'>;
+type Own = Pick<Membership, 'server' | 'pin' | 'private_key'> & { readonly host_id: string | undefined };
 
-function memberBy({ node_id, id, certificate, not_after, renew_after }: Certified, own: Own): Membership {
+function memberBy(
+  { node_id, id, certificate, not_after, renew_after }: Certified,
+  { host_id, ...own }: Own,
+): Membership {
   if (!isFor(certificate, own.private_key)) {
     throw new QxError('SERVER_ERROR', `${own.server} sent a certificate that is not for the key of this host`);
   }
-  return { format: 1, ...own, node_id, id, certificate, not_after, renew_after };
+  const made = host_id === undefined ? {} : { host_id };
+  return { format: 1, ...own, ...made, node_id, id, certificate, not_after, renew_after };
 }
 
 function isFor(certificate: string, key: string): boolean {

@@ -1,4 +1,8 @@
+import { isSameMachine } from '../../core/same-machine.ts';
+import { QxError } from '../../errors.ts';
 import { writeDocument } from '../../format/document.ts';
+import { BOOT_HEADER } from '../../format/fleet-routes.ts';
+import { COPIED_IDENTITY_PATH, type Hardware } from '../../format/host-identity.ts';
 import {
   ENROLLING_PATH,
   type Enrolling,
@@ -7,7 +11,9 @@ import {
   readEnrolling,
   readMembership,
 } from '../../format/membership.ts';
-import type { Files, Http, HttpRequest, Post, TlsIdentity } from '../../ports.ts';
+import type { Boot, Files, Http, HttpRequest, Post, TlsIdentity } from '../../ports.ts';
+import { readHardware } from '../hardware.ts';
+import { idFor, loadIdentity } from '../identity.ts';
 
 /** The fleet that this host belongs to, as its files say it. Read anew each time: enrolling needs no restart of the agent. */
 
@@ -17,6 +23,37 @@ const MAX_BYTES = 64 << 10;
 export async function loadMembership(files: Files): Promise<Membership | null> {
   const bytes = await files.read(MEMBERSHIP_PATH, MAX_BYTES);
   return bytes === null ? null : readMembership(bytes);
+}
+
+/**
+ * Whether a key that lies on this disk was made on this host: one that was not is never used, since its owner may be up as well.
+ * The hardware is looked at here too, for a copy that could not make an id of its own has that of the original. A key from before
+ * hosts had ids is of this host, unless the disk is known to be a copy. @throws QxError STATE_INVALID | STATE_TOO_NEW
+ */
+export async function isOwn(
+  files: Files,
+  { host_id }: Membership | Enrolling,
+  hardware: Promise<Hardware> = readHardware(files),
+): Promise<boolean> {
+  const identity = await loadIdentity(files);
+  if (!isSameMachine(identity.hardware, await hardware)) return false;
+  return host_id === undefined ? (await files.info(COPIED_IDENTITY_PATH)) === null : host_id === identity.id;
+}
+
+/** Null: the host stands alone. @throws QxError MACHINE_DIFFERS | STATE_INVALID | STATE_TOO_NEW */
+export async function ownMembership(files: Files): Promise<Membership | null> {
+  const membership = await loadMembership(files);
+  return membership === null ? null : ownOf(files, membership);
+}
+
+/** @throws QxError MACHINE_DIFFERS | STATE_INVALID | STATE_TOO_NEW */
+export async function ownOf(files: Files, membership: Membership, hardware?: Promise<Hardware>): Promise<Membership> {
+  if (await isOwn(files, membership, hardware)) return membership;
+  const { node_id, server } = membership;
+  const detail = `this identity was made on another machine: this host is not ${node_id} in the fleet of ${server}`;
+  throw new QxError('MACHINE_DIFFERS', detail, {
+    next: 'for a copied disk, qx-update enroll JOIN with a join string of its own; for the same host after an exchange of hardware, qx-update identity keep --reason TEXT',
+  });
 }
 
 /** Its key is for root alone. Answers whether others could read it until now. */
@@ -49,13 +86,20 @@ export const forgetMembership = (files: Files): Promise<void> => files.remove(ME
 
 export const forgetEnrolling = (files: Files): Promise<void> => files.remove(ENROLLING_PATH);
 
-/** Who this host is and whom it believes, for requests to the server of its fleet and for no others. */
-export function memberHttp(http: Http & Post, files: Files): Http & Post {
+/**
+ * Who this host is and whom it believes, for requests to the server of its fleet and for no others. Which boot of it speaks goes
+ * along: two at once are two machines. The boot itself is nobody's business.
+ */
+export function memberHttp(http: Http & Post, files: Files, { bootId }: Pick<Boot, 'bootId'>): Http & Post {
+  // Read once: an image comes in thousands of requests, and cards and disks that are pulled out change nothing of who this is.
+  const now: { hardware?: Promise<Hardware> } = {};
   const known = async <R extends HttpRequest>(url: string, request: R): Promise<R> => {
     if (request.tls !== undefined) return request;
     const membership = await loadMembership(files);
     if (membership === null || URL.parse(url)?.origin !== membership.server) return request;
-    return { ...request, tls: identityOf(membership) };
+    now.hardware ??= readHardware(files);
+    const tls = identityOf(await ownOf(files, membership, now.hardware));
+    return { ...request, tls, headers: { ...request.headers, [BOOT_HEADER]: idFor('boot', await bootId()) } };
   };
   return {
     get: async (url, request) => http.get(url, await known(url, request)),

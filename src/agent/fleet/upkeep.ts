@@ -3,7 +3,7 @@ import { asQxError } from '../../errors.ts';
 import type { Membership } from '../../format/membership.ts';
 import type { Clock } from '../../ports.ts';
 import { askToEnrol, type Member, renew } from './enrol.ts';
-import { closeMembership, loadEnrolling, loadMembership } from './membership.ts';
+import { closeMembership, forgetEnrolling, isOwn, loadEnrolling, loadMembership, ownOf } from './membership.ts';
 
 /** What a member of a fleet does by itself: asks again until an operator has let it in, and renews its certificate in time. */
 
@@ -25,7 +25,12 @@ export function fleetUpkeep(host: Member & { readonly clock: Clock }): () => Pro
   return async () => {
     const nowMs = clock.monotonicMs();
     const enrolling = nowMs < next.askMs ? null : await loadEnrolling(files);
-    if (enrolling !== null) {
+    if (enrolling !== null && !(await isOwn(files, enrolling))) {
+      await forgetEnrolling(files);
+      log.warn('enrolment_forgotten', {
+        detail: 'another machine has asked to be let in with this key; it was copied',
+      });
+    } else if (enrolling !== null) {
       next.askMs = nowMs + ASK_EVERY_MS;
       await quietly('not_enrolled_yet', () => askToEnrol(host, enrolling));
     }
@@ -34,13 +39,16 @@ export function fleetUpkeep(host: Member & { readonly clock: Clock }): () => Pro
         detail: 'others could read the key of this host; qx-update enroll --again makes a new one',
       });
     }
-    const membership = nowMs < next.renewMs ? null : await loadMembership(files);
-    if (membership === null) return;
-    const isDue = clock.nowMs() >= Date.parse(membership.renew_after);
-    if (!isDue && !(await isEarly(membership, clock))) return;
-    // The next one is as early when it is the clock here that is wrong: once a day is enough of that.
-    next.renewMs = nowMs + (isDue ? RENEW_EVERY_MS : DAY_MS);
-    await quietly('certificate_not_renewed', () => renew(host, membership));
+    if (nowMs < next.renewMs) return;
+    await quietly('certificate_not_renewed', async () => {
+      const membership = await loadMembership(files);
+      if (membership === null) return;
+      const isDue = clock.nowMs() >= Date.parse(membership.renew_after);
+      if (!isDue && !(await isEarly(membership, clock))) return;
+      // The next one is as early when it is the clock here that is wrong: once a day is enough of that.
+      next.renewMs = nowMs + (isDue ? RENEW_EVERY_MS : DAY_MS);
+      await renew(host, await ownOf(files, membership));
+    });
   };
 }
 

@@ -65,7 +65,8 @@ async function askedWith(turn: Turn, who: Coordinator, { version, updateType }: 
   if (known !== null && !isSame) await endElsewhere(turn, known, 'the host asks somebody else now');
   const fresh = { format: 1 as const, by: who.by, update_type: updateType, target_version: version };
   if (who.by === 'nobody') return isSame ? known : fresh;
-  return changeRecord(files, isSame ? known : fresh, { update_type: updateType, target_version: version, ...lock });
+  const record = isSame ? known : { ...fresh, ...(await who.atFirst?.()) };
+  return changeRecord(files, record, { update_type: updateType, target_version: version, ...lock });
 }
 
 const isSameLock = ({ fleetlock: before }: HostMaintenance, { fleetlock: now }: Pick<HostMaintenance, 'fleetlock'>) =>

@@ -23,6 +23,8 @@ export type Standing =
 
 export interface Coordinator {
   readonly by: HostMaintenance['by'];
+  /** What the record has to know before anything is asked for. */
+  readonly atFirst?: () => Promise<Partial<HostMaintenance>>;
   /** Asked again, the answer is where this host stands now. What it has to remember goes into the record. */
   ask(wish: Wish): Promise<Standing>;
   /** How far its own drain has come. */

@@ -2,7 +2,7 @@ import { asQxError } from '../../errors.ts';
 import type { HostMaintenance } from '../../format/host-maintenance.ts';
 import type { Grant } from '../../ports/offer.ts';
 import type { Member } from '../fleet/enrol.ts';
-import { loadMembership } from '../fleet/membership.ts';
+import { ownMembership } from '../fleet/membership.ts';
 import type { Host } from '../host.ts';
 import { type Coordinator, nobody } from './coordinator.ts';
 import type { HostDrain } from './drain.ts';
@@ -33,7 +33,7 @@ export interface Turn {
 
 /** Whoever is asked now. */
 export async function coordinatorOf(host: Machine): Promise<Coordinator> {
-  const membership = await loadMembership(host.files);
+  const membership = await ownMembership(host.files);
   if (membership !== null) return fleet(host, membership);
   return host.config.fleetlock === null ? nobody : fleetlock(host, host.config.fleetlock);
 }
@@ -47,7 +47,7 @@ export async function coordinatorBy(
   // Where the lock was taken, which the settings may not name any more.
   const settings = lock ?? host.config.fleetlock;
   if (by === 'fleetlock') return settings && fleetlock(host, settings);
-  const membership = await loadMembership(host.files);
+  const membership = await ownMembership(host.files);
   return membership && fleet(host, membership);
 }
 

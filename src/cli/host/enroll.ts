@@ -9,7 +9,7 @@ export const enroll: Verb<{ readonly again?: boolean }> = {
   notes: `Works without the agent, which needs no restart. The key of the host is made here and stays here. From then on the host asks
 the fleet before it reboots, and fetches its releases there, unless server_url is set to something else.
 JOIN may be - to read it from stdin, so that it is in no history and no list of processes. A join string counts once and for
-one host; after a lost answer the same host may use it again.
+one host; after a lost answer the same host may use it again. On a copied disk it takes the place of the identity of the original.
 Exit code 0 when it is a member, 3 when it was one already, 5 refused or waiting for an operator (the agent goes on asking),
 9 server unreachable.`,
   examples: [

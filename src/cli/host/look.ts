@@ -35,14 +35,16 @@ export const status: Verb = {
 };
 
 function statusText(
-  { status: state, message, progress, held, waitsFor }: UpdateStatus,
+  { status: state, message, progress, held, waitsFor, identity }: UpdateStatus,
   version: VersionInfo | null,
 ): string {
   const rows = [
     ['Status', `${state.replaceAll('_', ' ')}${progress === undefined ? '' : ` ${progress} %`}`],
-    ...(message === undefined ? [] : [['', message]]),
+    ...(message === undefined || message === identity?.detail ? [] : [['', message]]),
     ...(held === undefined ? [] : [['On hold', held]]),
     ...(waitsFor === undefined ? [] : [['Waits', waitsFor]]),
+    ...(identity === undefined ? [] : [['Identity', `${identity.detail} [${identity.code}]`]]),
+    ...(identity?.next === undefined ? [] : [['', `next: ${identity.next}`]]),
   ];
   if (version === null) return table(rows);
   const { fleet } = version;

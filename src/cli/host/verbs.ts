@@ -4,6 +4,7 @@ import { completion } from './completion.ts';
 import { config } from './config.ts';
 import { enroll, leave } from './enroll.ts';
 import { events } from './events.ts';
+import { identity } from './identity.ts';
 import { log } from './log.ts';
 import { check, current, plan, status } from './look.ts';
 import { cancel, hold, reboot, reset, unhold } from './orders.ts';
@@ -16,5 +17,5 @@ export const VERBS: Readonly<Record<string, readonly (Verb | VerbGroup)[]>> = {
   Look: [status, check, plan, current, history, events],
   Update: [apply, download, install, cancel, reset, hold, unhold],
   Boot: [slots, rollback, confirm, health, mark],
-  Host: [reboot, enroll, leave, verify, config, token, log, completion],
+  Host: [reboot, enroll, leave, identity, verify, config, token, log, completion],
 };
