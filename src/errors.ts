@@ -58,9 +58,11 @@ export const ERRORS = {
   NAME_TAKEN: row(409, 'usage'),
   KEY_MISMATCH: row(409, 'policy'),
   ALREADY_ENROLLED: row(409, 'nothing'),
-  // A key that was made on another machine.
+  // A key that was made on another machine, and one that two machines use.
   MACHINE_DIFFERS: row(409, 'policy'),
   MACHINE_IS_SAME: row(409, 'nothing'),
+  IDENTITY_SHARED: row(409, 'policy'),
+  IDENTITY_NOT_SHARED: row(409, 'nothing'),
   NOT_ENROLLED: row(404, 'nothing'),
 
   // Trust: envelope, signature, manifest.

@@ -8,6 +8,7 @@ import { INSTANT_PATTERN, NAME_PATTERN, SHA256_PATTERN } from './schema.ts';
 
 /** Which boot of a host speaks. Hosts of before do not say it. */
 export const BOOT_HEADER = 'x-qx-boot';
+export const BOOT_PATTERN = '^[a-f0-9]{32}$';
 
 const closed = { additionalProperties: false } as const;
 const name = Type.String({ pattern: NAME_PATTERN });
@@ -94,6 +95,12 @@ const NodeSummary = Type.Object({
   key_fingerprint: keyFingerprint,
   created_at: instant,
   certificate_not_after: Type.Union([instant, Type.Null()]),
+  conflict: Type.Optional(
+    Type.Object(
+      { since: instant, boots: Type.Array(Type.Object({ boot: Type.String(), since: instant })) },
+      { description: 'two machines speak as this host, and both are refused until somebody decides' },
+    ),
+  ),
 });
 export type NodeSummary = Static<typeof NodeSummary>;
 
@@ -188,6 +195,27 @@ export const NODE_ROUTES = {
     summary: 'Put a host out of the fleet, from its next request on and for good',
     params: ofNode,
     body: Type.Object({ reason }, closed),
+    content: 'json',
+    response: NodeState,
+  },
+  resolveNode: {
+    method: 'POST',
+    path: '/api/v1/nodes/{node}/resolve',
+    who: 'admin',
+    summary: 'Of two machines that spoke as one host, one is left: go on with it',
+    params: ofNode,
+    body: Type.Object(
+      {
+        reason,
+        boot: Type.Optional(
+          Type.String({
+            pattern: '^[a-f0-9]{6,32}$',
+            description: 'the beginning of the boot that is the host; the others that were seen stay refused',
+          }),
+        ),
+      },
+      closed,
+    ),
     content: 'json',
     response: NodeState,
   },

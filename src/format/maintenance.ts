@@ -11,7 +11,7 @@ import { VERSION_MAX_LENGTH, VERSION_PATTERN } from './version.ts';
 export const MAINTENANCE = {
   none: { request: 'requested' },
   requested: { grant: 'draining', skip: 'ready', cancel: 'cancelled', fail: 'failed' },
-  draining: { empty: 'ready', force: 'ready', cancel: 'cancelled', fail: 'failed' },
+  draining: { empty: 'ready', force: 'ready', lapse: 'draining', cancel: 'cancelled', fail: 'failed' },
   ready: {
     lapse: 'draining',
     update: 'updating',
@@ -122,6 +122,9 @@ export const MaintenanceStatus = Type.Object({
   group: Type.String(),
   holds_place: Type.Boolean(),
   drain_by: Type.Enum(['control-plane', 'host', 'nobody'], { description: 'who empties the host' }),
+  conflict: Type.Optional(
+    Type.String({ description: 'two machines speak as this host: nothing is granted to either' }),
+  ),
   fencing_token: Type.Optional(token),
   expires_at: Type.Optional(instant),
   target_version: Type.Union([version, Type.Null()]),

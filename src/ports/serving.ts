@@ -33,7 +33,14 @@ export interface Caller {
 
 /** Whom a caller has proved to be. */
 export type Principal =
-  | { readonly kind: 'node'; readonly id: string; readonly name: string; readonly fingerprint: string }
+  | {
+      readonly kind: 'node';
+      readonly id: string;
+      readonly name: string;
+      readonly fingerprint: string;
+      /** Which start of the machine speaks, as it says; agents of before do not. */
+      readonly boot?: string | undefined;
+    }
   | { readonly kind: 'operator'; readonly name: string; readonly role: Role }
   | { readonly kind: 'control-plane' };
 

@@ -6,7 +6,7 @@ import type { Fleet } from './membership.ts';
 import { enrol } from './nodes/enrolment.ts';
 import { invite, listInvites, withdrawInvite } from './nodes/invitations.ts';
 import { renew } from './nodes/renewal.ts';
-import { approve, listNodes, revoke } from './nodes.ts';
+import { approve, listNodes, resolve, revoke } from './nodes.ts';
 import { addOperator, listOperators, revokeOperator } from './operators.ts';
 
 /** A handler for each row of the route table. */
@@ -30,6 +30,9 @@ export function fleetHandlers(fleet: Fleet): Handlers<typeof NODE_ROUTES> {
     }),
     revokeNode: async ({ params: { node }, body, principal }) => ({
       json: await revoke(fleet, node, body.reason, actorOf(principal)),
+    }),
+    resolveNode: async ({ params: { node }, body, principal }) => ({
+      json: await resolve(fleet, node, body, actorOf(principal)),
     }),
     addOperator: async ({ body, principal }) => ({
       json: await addOperator(fleet, body, actorOf(principal)),

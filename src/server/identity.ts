@@ -1,6 +1,6 @@
 import { timingSafeEqual } from 'node:crypto';
 import { QxError } from '../errors.ts';
-import { ROLES, type Role } from '../format/fleet-routes.ts';
+import { BOOT_HEADER, BOOT_PATTERN, ROLES, type Role } from '../format/fleet-routes.ts';
 import { OPENED_BY, type Proof, type Who } from '../format/route.ts';
 import { nodeUri } from '../ports/authority.ts';
 import type { Admission, Caller, Denial, Principal } from '../ports/serving.ts';
@@ -144,11 +144,16 @@ const refuseCertificate = (detail: string): Denial => ({
 });
 
 const DEV_HEADER = 'x-qx-dev-node';
+const BOOT = new RegExp(BOOT_PATTERN);
 
 async function ofNode(options: IdentityOptions, caller: Caller): Promise<Denial | Admission | null> {
   const { db, transport, clock } = options;
+  const boot = caller.headers[BOOT_HEADER];
+  if (boot !== undefined && !BOOT.test(boot)) {
+    return { refused: new QxError('BAD_REQUEST', `${BOOT_HEADER} is not 32 hexadecimal digits`) };
+  }
   const named = transport === 'dev' && caller.via === 'tcp' ? caller.headers[DEV_HEADER] : undefined;
-  if (named !== undefined) return ofDevName(db, named);
+  if (named !== undefined) return ofDevName(db, named, boot);
   const { certificateFault, earlyCertificate = null } = caller;
   // One that this server has made is known by its very bytes; that its clock was ahead then is not the host's fault.
   const certificate = caller.certificate ?? earlyCertificate;
@@ -168,24 +173,25 @@ async function ofNode(options: IdentityOptions, caller: Caller): Promise<Denial 
     return refuseCertificate('the client certificate names another host than the one it was made for');
   }
   if (row.not_after_ms <= clock.nowMs()) return refuseCertificate('the client certificate has run out');
-  return admitNode(row, certificate.fingerprint256);
+  return admitNode(row, certificate.fingerprint256, boot);
 }
 
-async function ofDevName(db: Reading, name: string): Promise<Denial | Admission> {
+async function ofDevName(db: Reading, name: string, boot: string | undefined): Promise<Denial | Admission> {
   const row = await db
     .selectFrom('node')
     .select(['id', 'name', 'state'])
     .where('name', '=', name)
     .where('state', '<>', 'revoked')
     .executeTakeFirst();
-  return row === undefined ? refuseCertificate(`${DEV_HEADER} names no host of this fleet`) : admitNode(row, '');
+  return row === undefined ? refuseCertificate(`${DEV_HEADER} names no host of this fleet`) : admitNode(row, '', boot);
 }
 
 function admitNode(
   { id, name, state }: { id: string; name: string; state: NodeTable['state'] },
   fingerprint: string,
+  boot: string | undefined,
 ): Denial | Admission {
-  if (state === 'enrolled') return { principal: { kind: 'node', id, name, fingerprint } };
+  if (state === 'enrolled') return { principal: { kind: 'node', id, name, fingerprint, boot } };
   if (state === 'pending') {
     return { refused: new QxError('APPROVAL_PENDING', 'this host waits for an operator to approve it') };
   }

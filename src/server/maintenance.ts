@@ -1,3 +1,4 @@
+import { type Speaker, UNTOLD_BOOT } from '../core/boots.ts';
 import { QxError } from '../errors.ts';
 import {
   type DrainProgress,
@@ -24,13 +25,14 @@ export async function requestMaintenance(
   m: Maintenance,
   request: MaintenanceRequest,
   actor: string,
+  speaker?: Speaker,
 ): Promise<MaintenanceStatus> {
   if (request.force === true) {
     throw new QxError('FORBIDDEN', 'a host cannot force its own maintenance', {
       next: 'an admin can: qx-fleet maintenance force NODE --reason TEXT',
     });
   }
-  return aboutHost(m, { nodeId: request.node_id, actor, places: 'stay' }, async (host) => {
+  return aboutHost(m, { nodeId: request.node_id, actor, speaker, places: 'stay' }, async (host) => {
     if (host.row === undefined || !isActive(host.row)) await begin(m, host, request);
     else if (isBefore(host.row)) await decideFor(host, host.row, request.target_version);
   });
@@ -61,6 +63,7 @@ async function begin(m: Maintenance, { change, node, row: latest, doing }: Host,
 export const NOTHING_YET = {
   state: 'none',
   epoch: 0,
+  began_boot: null,
   draining_ms: null,
   ready_ms: null,
   expires_ms: null,
@@ -84,6 +87,7 @@ export async function takeDrainProgress(
   m: Maintenance,
   progress: DrainProgress,
   actor: string,
+  speaker?: Speaker,
 ): Promise<MaintenanceStatus> {
   const { remaining_vms: remaining = [], completed, total_vms: total, migrated_vms: migrated } = progress;
   if (migrated > total) throw new QxError('BAD_REQUEST', 'more VMs are migrated than there are');
@@ -91,18 +95,22 @@ export async function takeDrainProgress(
     throw new QxError('BAD_REQUEST', 'a drain that is completed leaves no VM behind');
   // A drain that failed gives its place back.
   const places = progress.error === undefined ? 'stay' : 'may change';
-  return aboutHost(m, { nodeId: progress.node_id, actor, places }, async ({ change, node, row: latest, doing }) => {
-    const row = expectMeant(latest, progress);
-    // Late or repeated: what it tells is over.
-    if (row.state !== 'draining') return;
-    const counts = countsOf(progress);
-    if (progress.error !== undefined) {
-      const over = { ...counts, completed_ms: doing.nowMs, error: progress.error };
-      const failed = await move(change, row, 'fail', doing, over);
-      await release(m, change, { node, row: failed }, doing.nowMs);
-    } else if (completed) await becomeReady(change, row, 'empty', m.grantTtlMs, doing, counts);
-    else await change.updateTable('maintenance').set(counts).where('id', '=', row.id).execute();
-  });
+  return aboutHost(
+    m,
+    { nodeId: progress.node_id, actor, speaker, places },
+    async ({ change, node, row: latest, doing }) => {
+      const row = expectMeant(latest, progress);
+      // Late or repeated: what it tells is over.
+      if (row.state !== 'draining') return;
+      const counts = countsOf(progress);
+      if (progress.error !== undefined) {
+        const over = { ...counts, completed_ms: doing.nowMs, error: progress.error };
+        const failed = await move(change, row, 'fail', doing, over);
+        await release(m, change, { node, row: failed }, doing.nowMs);
+      } else if (completed) await becomeReady(change, row, 'empty', m.grantTtlMs, doing, counts);
+      else await change.updateTable('maintenance').set(counts).where('id', '=', row.id).execute();
+    },
+  );
 }
 
 const countsOf = ({ total_vms, migrated_vms, failed_vms = [], remaining_vms = [] }: DrainProgress) => ({
@@ -116,16 +124,22 @@ const countsOf = ({ total_vms, migrated_vms, failed_vms = [], remaining_vms = []
  * The host goes on, inside its grant: the last question before a reboot. From here on nobody can cancel it.
  * @throws QxError EPOCH_STALE | GRANT_LAPSED | ILLEGAL_TRANSITION
  */
-export async function proceed(m: Maintenance, step: MaintenanceStep, actor: string): Promise<MaintenanceStatus> {
+export async function proceed(
+  m: Maintenance,
+  step: MaintenanceStep,
+  actor: string,
+  speaker?: Speaker,
+): Promise<MaintenanceStatus> {
   const meant = { maintenance_id: step.maintenance_id, epoch: step.fencing_token };
-  const told = await aboutHost(m, { nodeId: step.node_id, actor, places: 'stay' }, async (host) => {
+  const told = await aboutHost(m, { nodeId: step.node_id, actor, speaker, places: 'stay' }, async (host) => {
     const { change, node, doing } = host;
     const row = expectMeant(host.row, meant);
     if (row.state === step.state) return;
     // What it was promised may not hold any more: whoever emptied it is asked again.
     if (isLapsed(row, doing.nowMs)) return void (await beginDrain(m, change, { node, row }, 'lapse', doing));
     const update_started_ms = row.update_started_ms ?? doing.nowMs;
-    await move(change, row, STEPS[step.state], doing, { update_started_ms });
+    const began = step.state === 'verifying' ? {} : { began_boot: speaker?.boot ?? UNTOLD_BOOT };
+    await move(change, row, STEPS[step.state], doing, { update_started_ms, ...began });
   });
   if (told.state === step.state) return told;
   throw new QxError('GRANT_LAPSED', 'the grant has run out, and the host is drained anew', {
@@ -138,8 +152,9 @@ export function completeMaintenance(
   m: Maintenance,
   outcome: MaintenanceComplete,
   actor: string,
+  speaker?: Speaker,
 ): Promise<MaintenanceStatus> {
-  return aboutHost(m, { nodeId: outcome.node_id, actor, places: 'may change' }, async (host) => {
+  return aboutHost(m, { nodeId: outcome.node_id, actor, speaker, places: 'may change' }, async (host) => {
     const { change, node, doing } = host;
     const row = expectMeant(host.row, { ...(outcome.maintenance_id && { maintenance_id: outcome.maintenance_id }) });
     if (!isActive(row)) return;

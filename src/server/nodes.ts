@@ -7,6 +7,7 @@ import { sha256Hex } from './guard.ts';
 import { INVITE_AGAIN } from './identity.ts';
 import { endMaintenance } from './maintenance/grants.ts';
 import { type Fleet, membershipOf } from './membership.ts';
+import { bootsOf, decideBoot } from './nodes/boots.ts';
 import { findNode, lockNode } from './nodes/rows.ts';
 import { lockGate } from './places.ts';
 import type { Change, NodeTable, Reading } from './store.ts';
@@ -40,6 +41,7 @@ export async function listNodes(db: Reading): Promise<NodeSummary[]> {
     .orderBy('node.name')
     .orderBy('node.created_ms')
     .execute();
+  const conflicts = await conflictsOf(db);
   return rows.map((row) => ({
     node_id: row.name,
     id: row.id,
@@ -50,7 +52,34 @@ export async function listNodes(db: Reading): Promise<NodeSummary[]> {
     key_fingerprint: keyFingerprint(row.spki),
     created_at: instantOf(row.created_ms),
     certificate_not_after: row.not_after_ms === null ? null : instantOf(row.not_after_ms),
+    ...conflicts.get(row.id),
   }));
+}
+
+/** Of hosts that two machines speak as: few, if any. */
+async function conflictsOf(db: Reading): Promise<Map<string, Pick<NodeSummary, 'conflict'>>> {
+  const conflicts = await db.selectFrom('node_conflict').selectAll().execute();
+  const of = new Map<string, Pick<NodeSummary, 'conflict'>>();
+  for (const { node_id, since_ms } of conflicts) {
+    const boots = (await bootsOf(db, node_id)).map((one) => ({ boot: one.boot, since: instantOf(one.since_ms) }));
+    of.set(node_id, { conflict: { since: instantOf(since_ms), boots } });
+  }
+  return of;
+}
+
+/** A person says that only one machine is left that speaks as this host, or which one it is. */
+export async function resolve(
+  { store, clock }: Fleet,
+  nameOrId: string,
+  decision: { readonly boot?: string | undefined; readonly reason: string },
+  actor: string,
+) {
+  const { id } = await findNode(store.db, nameOrId);
+  return store.change(async (change) => {
+    const node = await lockNode(store, change, id);
+    await decideBoot(change, node, decision, { actor, nowMs: clock.nowMs() });
+    return stateOf(node, node.state);
+  });
 }
 
 const refuse = (code: Code, detail: string, next: string) => new QxError(code, detail, { next });
@@ -93,6 +122,7 @@ export async function revoke({ store, clock }: Fleet, nameOrId: string, reason: 
     if (state === 'revoked') return stateOf(node, state);
     await endMaintenance(change, id, doing, 'the host was put out of the fleet');
     await change.updateTable('node').set({ state: 'revoked' }).where('id', '=', id).execute();
+    await change.deleteFrom('node_conflict').where('node_id', '=', id).execute();
     const fields = { name, reason };
     await record(change, { subject: `node:${id}`, actor, event: 'node_revoked', fields, atMs: doing.nowMs });
     return stateOf(node, 'revoked');

@@ -1,5 +1,6 @@
 import type { Kysely, SelectQueryBuilder, Transaction } from 'kysely';
 import { Migrator } from 'kysely/migration';
+import type { KnownBoot } from '../core/boots.ts';
 import { QxError } from '../errors.ts';
 import type { NodeSummary, Role } from '../format/fleet-routes.ts';
 import type { MaintenanceState } from '../format/maintenance.ts';
@@ -15,6 +16,8 @@ export interface Tables {
   node: NodeTable;
   node_domain: NodeDomainTable;
   node_certificate: CertificateTable;
+  node_boot: NodeBootTable;
+  node_conflict: NodeConflictTable;
   node_invite: InviteTable;
   operator: OperatorTable;
   maintenance: MaintenanceTable;
@@ -46,6 +49,20 @@ export interface NodeTable {
   /** Base64 of the public key that it enrolled with, DER. */
   spki: string;
   created_ms: number;
+}
+
+/** Two machines speak as this host since then, and nobody has decided yet. */
+export interface NodeConflictTable {
+  node_id: string;
+  since_ms: number;
+}
+
+/** A start of a machine that spoke as a host, the latest ones. */
+export interface NodeBootTable {
+  node_id: string;
+  boot: string;
+  state: KnownBoot['state'];
+  since_ms: number;
 }
 
 /** What a host counts in, `group:default` and one for each label: `rack=r1`. */
@@ -101,6 +118,8 @@ export interface MaintenanceTable {
   requires_reboot: number;
   /** Fencing token of its drain; 0 before there is one. */
   epoch: number;
+  /** Made use of the grant; empty for a host that does not say which boot it is. */
+  began_boot: string | null;
   requested_ms: number;
   draining_ms: number | null;
   ready_ms: number | null;

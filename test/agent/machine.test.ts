@@ -147,7 +147,7 @@ describe('a copied disk', () => {
   });
 
   const heard = async (): Promise<unknown> =>
-    (await fleet.store.db.selectFrom('maintenance').selectAll().execute()).length;
+    (await fleet.store.db.selectFrom('node_boot').selectAll().execute()).length;
 
   test('of a member is refused by itself, and the server hears nothing of it', async () => {
     const before = await loadMembership(original.files);

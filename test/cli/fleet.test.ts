@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { NODE_ROUTES } from '../../src/format/fleet-routes.ts';
 import { readInvitation } from '../../src/format/invitation.ts';
+import { MAINTENANCE_ROUTES } from '../../src/format/maintenance-routes.ts';
 import { enrolled, type FleetBench, fleetBench, operatorToken, SITE } from '../support/fleet.ts';
 import { fleetTool } from '../support/fleet-tools.ts';
 import { hostKey } from '../support/node-keys.ts';
@@ -44,6 +45,34 @@ describe('as root, over the socket of the server', () => {
       .where('event', '=', 'node_revoked')
       .execute();
     expect(entry[0]?.entry).toContain('disk stolen');
+  });
+
+  test('two machines that speak as one host are listed with their boots, until somebody has decided', async () => {
+    const host = await enrolled(fleet, 'qhci-01');
+    const ask = (boot: string) =>
+      fleet.call(
+        { certificate: host.certificate, headers: { 'x-qx-boot': boot.repeat(32) } },
+        MAINTENANCE_ROUTES.maintenanceStatus,
+        {
+          params: { nodeId: 'qhci-01' },
+        },
+      );
+    for (const boot of ['a', 'b']) expect((await ask(boot)).status).toBe(200);
+    expect(await ask('a')).toMatchObject({ status: 409, json: { code: 'IDENTITY_SHARED' } });
+    const { stdout } = await onSocket('node', 'list');
+    expect(stdout).toMatch(/qhci-01 +enrolled, shared/);
+    expect(stdout).toMatch(
+      /Two machines speak as qhci-01, since .*\n +a{32} +since .*\n +b{32} +since .*\n +next: .*node resolve qhci-01/,
+    );
+    expect((await onSocket('maintenance', 'show', 'qhci-01')).stdout).toMatch(/^conflict +two machines speak as/m);
+    expect((await onSocket('node', 'resolve', 'qhci-01')).exitCode).toBe(2);
+    expect((await onSocket('node', 'resolve', 'qhci-01', '--boot', 'zz', '--reason', 'no')).exitCode).toBe(2);
+    const decided = await onSocket('node', 'resolve', 'qhci-01', '--boot', 'aaaaaa', '--reason', 'b is a copy');
+    expect(decided).toMatchObject({ exitCode: 0, stdout: 'qhci-01 may go on\n' });
+    expect([(await ask('a')).status, (await ask('b')).status, (await ask('a')).status]).toEqual([200, 409, 200]);
+    expect((await onSocket('node', 'list')).stdout).not.toContain('shared');
+    expect((await onSocket('node', 'resolve', 'qhci-01', '--reason', 'again')).exitCode).toBe(3);
+    expect((await onSocket('audit', 'list', '--subject', 'qhci-01')).stdout).toMatch(/identity decided.*b is a copy/);
   });
 
   test('an operator is added, listed and taken back', async () => {

@@ -235,7 +235,9 @@ onBothEngines('the audit trail', (freshUrl) => {
     const { store, note, seal } = await setUp();
     await note('node:a', 'one');
     await note('node:a', 'two');
-    for (const name of ['audit_head', 'audit_seal', 'audit_sealer']) await store.db.schema.dropTable(name).execute();
+    const since = ['audit_head', 'audit_seal', 'audit_sealer', 'node_boot', 'node_conflict'];
+    for (const name of since) await store.db.schema.dropTable(name).execute();
+    await store.db.schema.alterTable('maintenance').dropColumn('began_boot').execute();
     await store.db.schema.dropIndex('audit_at').execute();
     await store.db.schema.alterTable('place').dropColumn('heard_ms').execute();
     await store.db.schema.alterTable('node_invite').dropColumn('created_ms').execute();

@@ -215,6 +215,7 @@ describe('who may do what', () => {
     withdrawInvite: REFUSED.inviteNode,
     approveNode: REFUSED.inviteNode,
     revokeNode: forAdmins,
+    resolveNode: forAdmins,
     addOperator: forAdmins,
     operators: forAdmins,
     revokeOperator: forAdmins,

@@ -22,7 +22,7 @@ import {
   standingOf,
   typeOf,
 } from './fleet-words.ts';
-import { changeRecord, loadRecord } from './record.ts';
+import { changeRecord, hasRebooted, loadRecord } from './record.ts';
 
 /** The server of the fleet gives out the places, and has the host emptied before it may go. */
 
@@ -56,6 +56,12 @@ export function fleet(host: Pick<Host, 'files' | 'clock'> & Pick<Member, 'http'>
     return standingOf(status);
   };
 
+  /** Another boot that asks for what this one has used up would be taken for another machine. */
+  const isUntold = async (): Promise<boolean> => {
+    const record = await loadRecord(files);
+    return record?.maintenance_id !== undefined && record.has_failed !== true && hasRebooted(files, record);
+  };
+
   const remember = async ({ maintenance_id, fencing_token }: MaintenanceStatus): Promise<void> => {
     const record = await loadRecord(files);
     if (record === null || maintenance_id === null) return;
@@ -84,7 +90,10 @@ export function fleet(host: Pick<Host, 'files' | 'clock'> & Pick<Member, 'http'>
 
   return {
     by: 'fleet',
-    ask,
+    ask: async (wish) =>
+      (await isUntold())
+        ? { kind: 'wait', reason: 'the fleet has not heard yet how the last reboot ended' }
+        : ask(wish),
     drained: async (state) => {
       const record = await loadRecord(files);
       if (record?.maintenance_id === undefined) return { kind: 'wait', reason: 'the fleet has not answered yet' };

@@ -71,6 +71,7 @@ function shown(status: MaintenanceStatus): string {
     ['host', `${status.node_id}, group ${status.group}`],
     ['state', `${status.state}: ${status.message}`],
     ['update', status.target_version === null ? undefined : `${status.update_type} to ${status.target_version}`],
+    ['conflict', status.conflict],
     ['place', status.holds_place ? 'holds one' : 'holds none'],
     ['drained by', status.drain_by],
     ['requested', status.requested_at],

@@ -18,6 +18,7 @@ export function addNode(commands: Command, program: FleetProgram): void {
   addList(node, program);
   addApprove(node, program);
   addRevoke(node, program);
+  addResolve(node, program);
 }
 
 interface InviteOptions extends ServerOptions {
@@ -90,11 +91,19 @@ function addList(node: Command, program: FleetProgram): void {
 }
 
 const listed = (nodes: readonly NodeSummary[]): string =>
-  table([['NAME', 'STATE', 'GROUP', 'LABELS', 'VMS', 'CERTIFIED UNTIL', 'KEY'], ...nodes.map(row)]);
+  table([['NAME', 'STATE', 'GROUP', 'LABELS', 'VMS', 'CERTIFIED UNTIL', 'KEY'], ...nodes.map(row)]) +
+  nodes.map(conflictOf).join('');
+
+function conflictOf({ node_id, conflict }: NodeSummary): string {
+  if (conflict === undefined) return '';
+  const boots = conflict.boots.map(({ boot, since }) => [`  ${boot}`, `since ${since}`]);
+  const head = `\nTwo machines speak as ${node_id}, since ${conflict.since}; both are refused. Boots that were seen:\n`;
+  return `${head}${table(boots)}  next: qx-update identity show on both; then qx-fleet node resolve ${node_id} --reason TEXT\n`;
+}
 
 const row = (node: NodeSummary): string[] => [
   node.node_id,
-  node.state,
+  node.conflict === undefined ? node.state : `${node.state}, shared`,
   node.group,
   Object.entries(node.labels)
     .map(([label, value]) => `${label}=${value}`)
@@ -143,6 +152,42 @@ function addRevoke(node: Command, program: FleetProgram): void {
     asked: ({ reason }: RevokeOptions, [node = '']) => ({ params: { node }, body: { reason } }),
     told,
   });
+}
+
+interface ResolveOptions extends ServerOptions {
+  readonly reason: string;
+  readonly boot?: string;
+}
+
+function addResolve(node: Command, program: FleetProgram): void {
+  const command = withServer(node.command('resolve'))
+    .summary('go on with a host that two machines spoke as')
+    .description(
+      `Says that one machine is left of two that spoke as one host: the other one was switched off, or enrolled anew. With --boot, that
+machine is the host, and the others that were seen stay refused. What was granted before is granted anew. For admins.`,
+    )
+    .argument('<name>', 'name or id of the host', asName)
+    .requiredOption('--reason <text>', 'why, for the audit trail')
+    .option('--boot <id>', 'the one that is the host, as qx-update identity show prints it there', asBoot)
+    .addHelpText(
+      'after',
+      examples(
+        "qx-fleet node resolve qhci-02 --reason 'the template was switched off'",
+        "qx-fleet node resolve qhci-02 --boot 5f3a9c01 --reason 'the other one is a copy'",
+      ),
+    );
+  asksFor(command, program, NODE_ROUTES.resolveNode, {
+    asked: ({ reason, boot }: ResolveOptions, [node = '']) => ({
+      params: { node },
+      body: { reason, ...(boot === undefined ? {} : { boot }) },
+    }),
+    told: ({ node_id }) => `${node_id} may go on\n`,
+  });
+}
+
+function asBoot(text: string): string {
+  if (/^[a-f0-9]{6,32}$/.test(text)) return text;
+  throw new InvalidArgumentError('Not the beginning of a boot: 6 hexadecimal digits or more.');
 }
 
 const told = ({ node_id, state }: { readonly node_id: string; readonly state: string }): string =>

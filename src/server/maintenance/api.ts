@@ -4,10 +4,11 @@ import type { MAINTENANCE_ROUTES } from '../../format/maintenance-routes.ts';
 import type { Handlers, Principal } from '../../ports/serving.ts';
 import { actorOf } from '../audit.ts';
 import { completeMaintenance, proceed, requestMaintenance, takeDrainProgress } from '../maintenance.ts';
+import { speakerOf } from '../nodes/boots.ts';
 import { findNode } from '../nodes/rows.ts';
 import { heardOf } from '../places.ts';
 import { holderOf } from './grants.ts';
-import { type Maintenance, maintenanceOf } from './host.ts';
+import { expectHeard, type Maintenance, maintenanceOf } from './host.ts';
 import { cancelMaintenance, forceMaintenance, listMaintenance } from './operate.ts';
 import { drainPlanOf, type Planning } from './plan.ts';
 
@@ -22,14 +23,17 @@ export function maintenanceHandlers(m: Maintenance, planning: Planning): Handler
   return {
     requestMaintenance: async ({ body, principal }) => {
       const node_id = expectItself(principal, body.node_id);
-      return told(principal, await requestMaintenance(m, { ...body, node_id }, actorOf(principal)));
+      const speaker = speakerOf(principal, 'grant');
+      return told(principal, await requestMaintenance(m, { ...body, node_id }, actorOf(principal), speaker));
     },
     maintenanceStatus: async ({ params, principal }) => {
-      const nodeId = await nodeMeantBy(m, params.nodeId);
-      return told(principal, await maintenanceOf(m, expectItself(principal, nodeId)));
+      const nodeId = expectItself(principal, await nodeMeantBy(m, params.nodeId));
+      await expectHeard(m, nodeId, { actor: actorOf(principal), speaker: speakerOf(principal) });
+      return told(principal, await maintenanceOf(m, nodeId));
     },
     maintenancePlan: async ({ params, principal, signal }) => {
       const nodeId = expectItself(principal, params.nodeId);
+      await expectHeard(m, nodeId, { actor: actorOf(principal), speaker: speakerOf(principal) });
       return { json: await drainPlanOf(m, planning, nodeId, signal) };
     },
     drainProgress: async ({ body, principal }) => {
@@ -37,19 +41,21 @@ export function maintenanceHandlers(m: Maintenance, planning: Planning): Handler
       if (principal?.kind === 'node' && m.drainBy === 'control-plane') {
         throw new QxError('FORBIDDEN', 'the control plane says how far a drain has come, not the host');
       }
-      return told(principal, await takeDrainProgress(m, { ...body, node_id }, actorOf(principal)));
+      const speaker = speakerOf(principal);
+      return told(principal, await takeDrainProgress(m, { ...body, node_id }, actorOf(principal), speaker));
     },
     proceed: async ({ body, principal }) => {
+      const wants = body.state === 'verifying' ? 'report' : 'grant';
       const node_id = expectItself(principal, body.node_id);
-      return told(principal, await proceed(m, { ...body, node_id }, actorOf(principal)));
+      return told(principal, await proceed(m, { ...body, node_id }, actorOf(principal), speakerOf(principal, wants)));
     },
     completeMaintenance: async ({ body, principal }) => {
       const node_id = expectItself(principal, body.node_id);
-      return { json: await completeMaintenance(m, { ...body, node_id }, actorOf(principal)) };
+      return { json: await completeMaintenance(m, { ...body, node_id }, actorOf(principal), speakerOf(principal)) };
     },
     cancelMaintenance: async ({ params, principal }) => {
       const nodeId = expectItself(principal, params.nodeId);
-      const by = { actor: actorOf(principal), isItself: principal?.kind === 'node' };
+      const by = { actor: actorOf(principal), isItself: principal?.kind === 'node', speaker: speakerOf(principal) };
       return { json: await cancelMaintenance(m, nodeId, by) };
     },
     forceMaintenance: async ({ params, body: { reason }, principal }) => ({

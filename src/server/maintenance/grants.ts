@@ -1,6 +1,7 @@
 import { groupDomain, VDC_DOMAIN } from '../../core/drain.ts';
 import { ACTIVE_STATES } from '../../format/maintenance.ts';
 import { tellControlPlane } from '../control-plane/outbox.ts';
+import { conflictOf } from '../nodes/boots.ts';
 import { lockNode } from '../nodes/rows.ts';
 import { fullAmong, givePlaceBack, isFull, lockGate, type Occupied, occupied, takePlace } from '../places.ts';
 import type { Change, MaintenanceTable, NodeTable, Reading, Store } from '../store.ts';
@@ -42,7 +43,7 @@ async function grantNext(granting: Granting, change: Change, group: string, doin
   for (const row of await candidates(change, group, full)) {
     const node = await lockNode(granting.store, change, row.node_id);
     const domains = await domainsOf(change, node.id);
-    if (await isForLater(change, node, domains)) continue;
+    if ((await conflictOf(change, node.id)) !== null || (await isForLater(change, node, domains))) continue;
     if ((await takePlace(change, holderOf(node.id), domains, doing.nowMs)).length > 0) continue;
     await beginDrain(granting, change, { node, row }, 'grant', doing);
     granted += 1;
@@ -135,8 +136,11 @@ export async function beginDrain(
     remaining_vms: '[]',
     ready_ms: null,
     expires_ms: null,
+    began_boot: null,
   };
-  const draining = await move(change, row, event, doing, { ...anew, epoch, draining_ms: nowMs });
+  // One that restarts over and over is not given more time by it.
+  const draining_ms = row.state === 'draining' ? row.draining_ms : nowMs;
+  const draining = await move(change, row, event, doing, { ...anew, epoch, draining_ms });
   if (node.carries_vms === 0) return becomeReady(change, draining, 'empty', grantTtlMs, doing);
   if (drainBy === 'control-plane') await tellControlPlane(change, node, draining, 'drain', nowMs);
   return draining;

@@ -1,11 +1,13 @@
+import type { Speaker } from '../../core/boots.ts';
 import { QxError } from '../../errors.ts';
 import type { MaintenanceStatus } from '../../format/maintenance.ts';
 import type { Clock, Random } from '../../ports.ts';
 import { undelivered } from '../control-plane/outbox.ts';
+import { conflictOf, hear, isHeard } from '../nodes/boots.ts';
 import { findNode, lockNode } from '../nodes/rows.ts';
 import { holdsPlace, lockGate, occupiedInWords } from '../places.ts';
 import type { Change, MaintenanceTable, NodeTable, Reading } from '../store.ts';
-import { blockedBy, type Granting, grantWaiting, holderOf } from './grants.ts';
+import { beginDrain, blockedBy, type Granting, grantWaiting, holderOf } from './grants.ts';
 import { type Doing, latestOf } from './rows.ts';
 import { statusOf } from './status.ts';
 
@@ -29,25 +31,49 @@ interface About {
   readonly actor: string;
   /** Whether places may be taken or given back. */
   readonly places: 'may change' | 'stay';
+  /** The host itself. */
+  readonly speaker?: Speaker | undefined;
 }
 
 /** Answers where the host stands afterwards. `act` runs in a transaction that holds the host, and may run more than once. */
 export async function aboutHost(
   m: Maintenance,
-  { nodeId, actor, places }: About,
+  { nodeId, actor, places, speaker }: About,
   act: (host: Host) => Promise<void>,
 ): Promise<MaintenanceStatus> {
   const { store } = m;
   const doing = { actor, nowMs: m.clock.nowMs() };
   const { id, fleet_group } = await findNode(store.db, nodeId);
-  await store.change(async (change) => {
+  const refused = await store.change(async (change) => {
     // Always in this order, or two of them could wait for each other.
     if (places === 'may change') await lockGate(store, change);
-    const node = await lockNode(store, change, id);
-    await act({ change, node, row: await latestOf(change, id), doing });
+    const locked = async () => ({ node: await lockNode(store, change, id), row: await latestOf(change, id) });
+    const found = await locked();
+    const heard = speaker && (await hear(change, { ...found, speaker }, doing));
+    if (heard?.refused) return heard.refused;
+    if (heard?.isRestarted) await endGrant(m, change, found, doing);
+    await act({ change, ...(await locked()), doing });
+    return null;
   });
+  if (refused !== null) throw refused;
   await grantWaiting(m, fleet_group, doing);
   return maintenanceOf(m, id);
+}
+
+/** What a boot was granted is not for the next one: it has a drain, and a fencing token, of its own. */
+async function endGrant(m: Maintenance, change: Change, { node, row }: Pick<Host, 'node' | 'row'>, doing: Doing) {
+  if (row === undefined || row.epoch === 0 || (row.state !== 'draining' && row.state !== 'ready')) return;
+  await beginDrain(m, change, { node, row }, 'lapse', { ...doing, actor: `${doing.actor}, restarted` });
+}
+
+/** A host says something of which nothing changes but which boot of it is up. @throws QxError IDENTITY_SHARED */
+export async function expectHeard(
+  m: Maintenance,
+  nodeId: string,
+  { actor, speaker }: Pick<About, 'actor' | 'speaker'>,
+): Promise<void> {
+  if (speaker === undefined || (await isHeard(m.store.db, nodeId, speaker))) return;
+  await aboutHost(m, { nodeId, actor, speaker, places: 'stay' }, async () => undefined);
 }
 
 /** Where a host stands, in words that its operators understand. */
@@ -59,7 +85,8 @@ export async function maintenanceOf(m: Maintenance, nodeId: string): Promise<Mai
   const waits = row?.state === 'requested' ? await waitsFor(db, node) : null;
   const blocked = waits === null ? {} : { blockedBy: waits };
   const untold = await undelivered(db, node.id);
-  return statusOf({ node, row, holdsPlace: held, drainBy: m.drainBy, untold, ...blocked });
+  const conflictMs = await conflictOf(db, node.id);
+  return statusOf({ node, row, holdsPlace: held, drainBy: m.drainBy, untold, conflictMs, ...blocked });
 }
 
 /** Why a host would have to wait for its place, in words; null when it would not. */

@@ -1,3 +1,4 @@
+import type { Speaker } from '../../core/boots.ts';
 import { QxError } from '../../errors.ts';
 import { ACTIVE_STATES, type MaintenanceStatus } from '../../format/maintenance.ts';
 import { holdsPlace, occupiedInWords, takePlace } from '../places.ts';
@@ -16,9 +17,10 @@ import { statusOf } from './status.ts';
 export function cancelMaintenance(
   m: Maintenance,
   nodeId: string,
-  by: { readonly actor: string; readonly isItself: boolean },
+  by: { readonly actor: string; readonly isItself: boolean; readonly speaker?: Speaker | undefined },
 ): Promise<MaintenanceStatus> {
-  return aboutHost(m, { nodeId, actor: by.actor, places: 'may change' }, async ({ change, node, row, doing }) => {
+  const { actor, speaker } = by;
+  return aboutHost(m, { nodeId, actor, speaker, places: 'may change' }, async ({ change, node, row, doing }) => {
     const isHeld = await holdsPlace(change, holderOf(node.id));
     if (row === undefined || (!isActive(row) && !isHeld)) throw notInMaintenance();
     if (isActive(row) ? !isBefore(row) : by.isItself) throw unsafe(row);
@@ -61,6 +63,9 @@ async function forcePlace(m: Maintenance, { change, node, doing }: Host, row: Ma
 /** Hosts in maintenance, and those that failed and still hold their place, which somebody has to look after; oldest first. */
 export async function listMaintenance({ store: { db }, drainBy }: Maintenance): Promise<readonly MaintenanceStatus[]> {
   const holders = new Set((await db.selectFrom('place').select('holder').execute()).map(({ holder }) => holder));
+  const conflicts = new Map(
+    (await db.selectFrom('node_conflict').selectAll().execute()).map((one) => [one.node_id, one.since_ms]),
+  );
   const nodes = await db.selectFrom('node').selectAll().execute();
   const nodeOf = new Map(nodes.map((node) => [node.id, node]));
   const holding = nodes.map(({ id }) => id).filter((id) => holders.has(holderOf(id)));
@@ -80,6 +85,8 @@ export async function listMaintenance({ store: { db }, drainBy }: Maintenance): 
     .toSorted((a, b) => a.requested_ms - b.requested_ms)
     .flatMap((row) => {
       const node = nodeOf.get(row.node_id);
-      return node === undefined ? [] : [statusOf({ node, row, holdsPlace: holders.has(holderOf(node.id)), drainBy })];
+      if (node === undefined) return [];
+      const conflictMs = conflicts.get(node.id) ?? null;
+      return [statusOf({ node, row, holdsPlace: holders.has(holderOf(node.id)), drainBy, conflictMs })];
     });
 }

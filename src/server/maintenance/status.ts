@@ -1,4 +1,5 @@
 import { ACTIVE_STATES, type MaintenanceState, type MaintenanceStatus } from '../../format/maintenance.ts';
+import { sharedInWords } from '../nodes/boots.ts';
 import type { MaintenanceTable, NodeTable } from '../store.ts';
 
 /** What everybody is told about the maintenance of a host. */
@@ -14,18 +15,30 @@ export interface Seen {
   readonly blockedBy?: string;
   /** Why the control plane does not know yet what it is to do. */
   readonly untold?: string | null;
+  /** Since when two machines speak as this host. */
+  readonly conflictMs?: number | null;
 }
 
 const WAIT_SECONDS: Partial<Record<MaintenanceState, number>> = { requested: 30, draining: 30, updating: 10 };
 
-export function statusOf({ node, row, holdsPlace, drainBy, blockedBy, untold }: Seen): MaintenanceStatus {
+export function statusOf({
+  node,
+  row,
+  holdsPlace,
+  drainBy,
+  blockedBy,
+  untold,
+  conflictMs = null,
+}: Seen): MaintenanceStatus {
   const base = {
     node_id: node.name,
     group: node.fleet_group,
     holds_place: holdsPlace,
     drain_by: node.carries_vms === 0 ? ('nobody' as const) : drainBy,
   };
-  if (row === null) return { ...base, ...NONE };
+  const conflict = conflictMs === null ? null : sharedInWords(node, conflictMs);
+  const shared = conflict === null ? {} : { conflict, message: conflict, proceed_now: false };
+  if (row === null) return { ...base, ...NONE, ...shared };
   const failed: MaintenanceStatus['failed_vms'] = JSON.parse(row.failed_vms);
   const remaining: string[] = JSON.parse(row.remaining_vms);
   const waitSeconds = WAIT_SECONDS[row.state];
@@ -53,6 +66,7 @@ export function statusOf({ node, row, holdsPlace, drainBy, blockedBy, untold }: 
     ...instantAt('update_started', row.update_started_ms),
     ...instantAt('completed_at', row.completed_ms),
     ...(row.error === null ? {} : { error_message: row.error }),
+    ...shared,
   };
 }
 

@@ -7,6 +7,7 @@ import { INVITE_AGAIN } from '../identity.ts';
 import { type Fleet, membershipOf } from '../membership.ts';
 import { keepCertificate, keyFingerprint } from '../nodes.ts';
 import type { Change } from '../store.ts';
+import { hearRenewal } from './boots.ts';
 import { certified } from './enrolment.ts';
 import { checkProof } from './proof.ts';
 import { lockNode } from './rows.ts';
@@ -25,11 +26,14 @@ export async function renew(fleet: Fleet, { spki, proof }: Renewal, principal: P
   checkProof(spki, renewMessage(id, spki), proof);
   const nowMs = clock.nowMs();
   const issued = await authority.issue({ id, name, spki }, nowMs);
-  return store.change(async (change) => {
+  const renewed = await store.change(async (change) => {
+    const node = await lockNode(store, change, id);
     // The caller was let in before it came here.
-    if ((await lockNode(store, change, id)).state !== 'enrolled') {
+    if (node.state !== 'enrolled') {
       throw new QxError('NODE_REVOKED', 'this host was put out of the fleet', { next: INVITE_AGAIN });
     }
+    const refused = await hearRenewal(change, node, principal, { actor: actorOf(principal), nowMs });
+    if (refused !== null) return refused;
     if (!(await keepCertificate(change, id, spki, issued))) {
       return certified(authority, principal, await renewedBefore(change, principal, spki));
     }
@@ -38,6 +42,8 @@ export async function renew(fleet: Fleet, { spki, proof }: Renewal, principal: P
     await record(change, { subject: `node:${id}`, actor, event: 'certificate_renewed', fields, atMs: nowMs });
     return certified(authority, principal, { certificate: issued.certificate, not_after_ms: issued.notAfterMs });
   });
+  if (renewed instanceof QxError) throw renewed;
+  return renewed;
 }
 
 async function renewedBefore(change: Change, { id, fingerprint }: Extract<Principal, { kind: 'node' }>, spki: string) {

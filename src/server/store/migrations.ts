@@ -13,6 +13,7 @@ export function migrationsFor(engine: Database<unknown>['engine']): Record<strin
     '0004_audit_seals': { up: (db) => auditSeals(db, engine) },
     '0005_heard': { up: (db) => heard(db, engine) },
     '0006_one_case': { up: oneCase },
+    '0007_boots': { up: (db) => boots(db, engine) },
   };
 }
 
@@ -237,4 +238,23 @@ async function oneCase(anyDb: Kysely<unknown>): Promise<void> {
     const counted = domains.filter((one) => one.holder === first.holder).map(({ domain }) => foldCase(domain));
     for (const domain of new Set(counted)) await db.insertInto('place_domain').values({ holder, domain }).execute();
   }
+}
+
+/** By which two machines with one key are told from a host that restarted. */
+async function boots(db: Kysely<unknown>, engine: Database<unknown>['engine']): Promise<void> {
+  const { whole, table } = tablesOf(db, engine);
+  await db.schema.alterTable('maintenance').addColumn('began_boot', 'text').execute();
+  await table('node_boot', (t) =>
+    t
+      .addColumn('node_id', 'text', (c) => c.notNull().references('node.id'))
+      .addColumn('boot', 'text', (c) => c.notNull())
+      .addColumn('state', 'text', (c) => c.notNull().check(sql`state in ('current', 'over', 'refused')`))
+      .addColumn('since_ms', whole, (c) => c.notNull())
+      .addPrimaryKeyConstraint('node_boot_key', ['node_id', 'boot']),
+  );
+  await table('node_conflict', (t) =>
+    t
+      .addColumn('node_id', 'text', (c) => c.primaryKey().notNull().references('node.id'))
+      .addColumn('since_ms', whole, (c) => c.notNull()),
+  );
 }
