@@ -1,5 +1,7 @@
+import { EventEmitter, once } from 'node:events';
 import { mkdir, open, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Readable, Writable } from 'node:stream';
 import { execa } from 'execa';
 import { plain } from './terminal.ts';
 
@@ -31,10 +33,26 @@ export interface GrubOptions {
   readonly configPath?: string;
   /** Devices, as `(hd0,gpt2)`, whose kernel and initramfs need not be read to their last byte: they were before. */
   readonly known?: readonly string[];
+  /** Who sits at the keyboard. Without anybody GRUB does not listen. */
+  readonly typist?: Typist;
+}
+
+export type Typist = (keyboard: Keyboard) => Promise<void>;
+
+export interface Keyboard {
+  /** Settles when GRUB has room for more. */
+  type(keys: string | Uint8Array): Promise<void>;
+  /** Settles when GRUB has printed this since the last time, or is gone. */
+  printed(text: string): Promise<void>;
+  /** What GRUB has printed since the last time, as soon as there is any. */
+  anything(): Promise<string>;
+  readonly isOver: boolean;
 }
 
 const BLOCK_BYTES = 4096;
 const RUN_TIMEOUT_MS = 20_000;
+/** GRUB's own promise is a minute. */
+const TYPED_TIMEOUT_MS = 60_000;
 
 /** An ext4 image that holds a folder's files. Blocks of 4 KiB: an environment copy is exactly one. */
 export async function makeExt4(folder: string, image: string, sizeMib: number, label = ''): Promise<void> {
@@ -81,24 +99,64 @@ export async function grubMachine(folder: string): Promise<(options: GrubOptions
     const disks = [...options.disks, image];
     await writeFile(join(folder, 'device.map'), disks.map((path, n) => `(hd${n}) ${path}\n`).join(''));
     await writeFile(join(folder, 'grub.cfg'), stub(options, `hd${disks.length - 1}`));
-    const output = await grubEmu(folder);
+    const output = await grubEmu(folder, options.typist);
     return { kernel: recorded(await record.read()), output };
   };
 }
 
-async function grubEmu(folder: string): Promise<string> {
-  const result = await execa('grub-emu', ['-d', folder, '-m', join(folder, 'device.map')], {
-    stdin: 'ignore',
+async function grubEmu(folder: string, typist?: Typist): Promise<string> {
+  const grub = execa('grub-emu', ['-d', folder, '-m', join(folder, 'device.map')], {
     all: true,
     reject: false,
-    timeout: RUN_TIMEOUT_MS,
+    timeout: typist === undefined ? RUN_TIMEOUT_MS : TYPED_TIMEOUT_MS,
     forceKillAfterDelay: 100,
     maxBuffer: 1 << 20,
     env: { TERM: 'linux' },
   });
+  if (typist === undefined) grub.stdin.end();
+  const [result] = await Promise.all([grub, typist?.(keyboardOf(grub))]);
   const output = plain(result.all ?? '');
   if (result.timedOut || result.isMaxBuffer) throw new Error(`grub-emu did not end by itself:\n${output.slice(-2000)}`);
   return output;
+}
+
+interface Emulated extends PromiseLike<unknown> {
+  readonly all: Readable;
+  readonly stdin: Writable;
+}
+
+function keyboardOf(grub: Emulated): Keyboard {
+  const state = { isOver: false, unread: '' };
+  const news = new EventEmitter();
+  grub.all.on('data', (bytes: Buffer) => {
+    state.unread += bytes.toString('latin1');
+    news.emit('news');
+  });
+  grub.then(() => {
+    state.isOver = true;
+    news.emit('news');
+  });
+  // GRUB ends without having read all of it.
+  grub.stdin.on('error', () => undefined);
+  return {
+    type: async (keys) => {
+      const drained = (): Promise<unknown> => once(grub.stdin, 'drain').catch(() => undefined);
+      if (!grub.stdin.write(keys)) await Promise.race([drained(), grub]);
+    },
+    printed: async (text) => {
+      while (!state.isOver && !plain(state.unread).includes(text)) await once(news, 'news');
+      state.unread = '';
+    },
+    anything: async () => {
+      while (!state.isOver && state.unread === '') await once(news, 'news');
+      const { unread } = state;
+      state.unread = '';
+      return unread;
+    },
+    get isOver() {
+      return state.isOver;
+    },
+  };
 }
 
 const stub = (options: GrubOptions, recordDisk: string): string => `
@@ -122,11 +180,12 @@ function initrd {
     exit
   else false; fi
 }
+${options.typist === undefined ? 'set qx_timeout=0' : ''}
 set root=${options.root}
 set prefix=(${options.root})/grub
 source (${options.root})${options.configPath ?? '/grub/grub.cfg'}
 ${options.entry === undefined ? '' : `set default=${options.entry}`}
-set timeout=0
+${options.typist === undefined ? 'set timeout=0' : ''}
 `;
 
 function readWhole({ known = [] }: GrubOptions): string {

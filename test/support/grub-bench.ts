@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdir, mkdtemp, readFile, truncate, writeFile } from 'node:fs/promises';
+import { appendFile, mkdir, mkdtemp, readFile, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import {
@@ -9,6 +9,7 @@ import {
   type GrubRun,
   grubMachine,
   makeExt4,
+  type Typist,
 } from '../../scripts/support/grub-emu.ts';
 import { addToLayout, slotOf } from '../../scripts/support/grub-host.ts';
 import type { BootDecision, BootState, BootWorld, Slot } from '../../src/core/boot.ts';
@@ -26,6 +27,7 @@ export interface Start {
   readonly copies: Copies;
   readonly readable?: BootWorld['readable'];
   readonly entry?: string;
+  readonly typist?: Typist;
   /** Other images in place of the two slots. */
   readonly slots?: Partial<Record<Slot, string>>;
   /** Another boot disk, which the copies are then not written to. */
@@ -46,10 +48,10 @@ export const bothCopies = (bytes: Uint8Array): Copies => ({ grubenv: bytes, 'gru
 export const stateOnBoth = (state: BootState): Copies => bothCopies(encodeBoot(state));
 const ALL_READABLE = { A: true, B: true } as const;
 
-export async function makeBench(folder: string, grubCfg?: string): Promise<Bench> {
+export async function makeBench(folder: string, grubCfg?: string, layout = ''): Promise<Bench> {
   const bootDisk = join(folder, 'boot.img');
   // Not zeros: mke2fs would leave a hole, and GRUB writes to no sparse file.
-  await makeExt4(await bootFolder(folder, bothCopies(new Uint8Array(4096).fill(35)), grubCfg), bootDisk, 2);
+  await makeExt4(await bootFolder(folder, bothCopies(new Uint8Array(4096).fill(35)), grubCfg, layout), bootDisk, 2);
   const copies: Record<EnvCopy, BlockFile> = {
     grubenv: await blockFile(bootDisk, '/grub/grubenv'),
     'grubenv.bak': await blockFile(bootDisk, '/grub/grubenv.bak'),
@@ -67,7 +69,9 @@ export async function makeBench(folder: string, grubCfg?: string): Promise<Bench
       await copies.grubenv.write(start.copies.grubenv);
       await copies['grubenv.bak'].write(start.copies['grubenv.bak']);
       const disks = [start.bootDisk ?? bootDisk, slot('A'), slot('B')];
-      const booted = await run({ disks, root: 'hd0', ...(start.entry === undefined ? {} : { entry: start.entry }) });
+      const { entry, typist } = start;
+      const chosen = { ...(entry === undefined ? {} : { entry }), ...(typist === undefined ? {} : { typist }) };
+      const booted = await run({ disks, root: 'hd0', ...chosen });
       const after = { grubenv: await copies.grubenv.read(), 'grubenv.bak': await copies['grubenv.bak'].read() };
       return { ...booted, slot: slotOf(booted), after };
     },
@@ -75,12 +79,18 @@ export async function makeBench(folder: string, grubCfg?: string): Promise<Bench
 }
 
 /** A folder `boot` as the installer leaves it. */
-export async function bootFolder(folder: string, copies: Partial<Copies>, grubCfg?: string): Promise<string> {
+export async function bootFolder(
+  folder: string,
+  copies: Partial<Copies>,
+  grubCfg?: string,
+  layout = '',
+): Promise<string> {
   const boot = await mkdtemp(join(folder, 'boot-'));
   const grub = join(boot, 'grub');
   await mkdir(grub);
   await writeFile(join(grub, 'grub.cfg'), grubCfg ?? (await readFile(REAL_GRUB_CFG, 'utf8')));
   await addToLayout(grub);
+  await appendFile(join(grub, 'quantix-layout.cfg'), layout);
   for (const [copy, bytes] of Object.entries(copies)) await writeFile(join(grub, copy), bytes);
   return boot;
 }
