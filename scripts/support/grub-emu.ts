@@ -1,8 +1,7 @@
-import { EventEmitter, once } from 'node:events';
 import { mkdir, open, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Readable, Writable } from 'node:stream';
 import { execa } from 'execa';
+import { keyboardOf, type Typist } from './keyboard.ts';
 import { plain } from './terminal.ts';
 
 /**
@@ -35,18 +34,6 @@ export interface GrubOptions {
   readonly known?: readonly string[];
   /** Who sits at the keyboard. Without anybody GRUB does not listen. */
   readonly typist?: Typist;
-}
-
-export type Typist = (keyboard: Keyboard) => Promise<void>;
-
-export interface Keyboard {
-  /** Settles when GRUB has room for more. */
-  type(keys: string | Uint8Array): Promise<void>;
-  /** Settles when GRUB has printed this since the last time, or is gone. */
-  printed(text: string): Promise<void>;
-  /** What GRUB has printed since the last time, as soon as there is any. */
-  anything(): Promise<string>;
-  readonly isOver: boolean;
 }
 
 const BLOCK_BYTES = 4096;
@@ -114,49 +101,10 @@ async function grubEmu(folder: string, typist?: Typist): Promise<string> {
     env: { TERM: 'linux' },
   });
   if (typist === undefined) grub.stdin.end();
-  const [result] = await Promise.all([grub, typist?.(keyboardOf(grub))]);
+  const [result] = await Promise.all([grub, typist?.(keyboardOf(grub.all, grub.stdin, grub))]);
   const output = plain(result.all ?? '');
   if (result.timedOut || result.isMaxBuffer) throw new Error(`grub-emu did not end by itself:\n${output.slice(-2000)}`);
   return output;
-}
-
-interface Emulated extends PromiseLike<unknown> {
-  readonly all: Readable;
-  readonly stdin: Writable;
-}
-
-function keyboardOf(grub: Emulated): Keyboard {
-  const state = { isOver: false, unread: '' };
-  const news = new EventEmitter();
-  grub.all.on('data', (bytes: Buffer) => {
-    state.unread += bytes.toString('latin1');
-    news.emit('news');
-  });
-  grub.then(() => {
-    state.isOver = true;
-    news.emit('news');
-  });
-  // GRUB ends without having read all of it.
-  grub.stdin.on('error', () => undefined);
-  return {
-    type: async (keys) => {
-      const drained = (): Promise<unknown> => once(grub.stdin, 'drain').catch(() => undefined);
-      if (!grub.stdin.write(keys)) await Promise.race([drained(), grub]);
-    },
-    printed: async (text) => {
-      while (!state.isOver && !plain(state.unread).includes(text)) await once(news, 'news');
-      state.unread = '';
-    },
-    anything: async () => {
-      while (!state.isOver && state.unread === '') await once(news, 'news');
-      const { unread } = state;
-      state.unread = '';
-      return unread;
-    },
-    get isOver() {
-      return state.isOver;
-    },
-  };
 }
 
 const stub = (options: GrubOptions, recordDisk: string): string => `

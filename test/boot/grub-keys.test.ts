@@ -2,7 +2,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import type { Keyboard, Typist } from '../../scripts/support/grub-emu.ts';
+import type { Typist } from '../../scripts/support/keyboard.ts';
 import { armTrial, type BootState, decideBoot, freshState, invalidate } from '../../src/core/boot.ts';
 import { TRIAL } from '../support/boot-states.ts';
 import {
@@ -15,14 +15,10 @@ import {
   stateOnBoth,
 } from '../support/grub-bench.ts';
 import { requires } from '../support/requires.ts';
+import { ACCIDENTS, afterAsking, atOnce, chosen, ESCAPE } from '../support/typists.ts';
 
 const both: BootState = { ...freshState('A'), B: { ok: true, tries: 0 } };
 const armed = armTrial(invalidate(both, 'B'), 'B', TRIAL);
-
-const ESCAPE = '\x1b';
-const ENTER = '\r';
-const DOWN = '\x1b[B';
-const EVERY_BYTE = Uint8Array.from({ length: 256 }, (_, i) => i);
 
 /** GRUB waits by its own clock: one bench for each, side by side. */
 async function start(state: BootState, typist: Typist, layout = '', grubCfg?: string): Promise<Started> {
@@ -36,77 +32,6 @@ async function start(state: BootState, typist: Typist, layout = '', grubCfg?: st
 }
 
 const nobody: Typist = async () => undefined;
-const HEARS = 'press Escape within';
-const SPELL = 'type MENU';
-const CHOOSE = 'a for slot A';
-
-/** The keys wait in the line before GRUB looks for the first time. */
-const atOnce =
-  (keys: string | Uint8Array): Typist =>
-  async ({ type }) =>
-    type(keys);
-
-/** Without a pause, until GRUB has handed over. */
-const withoutEnd =
-  (keys: string | (() => Uint8Array)): Typist =>
-  async (keyboard) => {
-    while (!keyboard.isOver) await keyboard.type(typeof keys === 'string' ? keys.repeat(512) : keys());
-  };
-
-/** Up to where a person would type the word. */
-async function asked({ type, printed }: Keyboard): Promise<void> {
-  await printed(HEARS);
-  type(ESCAPE);
-  await printed(SPELL);
-}
-
-const afterAsking =
-  (keys: string): Typist =>
-  async (keyboard) => {
-    await asked(keyboard);
-    keyboard.type(keys);
-  };
-
-const chosen =
-  (key: string): Typist =>
-  async (keyboard) => {
-    await afterAsking('menu')(keyboard);
-    await keyboard.printed(CHOOSE);
-    keyboard.type(key);
-  };
-
-/** The other end of the line sends back what it gets. */
-const echo: Typist = async (keyboard) => {
-  await keyboard.printed(HEARS);
-  keyboard.type(ESCAPE);
-  while (!keyboard.isOver) keyboard.type(await keyboard.anything());
-};
-
-const noise = (): Uint8Array => crypto.getRandomValues(new Uint8Array(4096));
-
-const ACCIDENTS: Readonly<Record<string, Typist>> = {
-  'every byte once': atOnce(EVERY_BYTE),
-  Escape: atOnce(ESCAPE),
-  'Escape, again and again': atOnce(ESCAPE.repeat(12)),
-  Enter: atOnce(ENTER.repeat(3)),
-  'Down and Enter': atOnce(DOWN + DOWN + ENTER),
-  'Escape, then Down and Enter': atOnce(ESCAPE + DOWN + ENTER),
-  'c, for the command line of GRUB': atOnce('ccc'),
-  'e, for its editor': atOnce('eee'),
-  'the word without Escape': atOnce('menua'),
-  'noise without end': withoutEnd(noise),
-  'Escape held down': withoutEnd(ESCAPE),
-  'Enter held down': withoutEnd(ENTER),
-  'Escape, and then m held down': afterAsking('m'.repeat(4096)),
-  'Escape, and then another word': afterAsking('mend'),
-  'Escape, and then in capital letters': afterAsking('MENUA'),
-  'the word, and then Escape': afterAsking(`menu${ESCAPE}`),
-  'the word, and then another letter': afterAsking('menum'),
-  'the word, and then nothing': afterAsking('menu'),
-  'half of the word': afterAsking('me'),
-  'an echo of all that GRUB says': echo,
-};
-
 requires({ commands: COMMANDS })('what arrives by accident while GRUB listens', () => {
   test.concurrent.for(Object.entries(ACCIDENTS))('%s: the armed trial boots', async ([, typist], { expect }) => {
     const started = await start(armed, typist, 'set qx_timeout=1\n');
@@ -136,7 +61,7 @@ requires({ commands: COMMANDS })('what arrives by accident while GRUB listens', 
     expect,
   }) => {
     const real = await readFile(REAL_GRUB_CFG, 'utf8');
-    const tenTimes = '    if [ "$qx_n" = nnnnnnnnn ]; then exit; fi\n    set qx_n="${qx_n}n"\n';
+    const tenTimes = '    if [ "$qx_n" = nnnnnnnnn ]; then exit; fi\n    set qx_n="n$qx_n"\n';
     const bare = real.replace('    reboot\n', tenTimes).replaceAll('/boot/vmlinuz', '/boot/none');
     const started = await start(both, nobody, 'set pager=1\n', bare);
     expect(started.output.match(/NOTHING BOOTS/g)).toHaveLength(10);

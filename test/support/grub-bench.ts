@@ -9,9 +9,9 @@ import {
   type GrubRun,
   grubMachine,
   makeExt4,
-  type Typist,
 } from '../../scripts/support/grub-emu.ts';
 import { addToLayout, slotOf } from '../../scripts/support/grub-host.ts';
+import type { Typist } from '../../scripts/support/keyboard.ts';
 import type { BootDecision, BootState, BootWorld, Slot } from '../../src/core/boot.ts';
 import { decodeBoot, encodeBoot } from '../../src/format/grubenv.ts';
 import type { EnvCopy } from '../../src/ports.ts';

@@ -1,10 +1,12 @@
-import { test } from 'vitest';
+import { expect, test } from 'vitest';
 import { requires } from '../support/requires.ts';
+import { noise, withoutEnd } from '../support/typists.ts';
 import { armedHosts } from './armed.ts';
 import { COPIES, copies } from './damage.ts';
 import { vmImages } from './guest.ts';
 import { expectArmedAgainAndKept } from './kept.ts';
 import { VM } from './machine.ts';
+import { bootedWith, LISTENING } from './noisy.ts';
 import { expectWayBack } from './scenario.ts';
 
 requires(VM)('a trial on which nobody can count', () => {
@@ -16,6 +18,11 @@ requires(VM)('a trial on which nobody can count', () => {
       fault: 'service-hangs',
       boots: 3,
     }));
+
+  test('noise comes in on the serial line without end: the trial boots within a minute', async () => {
+    const { place } = await armed({ damage: LISTENING });
+    expect(await bootedWith(place, withoutEnd(noise))).toContain('quantix.slot=B quantix.env=grubenv quantix.trial=');
+  });
 
   test('both copies of the boot environment are zeros: slot A boots, arms the trial again, and it is kept', async () => {
     const { journey } = await armed({ damage: copies(COPIES, (block) => new Uint8Array(block.length)) });

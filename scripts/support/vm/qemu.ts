@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { appendFileSync, readFileSync } from 'node:fs';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -26,6 +26,8 @@ export interface QemuOptions {
   readonly processors?: number;
   /** Everything that comes out of the serial port: GRUB, the kernel, OpenRC. */
   readonly logFile: string;
+  /** Somebody types into the serial port as well. */
+  readonly isTyped?: boolean;
   /** More arguments. */
   readonly more?: readonly string[];
 }
@@ -35,6 +37,8 @@ export interface Qemu {
   readonly qmp: Qmp;
   /** The guest's shell. */
   readonly port: Socket;
+  /** The other end of the serial port, where it is typed into. */
+  readonly line: Socket | null;
   /** What came out of the serial port so far, without terminal control sequences. */
   console(): string;
   /** The first match on the console; null when QEMU ended without one. @throws Error after timeoutMs */
@@ -52,7 +56,7 @@ export async function startQemu(options: QemuOptions): Promise<Qemu> {
   await mkdir(join(options.logFile, '..'), { recursive: true });
   await writeFile(options.logFile, '');
   // Stopped at first (-S): what the guest says in its shell is lost while nobody has connected to it.
-  const args = ['-S', '-no-reboot', ...hardware(options), ...ports(options.logFile, path)];
+  const args = ['-S', '-no-reboot', ...hardware(options), ...serial(options, path), ...ports(path)];
   const process = execa(QEMU, [...args, ...(options.more ?? [])], { stdin: 'ignore', reject: false, all: true });
   const ended = process.then(() => rm(folder, { recursive: true, force: true }));
   const diedFirst = process.then(({ all, message }) => Promise.reject(new Error(`QEMU ended: ${all || message}`)));
@@ -64,23 +68,32 @@ export async function startQemu(options: QemuOptions): Promise<Qemu> {
   try {
     const open = (name: string): Promise<Socket> => Promise.race([connected(path(name)), diedFirst]);
     const port = await open('shell');
+    const line = options.isTyped === true ? await open('line') : null;
+    line?.on('data', (bytes: Buffer) => appendFileSync(options.logFile, bytes));
     const qmp = await Promise.race([qmpOn(await open('qmp')), diedFirst]);
     await qmp.execute('cont');
     const console = (): string => plain(readFileSync(options.logFile, 'latin1'));
     const untilConsole: Qemu['untilConsole'] = (pattern, timeoutMs) => waitFor(console, pattern, ended, timeoutMs);
-    return { pid: process.pid ?? 0, qmp, port, console, untilConsole, ended, kill };
+    return { pid: process.pid ?? 0, qmp, port, line, console, untilConsole, ended, kill };
   } catch (error) {
     await kill();
     throw error;
   }
 }
 
-/**
- * The serial port, whose bytes are lost where somebody reads them too slowly, goes to a file. The shell has a port that holds
- * the guest up instead.
- */
-const ports = (logFile: string, path: (name: string) => string): readonly string[] => [
-  ...['-serial', `file:${logFile}`],
+/** Its bytes are lost where somebody reads them too slowly: they go to a file. */
+const serial = ({ logFile, isTyped = false }: QemuOptions, path: (name: string) => string): readonly string[] =>
+  isTyped
+    ? [
+        '-chardev',
+        `socket,id=line,path=${path('line')},server=on,wait=off,logfile=${logFile}`,
+        '-serial',
+        'chardev:line',
+      ]
+    : ['-serial', `file:${logFile}`];
+
+/** The shell has a port that holds the guest up instead. */
+const ports = (path: (name: string) => string): readonly string[] => [
   ...['-device', 'virtio-serial-pci', '-device', 'virtserialport,chardev=shell,name=qx.shell'],
   ...['-chardev', `socket,id=shell,path=${path('shell')},server=on,wait=off`],
   ...['-chardev', `socket,id=qmp,path=${path('qmp')},server=on,wait=off`, '-mon', 'chardev=qmp,mode=control'],
