@@ -17,7 +17,7 @@ qx_log() {
 }
 
 # qx_cmdline NAME: the value of quantix.NAME= on the kernel command line. The last one counts, as for the kernel itself,
-# so an operator can append one in the GRUB editor.
+# so an operator can append one by qx_extra.
 qx_cmdline() {
   { tr ' ' '\n' <"$QX_ROOT/proc/cmdline"; } 2>/dev/null | sed -n "s/^quantix\\.$1=//p" | tail -n 1
 }
@@ -249,17 +249,42 @@ qx_seconds() (
 )
 qx_deadline_s() { qx_seconds deadline_s 600; }
 
+# qx_leave_service: what has to outlive the service that started it leaves its control group, of which OpenRC ends all processes
+# where rc_cgroup_cleanup says so.
+qx_leave_service() {
+  for qx_group in '' /unified /openrc; do
+    [ ! -w "$QX_ROOT/sys/fs/cgroup$qx_group/cgroup.procs" ] || echo $$ 2>/dev/null >"$QX_ROOT/sys/fs/cgroup$qx_group/cgroup.procs" || :
+  done
+}
+
+# qx_hold_openrc: whoever stops the services would give up at SIGTERM, and init would then kill everything a second later, with
+# the disks mounted: neither guests nor disks would have their time.
+qx_hold_openrc() {
+  for qx_comm in /proc/[0-9]*/comm; do
+    qx_name=
+    { read -r qx_name <"$qx_comm"; } 2>/dev/null || :
+    case $qx_name in openrc | rc) ;; *) continue ;; esac
+    qx_pid=${qx_comm#/proc/} qx_pid=${qx_pid%/comm}
+    while [ "${qx_pid:-1}" -gt 1 ]; do
+      kill -s STOP "$qx_pid" || break
+      qx_pid=$(qx_stat "$qx_pid" 4)
+    done
+  done
+}
+
 # qx_reboot_hard: by the kernel, for nobody else may be able to. Guests first, who write down what they hold when they are asked to
 # end, then the disks; none of it is waited for longer than this, since a dead disk never ends.
 qx_reboot_hard() {
   [ -z "$QX_ROOT" ] || { : >"$QX_RUN/hard-reboot"; return 0; }
   trap '' TERM
+  qx_hold_openrc
   kill -s TERM -1
   sleep 5
-  for qx_key in s u; do
-    echo "$qx_key" >/proc/sysrq-trigger
-    sleep 2
-  done
+  echo s >/proc/sysrq-trigger
+  sleep 2
+  echo u >/proc/sysrq-trigger
+  qx_waited=0
+  while [ "$qx_waited" -lt 30 ] && sleep 2 && grep -q '^/dev/[^ ]* [^ ]* [^ ]* rw' /proc/mounts; do qx_waited=$((qx_waited + 2)); done
   echo b >/proc/sysrq-trigger
   reboot -f
 }

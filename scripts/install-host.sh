@@ -176,13 +176,14 @@ install_versions() {
 }
 
 install_services() {
-  for name in quantix-node quantix-boot quantix-deadline quantix-console; do
+  for name in quantix-node quantix-boot quantix-deadline quantix-reboot quantix-console; do
     put_editable "$project/openrc/$name" "$root/etc/init.d/$name" 755 "init.d/$name"
   done
   for script in "$project"/local.d/*.start; do
     put_editable "$script" "$root/etc/local.d/${script##*/}" 755 "local.d/${script##*/}"
   done
   add_to_runlevel quantix-deadline sysinit
+  add_to_runlevel quantix-reboot shutdown
   add_to_runlevel quantix-boot boot
   add_to_runlevel quantix-node default
   add_to_runlevel local default

@@ -93,8 +93,12 @@ requires(hostRequirements)('install-host.sh', () => {
     test('defect 28: local, quantix-boot and quantix-node are enabled', async () => {
       await using host = await target(shell);
       await host.install('--root', host.path, '--version', '1.0.0', '--no-console');
-      const enabled = (await execa('ls', ['boot', 'default', 'sysinit'], { cwd: host.file('etc/runlevels') })).stdout;
-      expect(enabled).toBe('boot:\nquantix-boot\n\ndefault:\nlocal\nquantix-node\n\nsysinit:\nquantix-deadline');
+      const enabled = (
+        await execa('ls', ['boot', 'default', 'shutdown', 'sysinit'], { cwd: host.file('etc/runlevels') })
+      ).stdout;
+      expect(enabled).toBe(
+        'boot:\nquantix-boot\n\ndefault:\nlocal\nquantix-node\n\nshutdown:\nquantix-reboot\n\nsysinit:\nquantix-deadline',
+      );
       await host.install('--root', host.path);
       expect(await isThere(host.file('etc/init.d/quantix-console'))).toBe(true);
     });

@@ -194,6 +194,34 @@ requires(openrcRequirements)('a host under OpenRC', () => {
       },
     ));
 
+  test.concurrent('a reboot that hangs when all services have stopped and all processes are killed comes to its end', ({
+    expect,
+  }) =>
+    withOpenrcRoot(
+      {
+        prepare: async (path) => {
+          await install(path);
+          const last = {
+            killprocs:
+              '#!/sbin/openrc-run\nstart() { kill_all 15; kill_all 9; echo "quantix: all killed" >/dev/kmsg; }\n',
+            'mount-ro': '#!/sbin/openrc-run\ndepend() { after killprocs; }\nstart() { sleep 1000; }\n',
+          };
+          for (const [service, script] of Object.entries(last)) {
+            await put(path, `etc/init.d/${service}`, script, 0o755);
+            await symlink(`/etc/init.d/${service}`, join(path, 'etc/runlevels/shutdown', service));
+          }
+        },
+      },
+      async (root) => {
+        // The first one still has time when it is killed, however busy this machine is.
+        await root.run('sh', '-c', 'setsid /usr/lib/quantix/reboot-guard </dev/null >/dev/null 2>&1 &');
+        await expect.poll(() => isThere(join(root.path, 'run/quantix/reboot-guard'))).toBe(true);
+        await root.run('sh', '-c', 'echo 1 >/run/quantix/reboot-guard; reboot');
+        await root.ended;
+        expect(await kernelLog(root.path)).toContain('all killed');
+      },
+    ));
+
   test.concurrent('the console takes its terminal, and says which one is missing', async ({ expect }) => {
     await using root = await bootOpenrcRoot({ prepare: install });
     await put(root.path, 'etc/conf.d/quantix-console', 'QX_CONSOLE_TTY=/dev/tty99\n');

@@ -22,6 +22,7 @@ requires({ commands: ['shellcheck', 'busybox', 'dash'] })('shell scripts', () =>
         'openrc/node-watch',
         'openrc/reboot-guard',
         'openrc/quantix-deadline',
+        'openrc/quantix-reboot',
         'openrc/quantix-node',
         'openrc/quantix-functions.sh',
         'local.d/03-ab-update-check.start',
