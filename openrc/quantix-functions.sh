@@ -272,8 +272,16 @@ qx_hold_openrc() {
   done
 }
 
+# qx_is_writable: some file system on a disk is. By the shell alone: a program may be on the disk that is dead.
+qx_is_writable() {
+  while read -r qx_device _ _ qx_options _; do
+    case $qx_device:$qx_options in /dev/*:rw*) return 0 ;; esac
+  done </proc/mounts
+  return 1
+}
+
 # qx_reboot_hard: by the kernel, for nobody else may be able to. Guests first, who write down what they hold when they are asked to
-# end, then the disks; none of it is waited for longer than this, since a dead disk never ends.
+# end, then the disks, for at most disks_s, which whoever calls this has read in good time; a dead disk never ends.
 qx_reboot_hard() {
   [ -z "$QX_ROOT" ] || { : >"$QX_RUN/hard-reboot"; return 0; }
   trap '' TERM
@@ -284,7 +292,7 @@ qx_reboot_hard() {
   sleep 2
   echo u >/proc/sysrq-trigger
   qx_waited=0
-  while [ "$qx_waited" -lt 30 ] && sleep 2 && grep -q '^/dev/[^ ]* [^ ]* [^ ]* rw' /proc/mounts; do qx_waited=$((qx_waited + 2)); done
+  while [ "$qx_waited" -lt "${disks_s:-30}" ] && sleep 2 && qx_is_writable; do qx_waited=$((qx_waited + 2)); done
   echo b >/proc/sysrq-trigger
   reboot -f
 }

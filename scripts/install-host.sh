@@ -200,6 +200,8 @@ install_settings() {
 #grace_s=60
 # Seconds that any other reboot by the agent may take, for guests and services to stop, before it is forced.
 #reboot_s=600
+# Seconds after that in which the disks are flushed and made read-only.
+#disks_s=30
 CONF
   put_once "$root/etc/conf.d/quantix-node" 644 <<'CONF'
 # More arguments for qx-node.

@@ -156,7 +156,7 @@ requires(openrcRequirements)('a host under OpenRC', () => {
     await install(path);
     await put(path, 'gate', String(gate));
     await put(path, 'boot/grub/grubenv', block(trialB));
-    await put(path, 'etc/conf.d/quantix-boot', 'deadline_s=3\ngrace_s=1\n');
+    await put(path, 'etc/conf.d/quantix-boot', 'deadline_s=3\ngrace_s=1\ndisks_s=2\n');
     await cp(join(path, 'tmp/qx-node'), join(path, 'data/bin/qx-node'), { recursive: true });
   };
 
@@ -181,7 +181,7 @@ requires(openrcRequirements)('a host under OpenRC', () => {
       {
         prepare: async (path) => {
           await install(path);
-          await put(path, 'etc/conf.d/quantix-boot', 'reboot_s=1\n');
+          await put(path, 'etc/conf.d/quantix-boot', 'reboot_s=1\ndisks_s=2\n');
           const stuck = '#!/sbin/openrc-run\nstart() { :; }\nstop() { sleep 1000; }\n';
           await put(path, 'etc/init.d/stuck', stuck, 0o755);
           await symlink('/etc/init.d/stuck', join(path, 'etc/runlevels/default/stuck'));
@@ -201,6 +201,7 @@ requires(openrcRequirements)('a host under OpenRC', () => {
       {
         prepare: async (path) => {
           await install(path);
+          await put(path, 'etc/conf.d/quantix-boot', 'disks_s=2\n');
           const last = {
             killprocs:
               '#!/sbin/openrc-run\nstart() { kill_all 15; kill_all 9; echo "quantix: all killed" >/dev/kmsg; }\n',
