@@ -37,10 +37,12 @@ stop() { while kill -0 "$(cat /run/stuck.pid)"; do kill "$(cat /run/stuck.pid)";
   },
   {
     what: 'a service whose stop never ends, and the agent ends with all of its control group',
-    first: `mount -t cgroup2 none /sys/fs/cgroup && mkdir /sys/fs/cgroup/agent &&
-for pid in $(pidof qx-node); do echo "$pid" >/sys/fs/cgroup/agent/cgroup.procs; done; cat /sys/fs/cgroup/agent/cgroup.procs`,
+    rebootS: 30,
+    first: `mount -t cgroup2 none /sys/fs/cgroup && mkdir /sys/fs/cgroup/agent
+cat /run/openrc/options/quantix-node/child_pid >/sys/fs/cgroup/agent/cgroup.procs
+grep -q . /sys/fs/cgroup/agent/cgroup.procs`,
     services: {
-      stuck: service('start() { :; }\nstop() { sleep 3; echo 1 >/sys/fs/cgroup/agent/cgroup.kill; sleep 1000000; }'),
+      stuck: service('start() { :; }\nstop() { echo 1 >/sys/fs/cgroup/agent/cgroup.kill; sleep 1000000; }'),
     },
   },
   {
