@@ -150,6 +150,7 @@ export const ERRORS = {
   BOOT_ENV_INVALID: row(500, 'other'),
   BOOT_ENV_READ_ONLY: row(500, 'other', true),
   BOOT_MISSING: row(500, 'other', true),
+  MOUNT_MISSING: row(500, 'other', true),
   BOOT_MISMATCH: row(500, 'other'),
   DISK_AMBIGUOUS: row(500, 'other'),
   SLOT_MISPLACED: row(500, 'other'),

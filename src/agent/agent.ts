@@ -11,6 +11,7 @@ import { loadHold } from './hold.ts';
 import type { Host, Progress, Watch } from './host.ts';
 import { type InstallResult, install } from './install.ts';
 import { installBundle } from './install-bundle.ts';
+import { mountTrouble } from './mounts.ts';
 import { shared } from './shared.ts';
 import { bootsNow } from './slots.ts';
 import { loadJournal } from './store.ts';
@@ -107,15 +108,16 @@ export function createAgent(host: Host, events: AgentEvents = {}): Agent {
 
   return {
     status: async () => {
-      const [held, journal, boot, trouble] = await Promise.all([
+      const [held, journal, boot, contradicted, lost] = await Promise.all([
         loadHold(host),
         loadJournal(host),
         bootsNow(host),
         notedTrouble(host),
+        mountTrouble(host).catch(asQxError),
       ]);
       // The journal has gone on since, by another process: what it says is newer.
       const last = now.last.journal === stamp(journal) ? now.last.result : null;
-      const status = updateStatus(now.activity, last, journal, boot, trouble?.message);
+      const status = updateStatus(now.activity, last, journal, boot, (lost ?? contradicted)?.message);
       const fault = await identityFault(host.files);
       const waitsFor = status.status === 'reboot_required' ? host.duties.waitsFor() : null;
       return {

@@ -23,6 +23,8 @@ export interface AuditMachine {
   readonly files: Files;
   readonly clock: Clock;
   readonly log: Log;
+  /** Why the log is not there; a chain is not begun anew in the folder of a mount that failed. */
+  readonly lost?: () => Promise<QxError | null>;
 }
 
 export const AUDIT_FOLDER = '/quantix/limiquantix/audit';
@@ -39,6 +41,8 @@ export function auditLog(machine: AuditMachine): Audit {
   const queue: { last: Promise<void> } = { last: Promise.resolve() };
   const keep = async (record: AuditRecord): Promise<void> => {
     try {
+      const lost = (await machine.lost?.()) ?? null;
+      if (lost !== null) throw lost;
       await withLock(machine, () => append(machine, record));
     } catch (error) {
       const { code, message } = asQxError(error);

@@ -4,6 +4,7 @@ import type { Agent } from './agent.ts';
 import { contactWatch } from './contact-watch.ts';
 import { loadHold } from './hold.ts';
 import { type Host, PATHS } from './host.ts';
+import { markMounts } from './installation.ts';
 import { reboot } from './reboot.ts';
 import { recover } from './recover.ts';
 import { installedSelf, reportStarted } from './self.ts';
@@ -59,6 +60,7 @@ export async function runAgent(host: Host, agent: Agent, signal: AbortSignal): P
 async function converge(host: Host): Promise<boolean> {
   const before = await installedSelf(host);
   await recover(host);
+  await markMounts(host);
   return (await installedSelf(host)) !== before;
 }
 

@@ -1,6 +1,7 @@
 import { type InstallRequest, isRefusal, type Refusal } from '../core/plan.ts';
 import { lockHost, makePlan, noted } from './check.ts';
 import type { Host, Watch } from './host.ts';
+import { mountTrouble } from './mounts.ts';
 import { recover } from './recover.ts';
 import { fetchAll } from './staging.ts';
 
@@ -13,6 +14,8 @@ export const download = (host: Host, request: InstallRequest, watch: Watch): Pro
     if (isRefusal(unlock)) return unlock;
     try {
       await recover(host);
+      const lost = await mountTrouble(host);
+      if (lost !== null) throw lost;
       const plan = await makePlan(host, request, watch);
       if (plan.kind === 'refusal') return plan;
       await fetchAll(host, plan, watch);

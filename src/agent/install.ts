@@ -10,6 +10,7 @@ import { lockHost, makePlan, noted, releaseOf } from './check.ts';
 import { newEntries, restartsAgent, swapComponents } from './components.ts';
 import { heldBack } from './hold.ts';
 import { type Host, instant, stopwatch, type Watch } from './host.ts';
+import { mountTrouble } from './mounts.ts';
 import { finishComponents, isInPlace, rememberFailure, tell, undoComponentsOf, withdraw } from './outcome.ts';
 import { recover } from './recover.ts';
 import { hashHead } from './slot/head.ts';
@@ -45,6 +46,8 @@ interface Begun {
 
 async function prepare(host: Host, request: InstallRequest, watch: Watch): Promise<Begun | Refusal> {
   await recover(host);
+  const lost = await mountTrouble(host);
+  if (lost !== null) throw lost;
   const held = await heldBack(host);
   if (held !== null) return held;
   const plan = await makePlan(host, request, watch);

@@ -4,6 +4,7 @@ import type { Memory } from '../format/journal.ts';
 import { bootTrouble, changeBoot, currentBoot } from './bootenv.ts';
 import { endDeadline } from './confirm.ts';
 import { type Host, PATHS } from './host.ts';
+import { mountTrouble } from './mounts.ts';
 import { recover } from './recover.ts';
 import { imageTrouble, slotTrouble } from './running-image.ts';
 import { loadJournal, loadMemory } from './store.ts';
@@ -33,7 +34,7 @@ export async function markSlot(host: Host, mark: Mark, target: MarkTarget): Prom
     if (slot === null) {
       return refusal('SLOT_NOT_FOUND', 'the kernel command line names no running slot', 'name it: A or B');
     }
-    const missing = await bootTrouble(host);
+    const missing = (await mountTrouble(host, ['/boot'])) ?? (await bootTrouble(host));
     if (missing !== null) throw missing;
     const state = await currentBoot(host);
     if (state === null) return refusal('BOOT_ENV_INVALID', 'neither copy of the boot environment is valid');

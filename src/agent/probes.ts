@@ -3,6 +3,7 @@ import { asQxError } from '../errors.ts';
 import { notedTrouble } from './boot-truth.ts';
 import { bootTrouble } from './bootenv.ts';
 import type { Host } from './host.ts';
+import { mountTrouble } from './mounts.ts';
 import { AGENT_SERVICE } from './self.ts';
 import { compared, vitals } from './vitals.ts';
 
@@ -42,6 +43,7 @@ export function prober(
       probeAgent(host),
       probeTime(host),
       probeBoot(host),
+      probeMounts(host),
       probeGrub(host),
     ]);
     return [...own, ...(await compared(host, before, await vitals(host, signal)))];
@@ -83,6 +85,11 @@ async function probeTime({ clock }: Host): Promise<ProbeResult> {
 async function probeBoot(host: Host): Promise<ProbeResult> {
   const trouble = (await bootTrouble(host).catch(asQxError)) ?? (await notedTrouble(host));
   return { name: 'boot', ok: trouble === null, fatal: true, detail: trouble?.message ?? 'is the one that GRUB reads' };
+}
+
+async function probeMounts(host: Host): Promise<ProbeResult> {
+  const lost = await mountTrouble(host).catch(asQxError);
+  return { name: 'mounts', ok: lost === null, fatal: true, detail: lost?.message ?? 'are all there' };
 }
 
 const MAX_GRUB_CFG_BYTES = 1 << 20;

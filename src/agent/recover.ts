@@ -7,6 +7,7 @@ import { noteTruth } from './boot-truth.ts';
 import { changeBoot, currentBoot, settleBoot } from './bootenv.ts';
 import { takeBackWithSelf } from './failed-self.ts';
 import type { Host } from './host.ts';
+import { mountTrouble } from './mounts.ts';
 import {
   disarm,
   finishComponents,
@@ -28,6 +29,8 @@ import { endOfTrial } from './trial-end.ts';
  * Called with the lock held: by the daemon when it starts, before every install, and by the health gate.
  */
 export async function recover(host: Host): Promise<Verdict> {
+  const lost = await mountTrouble(host, ['/quantix']);
+  if (lost !== null) throw lost;
   const opened = await openJournal(host);
   const trouble = await noteTruth(host);
   const journal = await takeBackWithSelf(host, opened);
@@ -63,6 +66,9 @@ async function converge(host: Host, journal: Journal, verdict: Verdict, booted: 
   if (verdict === 'waiting-for-reboot' && (await wasPassedOver(host, journal)))
     return passedOver(host, journal, booted);
   if (EXPECTED.has(verdict)) return;
+  // Backups, and what they are put back in place of, lie there.
+  const lost = journal.components.length === 0 ? null : await mountTrouble(host, ['/data']);
+  if (lost !== null) throw lost;
   const error = { code: 'INTERRUPTED', detail: `stopped in phase ${journal.phase}` };
   host.log.warn('update_recovered', { id: journal.id, version: journal.target_version, verdict, ...error });
   switch (journal.phase) {

@@ -6,6 +6,7 @@ import type { ComponentEntry, Journal, Memory, Phase } from '../format/journal.t
 import { isNewer } from '../format/version.ts';
 import { bootTrouble, currentBoot } from './bootenv.ts';
 import { type Host, PATHS } from './host.ts';
+import { mountTrouble } from './mounts.ts';
 import { finishRollBack } from './outcome.ts';
 import { recover } from './recover.ts';
 import { slotTrouble } from './running-image.ts';
@@ -52,7 +53,7 @@ async function withLock(host: Host, reason: string): Promise<RollbackResult> {
   // An undo that nobody asked for puts back what it can; one that was asked for is all or nothing.
   const spoilt = await anySpoilt(host, journal);
   if (spoilt !== null) return spoilt;
-  const trouble = journal.image === null ? null : await bootTrouble(host);
+  const trouble = (await mountTrouble(host)) ?? (journal.image === null ? null : await bootTrouble(host));
   if (trouble !== null) throw trouble;
   const overwritten = await previousTrouble(host, journal);
   if (overwritten !== null) return overwritten;

@@ -2,7 +2,8 @@ import type { Host } from '../agent/host.ts';
 import type { HostKeyring } from '../agent/keyring.ts';
 import type { Config } from '../format/config.ts';
 import type { Audit } from '../ports/audit.ts';
-import type { Files, Http, Post } from '../ports.ts';
+import type { Disks } from '../ports/disks.ts';
+import type { Boot, Files, Http, Post, Random } from '../ports.ts';
 
 /** What `cli/serve.ts` makes of a machine for the daemon and for the commands that work without it. */
 export interface ComposedHost extends Host, HostKeyring {
@@ -16,6 +17,9 @@ export interface ComposedHost extends Host, HostKeyring {
 export interface HostRecords {
   readonly files: Files;
   readonly audit: Audit;
+  readonly boot: Boot;
+  readonly disks: Disks;
+  readonly random: Random;
 }
 
 export const AGENT_SOCKET = '/run/quantix/node.sock';

@@ -1,22 +1,27 @@
 import { createAdmission } from '../agent/admission.ts';
+import { mountTrouble } from '../agent/mounts.ts';
 import { isProven, reportStarted } from '../agent/self.ts';
 import { loadConfig } from '../agent/settings.ts';
 import { isCode, QxError } from '../errors.ts';
 import { AGENT_ROUTES } from '../format/agent-routes.ts';
+import type { Disks } from '../ports/disks.ts';
 import type { Handlers } from '../ports/serving.ts';
-import type { Clock, Files, Log } from '../ports.ts';
+import type { Boot, Clock, Files, Log } from '../ports.ts';
 import type { Network } from './daemon.ts';
 import { socketPath } from './socket.ts';
 import { programVersion } from './version.ts';
 
 /**
- * The agent with settings that it refuses. A version that has run on this host before did not change, so somebody's hand slipped:
- * it stays up, says so on its socket, touches nothing, and ends when they are mended, to be started with them. One that never ran
- * here may be the reason itself: it ends at once, and node-run takes it back.
+ * The agent where something is missing that only a person can bring back. It stays up, says so on its socket, touches nothing,
+ * and ends when that is there, to be started with it. Settings that it refuses it waits out only in a version that has run on
+ * this host before: then somebody's hand slipped. One that never ran here may be the reason itself: it ends at once, and
+ * node-run takes it back.
  */
 
 interface Machine {
   readonly files: Files;
+  readonly boot: Boot;
+  readonly disks: Disks;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -28,25 +33,40 @@ interface Place {
 
 const LOOK_MS = 5000;
 
+interface Wait {
+  readonly why: QxError;
+  readonly isOver: () => Promise<boolean>;
+}
+
 /** @throws the error itself when it is none that this version can wait out */
-export async function waitForSettings(error: unknown, host: Machine, network: Network, place: Place): Promise<void> {
-  const { files, clock, log } = host;
-  if (!isCode(error, 'CONFIG_INVALID') || !(await isProven(files))) throw error;
-  const next = `mend it, then qx-update config check; the agent looks again every ${LOOK_MS / 1000} s`;
-  const why = new QxError('SETTINGS_REFUSED', error.message, { next });
-  log.warn('settings_refused', { code: why.code, detail: why.message, next });
+export async function waitOut(error: unknown, host: Machine, network: Network, place: Place): Promise<void> {
+  const wait = await waitFor(error, host, network);
+  if (wait === null) throw error;
+  const { clock, log } = host;
+  const { code, message: detail, next } = wait.why;
+  log.warn(code.toLowerCase(), { code, detail, next });
   // Nothing may count this start, nor the next ones.
   await reportStarted(host).catch(() => undefined);
   const stop = new AbortController();
   void place.stopSignal.then(() => stop.abort());
-  const listening = await listen(host, why, network, place.socket);
+  const listening = await listen(host, wait.why, network, place.socket);
   try {
     do await clock.sleep(LOOK_MS, stop.signal).catch(() => undefined);
-    while (!stop.signal.aborted && !(await areMended(files, network)));
-    if (!stop.signal.aborted) log.info('restarting', { detail: 'the settings are mended' });
+    while (!stop.signal.aborted && !(await wait.isOver()));
+    if (!stop.signal.aborted) log.info('restarting', { detail: `over: ${detail}` });
   } finally {
     await listening.close();
   }
+}
+
+async function waitFor(error: unknown, host: Machine, network: Network): Promise<Wait | null> {
+  if (isCode(error, 'MOUNT_MISSING')) {
+    return { why: error, isOver: async () => (await mountTrouble(host, ['/quantix'])) === null };
+  }
+  if (!isCode(error, 'CONFIG_INVALID') || !(await isProven(host.files))) return null;
+  const next = `mend it, then qx-update config check; the agent looks again every ${LOOK_MS / 1000} s`;
+  const why = new QxError('SETTINGS_REFUSED', error.message, { next });
+  return { why, isOver: () => areMended(host.files, network) };
 }
 
 async function areMended(files: Files, network: Network): Promise<boolean> {
@@ -61,11 +81,11 @@ async function areMended(files: Files, network: Network): Promise<boolean> {
   }
 }
 
-async function listen({ clock, log }: Machine, why: QxError, network: Network, socket: string) {
+async function listen({ clock, log }: Pick<Machine, 'clock' | 'log'>, why: QxError, network: Network, socket: string) {
   const { path, close } = await socketPath(socket);
   const listening = await network.listenUnix(
     {
-      title: 'Quantix host agent, waiting for its settings',
+      title: 'Quantix host agent, waiting for what it needs',
       version: programVersion(),
       routes: AGENT_ROUTES,
       handlers: refusing(why),

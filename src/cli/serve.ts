@@ -31,12 +31,21 @@ interface HostOptions {
 /** Of the host that lives below `root`. */
 export async function composeRecords(root: string, log: Log): Promise<HostRecords> {
   const { auditLog } = await import('../agent/audit.ts');
-  const files = hostFiles(root);
-  return { files, audit: auditLog({ files, clock: hostClock(hostProcess()), log }) };
+  const { mountTrouble } = await import('../agent/mounts.ts');
+  const { hostDisks } = await import('../system/disk/partitions.ts');
+  const { grubBoot } = await import('../system/grub.ts');
+  const [files, runner] = [hostFiles(root), hostProcess()];
+  const machine = { files, boot: grubBoot(root, runner), disks: hostDisks(root) };
+  const lost = () => mountTrouble(machine, ['/quantix']);
+  return { ...machine, audit: auditLog({ files, clock: hostClock(runner), log, lost }), random: hostRandom() };
 }
 
-/** The host that lives below `root`, '' being this machine, with everything that the agent's journeys use of it. */
+/**
+ * The host that lives below `root`, '' being this machine, with everything that the agent's journeys use of it.
+ * @throws QxError MOUNT_MISSING where who this host is would be begun anew
+ */
 export async function composeHost(root: string, options: HostOptions): Promise<ComposedHost> {
+  const { mountTrouble } = await import('../agent/mounts.ts');
   const { loadConfig } = await import('../agent/settings.ts');
   const { hostKeyring } = await import('../agent/keyring.ts');
   const { settleIdentity } = await import('../agent/fleet/binding.ts');
@@ -46,19 +55,18 @@ export async function composeHost(root: string, options: HostOptions): Promise<C
   const { operatorBundles } = await import('../system/bundle.ts');
   const { slotFinder } = await import('../agent/slot/device.ts');
   const { hostDisk } = await import('../system/disk.ts');
-  const { hostDisks } = await import('../system/disk/partitions.ts');
-  const { grubBoot } = await import('../system/grub.ts');
   const { hostHooks } = await import('../system/hooks.ts');
   const { isolatedHttp } = await import('../system/isolated-http.ts');
   const { openrc } = await import('../system/openrc.ts');
   const { hostRanges } = await import('../system/ranges.ts');
   const { log } = options;
-  const { files, audit } = await composeRecords(root, log);
+  const { files, audit, boot, disks, random } = await composeRecords(root, log);
+  const lost = await mountTrouble({ files, boot, disks }, ['/quantix']);
+  if (lost !== null) throw lost;
   const config = options.config ?? (await loadConfig(files));
   const live = { config };
   const runner = hostProcess();
   const clock = hostClock(runner);
-  const [boot, disks] = [grubBoot(root, runner), hostDisks(root)];
   const isolated = isolatedHttp({ program: ownProgram(), log, ...(await serverAuthorities(files, config)) });
   const http = memberHttp(isolated, files, boot);
   const hooks = hostHooks(root, runner);
@@ -84,7 +92,7 @@ export async function composeHost(root: string, options: HostOptions): Promise<C
     process: runner,
     hooks,
     clock,
-    random: hostRandom(),
+    random,
     log,
     ...createMaintenance({
       get config() {
@@ -94,7 +102,7 @@ export async function composeHost(root: string, options: HostOptions): Promise<C
       http,
       hooks,
       clock,
-      random: hostRandom(),
+      random,
       log,
       audit,
     }),
@@ -159,7 +167,7 @@ async function serveAgent({ root = '', config: path }: AgentOptions): Promise<vo
   }
   const stopHeartbeat = startHeartbeat(`${root}${HEARTBEAT}`);
   const { runDaemon } = await import('./daemon.ts');
-  const { waitForSettings } = await import('./degraded.ts');
+  const { waitOut } = await import('./degraded.ts');
   const { listenTcp, listenUnix } = await import('../system/listener.ts');
   const { ONE_HOST } = await import('../system/listener/limits.ts');
   const certificates = await import('../system/tls.ts');
@@ -172,9 +180,14 @@ async function serveAgent({ root = '', config: path }: AgentOptions): Promise<vo
     await runDaemon(host, network, place).finally(() => host.close());
   };
   try {
-    await run().catch((error: unknown) => {
+    await run().catch(async (error: unknown) => {
       if (config !== undefined) throw error;
-      return waitForSettings(error, { files, clock: hostClock(hostProcess()), log }, network, place);
+      return waitOut(
+        error,
+        { ...(await composeRecords(root, log)), clock: hostClock(hostProcess()), log },
+        network,
+        place,
+      );
     });
   } finally {
     stopHeartbeat();

@@ -86,6 +86,7 @@ const OF_THE_HOST: ReadonlySet<string> = new Set<Code>([
   'BOOT_MISSING',
   'DISK_AMBIGUOUS',
   'IMAGE_MISMATCH',
+  'MOUNT_MISSING',
   'READBACK_MISMATCH',
   'SLOT_MISPLACED',
   'SLOT_TOO_SMALL',

@@ -24,6 +24,7 @@ export const AUDIT_EVENTS = {
   slot_marked: 'somebody said by hand whether a slot may boot',
   slot_unhealthy: 'a trial boot was given up',
   boot_contradicted: 'what GRUB says of this boot is not what this host believes',
+  mount_accepted: "a person said that what is mounted there is this host's own",
   boot_unhealthy: 'an ordinary boot was not healthy',
   reboot_requested: 'a reboot was asked for, or is due',
   settings_changed: 'settings of the agent were changed',

@@ -1,6 +1,8 @@
-import { readFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { freshState } from '../../src/core/boot.ts';
+import { encodeBoot } from '../../src/format/grubenv.ts';
 import { type HostFolder, hostFolder, qxUpdate, runAgentProcess, startAgent } from '../support/agent.ts';
 import { curl } from '../support/update-server.ts';
 
@@ -65,5 +67,61 @@ describe('settings that the agent refuses', () => {
     const agent = await startAgent(host.path);
     agent.kill('SIGTERM');
     expect(await agent.ended).toEqual({ exitCode: 0 });
+  });
+});
+
+describe('a host whose /quantix is not mounted', () => {
+  /** It was up once, and is marked. */
+  async function marked(): Promise<HostFolder> {
+    const host = await hostFolder();
+    await host.write('proc/cmdline', 'quantix.slot=A quantix.env=grubenv\n');
+    for (const copy of ['grubenv', 'grubenv.bak'])
+      await host.write(`boot/grub/${copy}`, new TextDecoder().decode(encodeBoot(freshState('A'))));
+    const agent = await startAgent(host.path);
+    agent.kill('SIGTERM');
+    await agent.ended;
+    return host;
+  }
+
+  test('says so, begins nothing anew, and comes back once it is mounted', async () => {
+    const host = await marked();
+    const [folder, real] = ['quantix', 'real-quantix'].map((name) => join(host.path, name)) as [string, string];
+    await rename(folder, real);
+    await mkdir(folder);
+    const agent = await startAgent(host.path);
+    expect(await qxUpdate(host.path, 'status')).toMatchObject({
+      exitCode: 0,
+      stdout: expect.stringContaining('/quantix is not mounted'),
+    });
+    const refused = { exitCode: 1, stderr: expect.stringContaining('MOUNT_MISSING') };
+    for (const verb of ['apply', 'confirm', 'slots', 'health', 'rollback']) {
+      expect([verb, await qxUpdate(host.path, verb)]).toEqual([verb, expect.objectContaining(refused)]);
+    }
+    expect(await qxUpdate(host.path, 'mounts', 'list')).toMatchObject({
+      exitCode: 1,
+      stdout: expect.stringMatching(/\/quantix +NOT MOUNTED\n/),
+    });
+    expect(await readdir(folder)).toEqual([]);
+    await rm(folder, { recursive: true });
+    await rename(real, folder);
+    expect(await agent.ended).toEqual({ exitCode: 0 });
+    await startAgent(host.path);
+    expect(await qxUpdate(host.path, 'mounts', 'list')).toMatchObject({ exitCode: 0 });
+  });
+
+  test('that is a new disk is accepted by a person, and the host is another one then', async () => {
+    const host = await marked();
+    const identity = (): Promise<string> => readFile(join(host.path, 'quantix/limiquantix/host.json'), 'utf8');
+    const before = await identity();
+    await rm(join(host.path, 'quantix'), { recursive: true });
+    expect(await qxUpdate(host.path, 'mounts', 'accept', '/quantix')).toMatchObject({ exitCode: 2 });
+    const accepted = await qxUpdate(host.path, 'mounts', 'accept', '/quantix', '--reason', 'new disk');
+    expect(accepted).toMatchObject({ exitCode: 0 });
+    await startAgent(host.path);
+    expect(await qxUpdate(host.path, 'status')).toMatchObject({
+      exitCode: 0,
+      stdout: expect.not.stringContaining('mounted'),
+    });
+    expect(await identity()).not.toBe(before);
   });
 });

@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path';
 import { auditLog } from '../../src/agent/audit.ts';
 import type { Host } from '../../src/agent/host.ts';
 import { createMaintenance } from '../../src/agent/maintenance/maintenance.ts';
+import { mountTrouble } from '../../src/agent/mounts.ts';
 import { slotFinder } from '../../src/agent/slot/device.ts';
 import { freshState } from '../../src/core/boot.ts';
 import { QxError } from '../../src/errors.ts';
@@ -155,7 +156,9 @@ export async function openHost({
   const [asked, outcomes]: [string[], Outcome[]] = [[], []];
   const grants: TestHost['grants'] = {};
   const log = recordedLog();
-  const audit = auditLog({ files, clock, log });
+  const [boot, disks] = [grubBoot(root, runner), hostDisks(root)];
+  const lost = () => mountTrouble({ files, boot, disks }, ['/quantix']);
+  const audit = auditLog({ files, clock, log, lost });
   const hooks = hostHooks(root, runner);
   const alone = createMaintenance({
     config,
@@ -168,7 +171,6 @@ export async function openHost({
     random: countingRandom(() => life ?? LIVES.next()),
   });
   const socket = { answers: true };
-  const [boot, disks] = [grubBoot(root, runner), hostDisks(root)];
   const machine = { reboots: 0 };
   return {
     root,

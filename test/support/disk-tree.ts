@@ -72,20 +72,25 @@ export async function addAttributes(
   }
 }
 
-/** Device numbers by where they are mounted, in this order. */
+/** Device numbers by where they are mounted, in this order; one of no disk (0:N) is of the type `others`. */
 export async function mount(
   root: string,
   mounts: readonly (readonly [point: string, number: string, source?: string])[],
+  others = 'overlay',
 ): Promise<void> {
-  const lines = mounts.map(
-    ([point, number, source = 'none'], i) => `${i + 20} 1 ${number} / ${point} rw - ext4 ${source} rw\n`,
-  );
+  const lines = mounts.map(([point, number, source = 'none'], i) => {
+    const type = number.startsWith('0:') && !source.startsWith('/dev/') ? others : 'ext4';
+    return `${i + 20} 1 ${number} / ${point} rw - ${type} ${source} rw\n`;
+  });
   await mkdir(join(root, 'proc/self'), { recursive: true });
   await writeFile(join(root, 'proc/self/mountinfo'), lines.join(''));
 }
 
+/** As a host has it; /boot from this device. */
 export const mountBoot = (root: string, number: string): Promise<void> =>
   mount(root, [
     ['/', '0:20'],
     ['/boot', number],
+    ['/quantix', '8:4'],
+    ['/data', '8:5'],
   ]);

@@ -5,6 +5,7 @@ import type { Clock, Log, Random } from '../../src/ports.ts';
 /** A folder, and no machine. */
 export const NO_DISKS: Disks = {
   look: async () => null,
+  isLasting: async () => null,
   resolve: async () => null,
   isInUse: async () => false,
   environmentsOn: async () => [],

@@ -10,6 +10,9 @@ export const LISTENING = layout('set qx_timeout=2\n');
 /** What GRUB promises, from the power button on. */
 const MINUTE_MS = 60_000;
 
+/** The kernel of the trial, as it was told. */
+export const TRIAL_OF_B = / quantix\.slot=B quantix\.env=grubenv .*quantix\.trial=\S+/;
+
 /** The command line of the kernel that GRUB starts while this comes in on the serial line. */
 export async function bootedWith({ disk, more, logs }: Place, typist: Typist): Promise<string> {
   const qemu = await startQemu({ disk, more, isTyped: true, logFile: join(logs, `noisy-${Date.now()}.log`) });

@@ -4,11 +4,10 @@ import { inflateSync } from 'node:zlib';
 import { execa } from 'execa';
 import { expect, test } from 'vitest';
 import { armedJourney } from '../support/journey-fallback.ts';
-import { both, bothOf, untilPhase } from '../support/journey-good.ts';
 import { requires } from '../support/requires.ts';
 import { temporaryFolder } from '../support/temp.ts';
 import { armedHosts } from './armed.ts';
-import { COPIES, copies, flipped, layout, shortCopies, withoutData } from './damage.ts';
+import { COPIES, copies, flipped, layout, nodeSettings, shortCopies, withoutData } from './damage.ts';
 import { addFaults } from './faults.ts';
 import { vmImages } from './guest.ts';
 import { expectArmedAgainAndKept, expectKept, expectTrialKept } from './kept.ts';
@@ -77,14 +76,26 @@ requires(VM)('a trial on a host that is not as it should be', () => {
     await expectTrialKept(journey);
   });
 
-  test('/data cannot be mounted: the image runs alone, and is kept', async () => {
-    const { journey } = await armed({ damage: withoutData });
+  test('/data cannot be mounted: the new image may be why, so the old one boots, and waits for it', async () => {
+    const impatient = nodeSettings((yaml) =>
+      yaml.replace(/health_timeout: .*/, 'health_timeout: 60s\n  health_attempts: 1'),
+    );
+    const { journey } = await armed({
+      damage: async (machine) => {
+        await impatient(machine);
+        await withoutData(machine);
+      },
+    });
     const { host } = journey;
-    expect((await host.boot()).slot).toBe('B');
-    await untilPhase(journey, 'complete');
-    expect(await bothOf(journey)).toEqual(both(null));
-    expect(await host.environment()).toMatchObject({ order: ['B', 'A'], B: { ok: true } });
-    expect(await host.ask('current')).toMatchObject({ osVersion: '1.1.0' });
+    expect(await host.bootUntilItEnds()).toBe('B');
+    expect((await host.boot()).slot).toBe('A');
+    expect(await host.environment()).toMatchObject({ order: ['A', 'B'], A: { ok: true }, B: { ok: false } });
+    expect(await host.ask('status')).toMatchObject({
+      status: 'error',
+      message: expect.stringContaining('/data is not'),
+    });
+    expect(await host.run('qx-update', 'mounts', 'list')).toMatchObject({ exitCode: 1 });
+    expect((await host.run('ls', '-A', '/data')).output).not.toContain('updates');
   });
 
   test('quantix.safe: nothing of /data runs, and the trial is kept', async () => {

@@ -26,7 +26,7 @@ export const status: Verb = {
     const now = await agent.call(AGENT_ROUTES.status);
     // An agent that refuses its settings knows no more than that.
     const version = await agent.call(AGENT_ROUTES.version).catch((error: unknown) => {
-      if (isCode(error, 'SETTINGS_REFUSED')) return null;
+      if (isCode(error, 'SETTINGS_REFUSED', 'MOUNT_MISSING')) return null;
       throw error;
     });
     result({ ...now, ...version }, statusText(now, version));

@@ -7,6 +7,7 @@ import { events } from './events.ts';
 import { identity } from './identity.ts';
 import { log } from './log.ts';
 import { check, current, plan, status } from './look.ts';
+import { mounts } from './mounts.ts';
 import { cancel, hold, reboot, reset, unhold } from './orders.ts';
 import { history, verify } from './records.ts';
 import { token } from './token.ts';
@@ -17,5 +18,5 @@ export const VERBS: Readonly<Record<string, readonly (Verb | VerbGroup)[]>> = {
   Look: [status, check, plan, current, history, events],
   Update: [apply, download, install, cancel, reset, hold, unhold],
   Boot: [slots, rollback, confirm, health, mark],
-  Host: [reboot, enroll, leave, identity, verify, config, token, log, completion],
+  Host: [reboot, enroll, leave, identity, mounts, verify, config, token, log, completion],
 };

@@ -18,6 +18,10 @@ export function hostDisks(root: string): Disks {
       if (devices === null) return null;
       return { partitions: await partitionsOf(at, devices), boot: await deviceOf(at, '/boot/grub', devices) };
     },
+    isLasting: async (path) => {
+      const { type } = await mountOf(at, path);
+      return type === '' ? null : !VANISHING.has(type);
+    },
     resolve: (path) =>
       realpath(at(path)).then(
         (real) => real.slice(root.replace(/\/+$/, '').length),
@@ -146,26 +150,38 @@ async function readStart(path: string, lengthBytes: number): Promise<Uint8Array 
 
 /** The device that is mounted where `path` lies. */
 async function deviceOf(at: At, path: string, devices: readonly BlockDevice[]): Promise<string | null> {
-  const lines = (await readFile(at('/proc/self/mountinfo'), 'utf8').catch(() => '')).split('\n');
-  const mounts = lines.map(readMount).filter(({ point }) => point !== '' && isBelow(path, point));
-  // Of two at the same place the later one covers the other.
-  const mount = mounts.reduceRight(
-    (best, next) => (next.point.length > best.point.length ? next : best),
-    readMount(''),
-  );
+  const mount = await mountOf(at, path);
   const known = devices.find(({ number }) => number === mount.number);
   if (known !== undefined) return deviceNamed(known.name);
   // A file system of several devices has a number of its own.
   return mount.source.startsWith('/dev/') ? realpath(at(mount.source)).catch(() => mount.source) : null;
 }
 
+async function mountOf(at: At, path: string): Promise<Mount> {
+  const lines = (await readFile(at('/proc/self/mountinfo'), 'utf8').catch(() => '')).split('\n');
+  const mounts = lines.map(readMount).filter(({ point }) => point !== '' && isBelow(path, point));
+  // Of two at the same place the later one covers the other.
+  return mounts.reduceRight((best, next) => (next.point.length > best.point.length ? next : best), readMount(''));
+}
+
+/** An overlay has its upper half in memory, or the image would not be one. */
+const VANISHING: ReadonlySet<string> = new Set(['overlay', 'tmpfs', 'ramfs', 'rootfs', 'squashfs', 'erofs', 'iso9660']);
+
+interface Mount {
+  readonly point: string;
+  readonly number: string;
+  readonly type: string;
+  readonly source: string;
+}
+
 const isBelow = (path: string, point: string): boolean =>
   point === '/' || path === point || path.startsWith(`${point}/`);
 
-function readMount(line: string): { readonly point: string; readonly number: string; readonly source: string } {
+function readMount(line: string): Mount {
   const [fields = '', rest = ''] = line.split(' - ', 2);
   const [, , number = '', , point = ''] = fields.split(' ');
-  return { point: point.replaceAll('\\040', ' '), number, source: rest.split(' ')[1] ?? '' };
+  const [type = '', source = ''] = rest.split(' ');
+  return { point: point.replaceAll('\\040', ' '), number, type, source };
 }
 
 async function isInUse(path: string): Promise<boolean> {
