@@ -1,4 +1,4 @@
-import { mkdir, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import fc from 'fast-check';
@@ -43,6 +43,20 @@ requires(hostRequirements)('05-overlay-mounts.start', () => {
       );
       const { stdout } = await root.run('compare', cases);
       expect(stdout.split('\n')).toEqual(newer.map(([a, b]) => `${a} ${b}`));
+    });
+
+    test('where /quantix has the mark of this host and /data has none, nothing is made in the folder of a failed mount', async () => {
+      await using root = await hostRoot(shell);
+      const mark = 'quantix-installation.json';
+      await root.write(`quantix/limiquantix/${mark}`, '{}\n');
+      await rm(join(root.path, 'data'), { recursive: true, force: true });
+      await mkdir(join(root.path, 'data'));
+      expect((await root.run(overlay)).exitCode).toBe(0);
+      expect(await readdir(join(root.path, 'data'))).toEqual([]);
+      expect(await root.read('dev/kmsg')).toContain('/data IS NOT MOUNTED');
+      await root.write(`data/${mark}`, '{}\n');
+      await root.run(overlay);
+      expect(await readdir(join(root.path, 'data'))).toContain('updates');
     });
 
     test('a large executable does not hold up the boot: it is judged by its first bytes', async () => {
