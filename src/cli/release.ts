@@ -9,7 +9,7 @@ import { hostFiles } from '../system/files.ts';
 import { undiciHttp } from '../system/http.ts';
 import { bakedKeyring } from '../system/keyring.ts';
 import { createFile, followed, inTemporaryDirectory } from '../system/operator-files.ts';
-import { unsquashForOperator } from '../system/operator-image.ts';
+import { imageVersion, unsquashForOperator } from '../system/operator-image.ts';
 import { runForOperator } from '../system/operator-process.ts';
 import { hostProcess } from '../system/process.ts';
 import { hostRanges } from '../system/ranges.ts';
@@ -41,6 +41,7 @@ export const machineTools = (http: Http): ReleaseTools => ({
   pack: packArchive,
   followed,
   unsquash: unsquashForOperator,
+  imageVersion,
   createFile,
   inTemporaryDirectory,
   runForOperator,

@@ -1,4 +1,5 @@
 import { unsquash } from './disk/unsquash.ts';
+import { versionInSquashfs } from './disk/version.ts';
 import { hostProcess } from './process.ts';
 
 const VERSION_TIMEOUT_MS = 10_000;
@@ -20,3 +21,6 @@ export async function unsquashForOperator(
   if (isInstalled) await unsquash(runner, image, paths, toDirectory);
   return isInstalled;
 }
+
+/** Which version an image says that it is; null when it does not say, or nobody can look. */
+export const imageVersion = (image: string): Promise<string | null> => versionInSquashfs(hostProcess(), image);

@@ -25,6 +25,16 @@ requires({ commands: ['mksquashfs', 'unsquashfs'] })('an image', () => {
     expect(document(ran)).toMatchObject({ manifest: { full_image } });
   });
 
+  test('that says which version it is: without a word, or with a warning where the release is another one', async () => {
+    const { path } = await imageOf({ version: '1.2.0' });
+    expect(await describe(path)).toMatchObject({ exitCode: 0, stderr: '' });
+    const other = await describe((await imageOf({ version: '1.1.9' })).path);
+    expect(other).toMatchObject({
+      exitCode: 0,
+      stderr: expect.stringContaining('warning: the image says that it is 1.1.9, and the release is 1.2.0'),
+    });
+  });
+
   test('gzip: is taken with a warning', async () => {
     const ran = await describe((await imageOf({ compressor: 'gzip' })).path);
     expect(ran).toMatchObject({ exitCode: 0, stderr: expect.stringContaining('warning: GRUB reads gzip') });

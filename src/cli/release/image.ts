@@ -19,7 +19,7 @@ export async function imageOf(
   tools: ReleaseTools,
   output: Output,
   { path, artifact, sha256, sizeBytes }: ImageFile,
-  layout: SlotLayout,
+  { imageLayout: layout, version }: { readonly imageLayout: SlotLayout; readonly version: string },
 ): Promise<FullImage> {
   const superblock = expectSquashfs(await headOf(tools, path, LAYOUT_BYTES), sizeBytes);
   // Beside a file system the kernel lies as a file of its own, so GRUB never looks into the image.
@@ -27,6 +27,10 @@ export async function imageOf(
   if (warning !== null) output.note(`warning: ${warning}`);
   const doubt = await tools.inTemporaryDirectory((folder) => doubtOfKernel(tools, path, folder));
   if (doubt !== null) output.note(`warning: ${doubt}`);
+  const own = await tools.imageVersion(path);
+  // Hosts compare what runs with what the image says of itself, and show the version of the release.
+  if (own !== null && own !== version)
+    output.note(`warning: the image says that it is ${own}, and the release is ${version}`);
   return { artifact, sha256, size_bytes: sizeBytes, requires_reboot: true, target_slot: 'auto' };
 }
 

@@ -115,9 +115,7 @@ async function buildManifest(tools: ReleaseTools, output: Output, options: Manif
   const components: Component[] = [];
   for (const spec of specs) components.push(await componentOf(tools, spec, options.version));
   const image =
-    options.image === undefined
-      ? undefined
-      : await imageOf(tools, output, await hashed(tools, options.image), options.imageLayout);
+    options.image === undefined ? undefined : await imageOf(tools, output, await hashed(tools, options.image), options);
   const notes = await releaseNotes(tools, options);
   return {
     product: options.product,

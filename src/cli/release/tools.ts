@@ -28,6 +28,8 @@ export interface ReleaseTools {
   followed(path: string): Promise<string>;
   /** False, and nothing done, where there is no program for it. @throws QxError IMAGE_UNBOOTABLE */
   unsquash(image: string, paths: readonly string[], toDirectory: string): Promise<boolean>;
+  /** Which version an image says that it is; null when it does not say, or nobody can look. */
+  imageVersion(image: string): Promise<string | null>;
   createFile(path: string, bytes: Uint8Array, mode: number): Promise<void>;
   inTemporaryDirectory<T>(work: (directory: string) => Promise<T>): Promise<T>;
   /** In the operator's own environment, where the login to a vault is. */
