@@ -1,4 +1,4 @@
-import { readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { createAgent } from '../../src/agent/agent.ts';
@@ -180,6 +180,21 @@ requires({ commands: [...IMAGE_COMMANDS, 'sfdisk'] })('a host that GRUB told its
       await addCopy(host, (await environments(host))[0] as Uint8Array);
       await expectUntouched(host, () => expect(confirm(host)).rejects.toMatchObject({ code: 'DISK_AMBIGUOUS' }));
     });
+  });
+
+  test('a trial in which /boot is not mounted is not confirmed into the folder below it; once it is mounted, it is', async () => {
+    const host = await onTrial();
+    const boot = join(host.root, 'boot');
+    await rename(boot, `${boot}-real`);
+    await mkdir(join(boot, 'grub'), { recursive: true });
+    await mountBoot(host.root, '0:20');
+    await expect(confirm(host)).rejects.toMatchObject({ code: 'BOOT_MISSING' });
+    expect(await readdir(join(boot, 'grub'))).toEqual([]);
+    expect(await status(host)).toMatchObject({ status: 'error' });
+    await rm(boot, { recursive: true });
+    await rename(`${boot}-real`, boot);
+    await mountBoot(host.root, '8:1');
+    expect(await confirm(host)).toMatchObject({ kind: 'confirmed', version: '2.0.0' });
   });
 
   describe('what GRUB says and what the host believes', () => {
