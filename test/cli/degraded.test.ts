@@ -94,8 +94,18 @@ describe('a host whose /quantix is not mounted', () => {
       stdout: expect.stringContaining('/quantix is not mounted'),
     });
     const refused = { exitCode: 1, stderr: expect.stringContaining('MOUNT_MISSING') };
-    for (const verb of ['apply', 'confirm', 'slots', 'health', 'rollback']) {
-      expect([verb, await qxUpdate(host.path, verb)]).toEqual([verb, expect.objectContaining(refused)]);
+    for (const line of [
+      'apply',
+      'confirm',
+      'slots',
+      'health',
+      'rollback',
+      'log',
+      'token show',
+      'token rotate',
+      'config set channel=beta',
+    ]) {
+      expect([line, await qxUpdate(host.path, ...line.split(' '))]).toEqual([line, expect.objectContaining(refused)]);
     }
     expect(await qxUpdate(host.path, 'mounts', 'list')).toMatchObject({
       exitCode: 1,

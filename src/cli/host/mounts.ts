@@ -47,7 +47,7 @@ identity; its fleet wants it enrolled again.`,
 /** Settings lie on /quantix too: without them there is no volume to be asked for. */
 async function machineOf(context: VerbContext) {
   const { loadConfig } = await import('../../agent/settings.ts');
-  const records = await context.records();
+  const records = await context.records({ isLost: true });
   return { ...records, config: await loadConfig(records.files).catch(() => undefined) };
 }
 

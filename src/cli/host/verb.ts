@@ -36,8 +36,11 @@ export interface VerbContext extends Output {
   stdin(): Promise<string>;
   /** Runs something on the host itself, without its agent. @throws QxError FORBIDDEN when that needs root */
   onHost<T>(work: (host: ComposedHost) => Promise<T>): Promise<T>;
-  /** Files and audit log of the host itself, also where its settings are broken. @throws QxError FORBIDDEN when that needs root */
-  records(): Promise<HostRecords>;
+  /**
+   * Files and audit log of the host itself, also where its settings are broken. `isLost`: also where they are not mounted.
+   * @throws QxError FORBIDDEN when that needs root, MOUNT_MISSING
+   */
+  records(options?: { readonly isLost?: boolean }): Promise<HostRecords>;
   /** Of the machine that the command is typed on, for files that are named on the command line. */
   localRecords(): Promise<HostRecords>;
   /** All commands of the program. */
@@ -107,9 +110,13 @@ function reachOf(
         await host.close();
       }
     },
-    records: async () => {
+    records: async ({ isLost = false } = {}) => {
       needRoot();
-      return tools.composeRecords(root, log);
+      const records = await tools.composeRecords(root, log);
+      const { mountTrouble } = await import('../../agent/mounts.ts');
+      const lost = isLost ? null : await mountTrouble(records, ['/quantix']);
+      if (lost !== null) throw lost;
+      return records;
     },
     localRecords: () => tools.composeRecords('', log),
   };
