@@ -73,9 +73,18 @@ interface BenchOptions {
   readonly environment?: Environment;
   /** What a server does by itself goes on: the control plane is told, what is due is done. */
   readonly runs?: boolean;
+  /** Its clock stands where the test puts it: what is measured by it is exact, however slow the machine is. */
+  readonly standsStill?: boolean;
 }
 
-export async function fleetBench({ url, isDev = false, hasTls = true, environment = {}, runs = false }: BenchOptions) {
+export async function fleetBench({
+  url,
+  isDev = false,
+  hasTls = true,
+  environment = {},
+  runs = false,
+  standsStill = false,
+}: BenchOptions) {
   const folder = await temporaryFolder();
   const files = hostFiles('');
   const log = recordedLog();
@@ -92,7 +101,8 @@ export async function fleetBench({ url, isDev = false, hasTls = true, environmen
     PUBLISH_TOKEN,
   };
   const settings = readSettings({ ...given, ...tlsFiles, CONTROL_PLANE_TOKEN, ...environment }, { isDev });
-  const nowMs = () => Date.now() + clock.aheadMs;
+  const startMs = Date.now();
+  const nowMs = () => (standsStill ? startMs : Date.now()) + clock.aheadMs;
   const server = await openServer(settings, {
     files,
     ranges: hostRanges(''),

@@ -40,7 +40,7 @@ export async function plannedFleet(url: string, hosts: readonly ControlPlaneHost
     (made.fleet as FleetBench).call({ token: CONTROL_PLANE_TOKEN }, R.drainProgress, { body });
   const plane = await startControlPlane({ secret: PLANE_SECRET, hosts, report: tell });
   const environment = { CONTROL_PLANE_URL: plane.url, CONTROL_PLANE_SECRET: PLANE_SECRET };
-  const fleet = await fleetBench({ url, environment });
+  const fleet = await fleetBench({ url, environment, standsStill: true });
   made.fleet = fleet;
   const known = new Map<string, EnrolledHost>();
   for (const { name } of hosts) known.set(name, await enrolled(fleet, name));
