@@ -1,10 +1,12 @@
 import type { BUDGET_ROUTES } from '../format/budget-routes.ts';
 import type { FLEETLOCK_ROUTES } from '../format/fleetlock.ts';
 import type { MAINTENANCE_ROUTES } from '../format/maintenance-routes.ts';
+import type { ORDER_ROUTES } from '../format/order-routes.ts';
 import type { PLACE_ROUTES } from '../format/place-routes.ts';
 import type { Handlers } from '../ports/serving.ts';
 import type { Clock, Log, Post, Random } from '../ports.ts';
 import { budgetHandlers } from './budgets.ts';
+import { orderHandlers } from './control-plane/orders.ts';
 import type { ControlPlane } from './control-plane/signed.ts';
 import { runDelivery } from './control-plane.ts';
 import { fleetLockHandlers } from './fleetlock.ts';
@@ -25,7 +27,11 @@ export interface MaintenancePorts {
 
 interface OpenMaintenance {
   readonly handlers: Handlers<
-    typeof MAINTENANCE_ROUTES & typeof BUDGET_ROUTES & typeof PLACE_ROUTES & typeof FLEETLOCK_ROUTES
+    typeof MAINTENANCE_ROUTES &
+      typeof BUDGET_ROUTES &
+      typeof PLACE_ROUTES &
+      typeof ORDER_ROUTES &
+      typeof FLEETLOCK_ROUTES
   >;
   /** What is due by itself, and what has to be told, until the signal. */
   run(signal: AbortSignal): Promise<void>;
@@ -42,6 +48,7 @@ export function openMaintenance(settings: Settings, ports: MaintenancePorts): Op
       ...maintenanceHandlers(maintenance, { controlPlane: plane, log }),
       ...budgetHandlers(maintenance),
       ...placeHandlers(maintenance),
+      ...orderHandlers(maintenance),
       ...fleetLockHandlers(maintenance),
     },
     run: async (signal) => {

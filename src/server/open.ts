@@ -6,6 +6,7 @@ import { NODE_ROUTES } from '../format/fleet-routes.ts';
 import { FLEETLOCK_ROUTES } from '../format/fleetlock.ts';
 import type { Keyring } from '../format/keyring.ts';
 import { MAINTENANCE_ROUTES } from '../format/maintenance-routes.ts';
+import { ORDER_ROUTES } from '../format/order-routes.ts';
 import { PLACE_ROUTES } from '../format/place-routes.ts';
 import type { Who } from '../format/route.ts';
 import { SERVER_ROUTES } from '../format/routes.ts';
@@ -40,6 +41,7 @@ const ROUTES = {
   ...MAINTENANCE_ROUTES,
   ...BUDGET_ROUTES,
   ...PLACE_ROUTES,
+  ...ORDER_ROUTES,
   ...AUDIT_ROUTES,
   ...FLEETLOCK_ROUTES,
 } as const;

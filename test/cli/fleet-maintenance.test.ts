@@ -80,6 +80,30 @@ describe('maintenance', () => {
   });
 });
 
+test('an order that the control plane does not take is listed, and given up with a reason', async () => {
+  expect((await onSocket('order', 'list')).stdout).toBe('The control plane has taken every order.\n');
+  const node_id = hosts[0]?.id ?? '';
+  const body = JSON.stringify({ node_id: 'qhci-01', maintenance_id: 'm'.repeat(16), epoch: 1 });
+  const order = { node_id, sequence: 1, kind: 'drain', body, created_ms: 0, due_ms: 0, attempts: 7 } as const;
+  await fleet.store.change((change) =>
+    change
+      .insertInto('outbox')
+      .values({ ...order, delivered_ms: null, error: 'the control plane answered 404' })
+      .execute(),
+  );
+  expect((await onSocket('order', 'list')).stdout).toMatch(
+    /qhci-01 +1 +drain +1970\S+ +7 +the control plane answered 404\n/,
+  );
+  expect((await onSocket('order', 'drop', 'qhci-01', '1')).exitCode).toBe(2);
+  const dropped = await onSocket('order', 'drop', 'qhci-01', '1', '--reason', 'installed anew');
+  expect(dropped.stdout).toBe('Order 1 of qhci-01, to drain, is given up\n');
+  const again = await onSocket('order', 'drop', 'qhci-01', '1', '--reason', 'installed anew');
+  expect([again.exitCode, again.stderr]).toEqual([
+    1,
+    expect.stringContaining('next: see which wait: qx-fleet order list'),
+  ]);
+});
+
 describe('budgets', () => {
   test('are shown with who is away, set, and taken back', async () => {
     await ask(0);

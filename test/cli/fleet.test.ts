@@ -179,6 +179,8 @@ describe('a mistake in the words is told before anything is sent', () => {
 });
 
 const VERBS = [
+  'order list',
+  'order drop',
   'node invite',
   'node list',
   'node approve',

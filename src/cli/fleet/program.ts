@@ -8,6 +8,7 @@ import { addDrainPlan } from './drain-plan.ts';
 import { addMaintenance } from './maintenance.ts';
 import { addNode } from './node.ts';
 import { addOperator } from './operator.ts';
+import { addOrder } from './order.ts';
 import { addPlace } from './place.ts';
 import type { FleetTools } from './tools.ts';
 
@@ -24,6 +25,7 @@ Hosts that are updated:
   qx-fleet maintenance list
   qx-fleet budget set group:default --percent 10
   qx-fleet place list
+  qx-fleet order list
 
 Exit codes: 0 done, 1 other, 2 usage, 5 refused by policy, 7 the audit trail was changed, 9 server unreachable.`;
 
@@ -33,6 +35,7 @@ const VERBS = [
   addDrainPlan,
   addMaintenance,
   addPlace,
+  addOrder,
   addBudget,
   addAudit,
   addCompletion,

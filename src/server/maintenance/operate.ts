@@ -2,7 +2,7 @@ import type { Speaker } from '../../core/boots.ts';
 import { QxError } from '../../errors.ts';
 import { ACTIVE_STATES, type MaintenanceStatus } from '../../format/maintenance.ts';
 import { holdsPlace, occupiedInWords, takePlace } from '../places.ts';
-import type { MaintenanceTable } from '../store.ts';
+import type { MaintenanceTable, NodeTable } from '../store.ts';
 import { becomeReady, beginDrain, domainsOf, holderOf, release } from './grants.ts';
 import { aboutHost, type Host, isBefore, type Maintenance, notInMaintenance } from './host.ts';
 import { isActive, move } from './rows.ts';
@@ -23,18 +23,20 @@ export function cancelMaintenance(
   return aboutHost(m, { nodeId, actor, speaker, places: 'may change' }, async ({ change, node, row, doing }) => {
     const isHeld = await holdsPlace(change, holderOf(node.id));
     if (row === undefined || (!isActive(row) && !isHeld)) throw notInMaintenance();
-    if (isActive(row) ? !isBefore(row) : by.isItself) throw unsafe(row);
+    if (isActive(row) ? !isBefore(row) : by.isItself) throw unsafe(row, node);
     const over = isActive(row) ? await move(change, row, 'cancel', doing, { completed_ms: doing.nowMs }) : row;
     await release(m, change, { node, row: over }, doing.nowMs);
   });
 }
 
-const unsafe = ({ state }: MaintenanceTable): QxError =>
+const unsafe = ({ state }: MaintenanceTable, { name }: NodeTable): QxError =>
   state === 'failed'
     ? new QxError('CANCEL_UNSAFE', 'a host that failed does not judge itself well again', {
-        next: 'an operator looks after it, then: qx-fleet maintenance cancel NODE; or the host asks anew',
+        next: `an operator looks after it, then: qx-fleet maintenance cancel ${name}; or the host asks anew`,
       })
-    : new QxError('CANCEL_UNSAFE', `the host is ${state} already`, { next: 'wait for its report' });
+    : new QxError('CANCEL_UNSAFE', `the host is ${state} already`, {
+        next: `wait for its report; when it is dead, an admin gives it up: qx-fleet place release ${name} --reason TEXT`,
+      });
 
 /** Its VMs go down with it. It still needs its place. @throws QxError NO_PLACE | NOT_IN_MAINTENANCE | CANCEL_UNSAFE */
 export function forceMaintenance(

@@ -48,7 +48,7 @@ export function statusOf({
     state: row.state,
     approved: row.state !== 'requested' && ACTIVE_STATES.includes(row.state),
     proceed_now: row.state === 'ready',
-    message: `${messageOf(row, blockedBy)}${untold ? `; the control plane was not told yet: ${untold}` : ''}`,
+    message: `${messageOf(row, blockedBy)}${untold ? `; the control plane was not told yet: ${untold} (qx-fleet order list)` : ''}`,
     ...(waitSeconds === undefined ? {} : { wait_seconds: waitSeconds }),
     ...(row.epoch === 0 ? {} : { fencing_token: row.epoch }),
     ...(row.state === 'ready' ? instantAt('expires_at', row.expires_ms) : {}),
