@@ -206,14 +206,26 @@ export async function serverMain(args: readonly string[]): Promise<number> {
     'Quantix update server: publishes signed releases and serves them to hosts.',
   )
     .option('--dev', 'for development: listens on loopback only, needs no token there, makes keys')
+    .option(
+      '--new-authority <reason>',
+      'the files of NODE_CA_CERT and NODE_CA_KEY are lost: go on with others. No certificate of a host counts any more; each is revoked, invited and enrolled anew',
+    )
     .addHelpText('after', `\nEnvironment:\n${rows.join('\n')}\n\n${SERVER_EXAMPLES}`)
-    .action(({ dev }: { dev?: boolean }) => serveReleases(readSettings(process.env, { isDev: dev === true })));
+    .action(({ dev, newAuthority }: ServerStart) =>
+      serveReleases(readSettings(process.env, { isDev: dev === true, newAuthority })),
+    );
   return runCommand(program, args);
+}
+
+interface ServerStart {
+  readonly dev?: boolean;
+  readonly newAuthority?: string;
 }
 
 const SERVER_EXAMPLES = `Examples:
   PUBLISH_TOKEN=$(cat token) RELEASE_DIR=/data/releases qx-update-server
   RELEASE_DIR=$PWD/releases KEYRING=$PWD/keyring.json qx-update-server --dev
+  qx-update-server --new-authority 'the disk with keys/ is dead'
   curl http://localhost:9000/health
   curl http://localhost:9000/api/v1/quantix-os/manifest?channel=stable`;
 

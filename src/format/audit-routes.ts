@@ -13,7 +13,7 @@ export const AUDIT_MOST = 1000;
 
 const ServerAuditEvent = Type.Object({
   subject: Type.String({
-    description: 'what it is about: node:ID, operator:NAME, invite:ID, fleetlock:GROUP/ID, budget',
+    description: 'what it is about: node:ID, operator:NAME, invite:ID, fleetlock:GROUP/ID, budget, clock, authority',
   }),
   node_id: Type.Optional(Type.String({ description: 'name of the host that it is about' })),
   sequence: Type.Integer({ minimum: 1, description: 'counts the events of one subject' }),

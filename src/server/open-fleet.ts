@@ -4,7 +4,7 @@ import { isServerHost } from '../format/invitation.ts';
 import type { NodeAuthority } from '../ports/authority.ts';
 import type { Clock, Files, Log } from '../ports.ts';
 import type { Fleet, Reach } from './membership.ts';
-import { expectOneAuthority } from './nodes/one-authority.ts';
+import { beginNewAuthority, expectOneAuthority } from './nodes/one-authority.ts';
 import type { Settings } from './settings.ts';
 import { prepareStore, type Store } from './store.ts';
 
@@ -36,6 +36,9 @@ export async function openFleet(settings: Settings, ports: FleetPorts, tls: Tls)
   try {
     // Nobody can prove anything over plain HTTP, so nothing is certified for it either.
     const authority = transport === 'plain' ? null : await ports.openAuthority(settings.nodeAuthority);
+    const { newAuthority: reason } = settings;
+    if (authority !== null && reason !== null)
+      await beginNewAuthority({ store, log }, authority, { reason, nowMs: clock.nowMs() });
     if (authority !== null) await expectOneAuthority(store.db, authority, clock.nowMs());
     if (transport === 'dev') {
       log.warn('development_nodes', { detail: 'whoever reaches this server may name a host by x-qx-dev-node' });

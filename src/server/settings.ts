@@ -52,6 +52,8 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 type Name = keyof typeof ENVIRONMENT;
 
 export interface Settings extends FleetSettings {
+  /** Why the authority of the hosts is another one from now on; null: it has to be the one that it was. */
+  readonly newAuthority: string | null;
   readonly isDev: boolean;
   /** With --dev on loopback, where nobody but a developer reaches the server. */
   readonly isPrivate: boolean;
@@ -70,8 +72,14 @@ export interface Settings extends FleetSettings {
   } | null;
 }
 
+/** What the command line says. */
+interface Started {
+  readonly isDev: boolean;
+  readonly newAuthority?: string | undefined;
+}
+
 /** @throws QxError CONFIG_INVALID | INSECURE_TOKEN, before anything is opened or listens */
-export function readSettings(environment: Environment, options: { readonly isDev: boolean }): Settings {
+export function readSettings(environment: Environment, options: Started): Settings {
   const get = (name: Name): string => environment[name] || ENVIRONMENT[name].default;
   const optional = (name: Name): string | null => environment[name] || null;
   const { isDev } = options;
@@ -92,6 +100,7 @@ export function readSettings(environment: Environment, options: { readonly isDev
   const place = { isDev, isPrivate, hasTls: tls !== null, releaseDirectory, keyDirectory };
   return {
     isDev,
+    newAuthority: options.newAuthority ?? null,
     isPrivate,
     releaseDirectory,
     keyDirectory,

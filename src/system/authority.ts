@@ -53,7 +53,7 @@ async function keptPair(files: Files, paths: AuthorityPaths): Promise<{ cert: Ui
   // Made anew, it would lock every host out that has a certificate of the old one.
   const [there, missing] = cert === null ? [paths.key, paths.cert] : [paths.cert, paths.key];
   throw new QxError('CONFIG_INVALID', `of the authority of the nodes there is ${there}, but no ${missing}`, {
-    next: `put ${missing} back from a backup; if no host was ever enrolled, remove ${there} and both are made anew`,
+    next: `put ${missing} back from a backup; without one, remove ${there} and both are made anew; where hosts were enrolled, with qx-update-server --new-authority REASON`,
   });
 }
 
@@ -106,7 +106,7 @@ function usable(paths: AuthorityPaths, cert: Uint8Array, key: Uint8Array, nowMs:
     return certificate;
   } catch (error) {
     throw new QxError('CONFIG_INVALID', `${paths.cert} and ${paths.key} cannot be used: ${asQxError(error).message}`, {
-      next: 'put both back from a backup; they are never replaced, since every host has a certificate of theirs',
+      next: 'put both back from a backup; without one, remove them and see qx-update-server --new-authority in its --help: every host enrols anew then',
       cause: error,
     });
   }

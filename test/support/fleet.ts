@@ -69,6 +69,7 @@ export interface FleetBench {
 interface BenchOptions {
   readonly url: string;
   readonly isDev?: boolean;
+  readonly newAuthority?: string;
   readonly hasTls?: boolean;
   readonly environment?: Environment;
   /** What a server does by itself goes on: the control plane is told, what is due is done. */
@@ -80,6 +81,7 @@ interface BenchOptions {
 export async function fleetBench({
   url,
   isDev = false,
+  newAuthority,
   hasTls = true,
   environment = {},
   runs = false,
@@ -100,7 +102,10 @@ export async function fleetBench({
     STATE_DATABASE_URL: url,
     PUBLISH_TOKEN,
   };
-  const settings = readSettings({ ...given, ...tlsFiles, CONTROL_PLANE_TOKEN, ...environment }, { isDev });
+  const settings = readSettings(
+    { ...given, ...tlsFiles, CONTROL_PLANE_TOKEN, ...environment },
+    { isDev, newAuthority },
+  );
   const startMs = Date.now();
   const nowMs = () => (standsStill ? startMs : Date.now()) + clock.aheadMs;
   const server = await openServer(settings, {

@@ -29,7 +29,7 @@ function addList(audit: Command, program: FleetProgram): void {
     .description('Lists what happened and who did it, newest last.')
     .option(
       '--subject <name>',
-      'only of this host, or of operator:NAME, invite:ID, fleetlock:GROUP/ID or budget',
+      'only of this host, or of operator:NAME, invite:ID, fleetlock:GROUP/ID, budget, clock or authority',
       asSubject,
     )
     .option('--limit <number>', 'the newest so many', asCount(AUDIT_MOST), 50)

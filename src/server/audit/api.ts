@@ -19,9 +19,12 @@ export function auditHandlers(db: Reading): Handlers<typeof AUDIT_ROUTES> {
   };
 }
 
+/** What belongs to no host, operator or invitation. */
+const OF_THE_FLEET = ['authority', 'budget', 'clock'];
+
 /** Of a host, the name that people know it by. @throws QxError NODE_UNKNOWN */
 async function subjectMeantBy(db: Reading, named: string): Promise<string> {
-  if (named === 'budget') return named;
+  if (OF_THE_FLEET.includes(named)) return named;
   const [, kind, name = named] = /^([a-z]+):(.+)$/s.exec(named) ?? [];
   return kind === undefined || kind === 'node' ? `node:${(await findNode(db, name)).id}` : named;
 }
