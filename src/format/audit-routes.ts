@@ -41,6 +41,7 @@ const ServerAuditVerdict = Type.Object({
   seals: count,
   unsealed: Type.Integer({ minimum: 0, description: 'chains that went on since their last seal' }),
   last_seal: Type.Union([Type.Object({ sequence: count, at: instant, hash: sha256 }), Type.Null()]),
+  accepted: Type.Integer({ minimum: 0, description: 'faults that an admin has looked at, which are not listed' }),
   faults: Type.Array(AuditFault, { maxItems: MOST_FAULTS }),
 });
 export type ServerAuditVerdict = Static<typeof ServerAuditVerdict>;
@@ -72,5 +73,14 @@ export const AUDIT_ROUTES = {
     summary: 'Whether every chain and every seal of the audit trail holds; reads all of it',
     content: 'json',
     response: ServerAuditVerdict,
+  },
+  acceptAudit: {
+    method: 'POST',
+    path: '/api/v1/audit/accept',
+    who: 'admin',
+    summary: 'Say that the faults which the audit trail shows now were looked at: from here on others are told',
+    body: Type.Object({ reason: Type.String({ minLength: 4, maxLength: 2000 }) }, { additionalProperties: false }),
+    content: 'json',
+    response: Type.Object({ status: Type.Literal('accepted'), faults: Type.Array(AuditFault) }),
   },
 } as const satisfies RouteTable;

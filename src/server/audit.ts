@@ -37,16 +37,29 @@ export async function record(change: Change, { subject, actor, event, fields = {
     .select(['sequence', 'hash'])
     .where('subject', '=', subject)
     .executeTakeFirst();
-  const sequence = (last?.sequence ?? 0) + 1;
-  const entry = JSON.stringify({ subject, sequence, at: new Date(atMs).toISOString(), actor, event, ...fields });
-  const hash = hashOf(last?.hash ?? CHAIN_START, entry);
-  await change.insertInto('audit').values({ subject, sequence, at_ms: atMs, actor, event, entry, hash }).execute();
-  const head = { sequence, hash, is_sealed: 0 };
+  const put = async (sequence: number): Promise<{ sequence: number; hash: string } | null> => {
+    const entry = JSON.stringify({ subject, sequence, at: new Date(atMs).toISOString(), actor, event, ...fields });
+    const hash = hashOf(last?.hash ?? CHAIN_START, entry);
+    const { numInsertedOrUpdatedRows } = await change
+      .insertInto('audit')
+      .values({ subject, sequence, at_ms: atMs, actor, event, entry, hash })
+      .onConflict((taken) => taken.doNothing())
+      .executeTakeFirstOrThrow();
+    return numInsertedOrUpdatedRows === 1n ? { sequence, hash } : null;
+  };
+  // A head that was set back, or is gone, is for `verify` to tell: what it is about can be changed all the same.
+  const end = (await put((last?.sequence ?? 0) + 1)) ?? (await put((await latestOf(change, subject)) + 1));
+  const head = { ...(end as NonNullable<typeof end>), is_sealed: 0 };
   await change
     .insertInto('audit_head')
     .values({ subject, ...head })
     .onConflict((conflict) => conflict.column('subject').doUpdateSet(head))
     .execute();
+}
+
+async function latestOf(change: Change, subject: string): Promise<number> {
+  const latest = change.selectFrom('audit').select(({ fn }) => fn.max('sequence').as('end'));
+  return Number((await latest.where('subject', '=', subject).executeTakeFirst())?.end ?? 0);
 }
 
 export const hashOf = (before: string, entry: string): string =>

@@ -104,7 +104,7 @@ export async function openServer(settings: Settings, ports: ServerPorts): Promis
       ...serverHandlers({ publisher, ranges: ports.ranges, clock, keyDirectory }),
       ...fleetHandlers(fleet),
       ...maintenance.handlers,
-      ...auditHandlers(fleet.store.db),
+      ...auditHandlers(fleet),
     },
     admit: (who, caller) => (who === 'open' || who === 'publisher' ? admitPublisher : identify)(who, caller),
     documentFor: readNeedsCertificate ? READERS : 'open',

@@ -40,6 +40,11 @@ describe('the audit trail', () => {
     expect([bad.exitCode, bad.stdout]).toEqual([7, expect.stringContaining('event 1 is gone, and seal 1 names it')]);
     const json = await onSocket('verify', '--json');
     expect([json.exitCode, document(json)]).toEqual([7, expect.objectContaining({ ok: false, events: 0, seals: 1 })]);
+    expect((await onSocket('accept')).exitCode).toBe(2);
+    const accepted = await onSocket('accept', '--reason', 'the disk was full');
+    expect(accepted.stdout).toMatch(/^Noted as looked into: \d+\. /);
+    const after = await onSocket('verify');
+    expect([after.exitCode, after.stdout]).toEqual([0, expect.stringMatching(/, faults that were looked into: \d+\./)]);
   });
 
   test.each([
@@ -59,7 +64,7 @@ describe('the audit trail', () => {
   });
 });
 
-test.each(['list', 'verify'])('audit %s explains itself, with an example', async (verb) => {
+test.each(['list', 'verify', 'accept'])('audit %s explains itself, with an example', async (verb) => {
   const { exitCode, stdout } = await fleetTool(['audit', verb, '--help']);
   expect(exitCode).toBe(0);
   for (const said of [

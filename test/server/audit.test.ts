@@ -231,6 +231,33 @@ onBothEngines('the audit trail', (freshUrl) => {
     expect(await faultsOf(store)).toEqual(['seal null 1']);
   });
 
+  test('takes down what happens also where its end is gone, or was set back', async () => {
+    const { store, note, seal } = await sealedTwice();
+    await store.db.deleteFrom('audit_head').where('subject', '=', 'node:a').execute();
+    await moveHead(store, 'node:b', 1, await hashOf(store, 'node:b', 1));
+    for (const subject of ['node:a', 'node:b']) for (const event of ['four', 'five']) await note(subject, event);
+    expect(await faultsOf(store)).toEqual(['chain node:a 4', 'chain node:b 4']);
+    await seal();
+    await note('node:a', 'six');
+    expect(await faultsOf(store)).toEqual(['chain node:a 4', 'chain node:b 4']);
+  });
+
+  test('that was looked into tells of later faults only, and who looked', async () => {
+    const bench = await fleetBench({ url: await freshUrl() });
+    const { id } = await enrolled(bench, 'a');
+    await enrolled(bench, 'b');
+    const accept = (reason = 'restored on Monday') => bench.root(AUDIT_ROUTES.acceptAudit, { body: { reason } });
+    expect(await accept()).toMatchObject({ status: 404, json: { next: 'qx-fleet audit verify' } });
+    await event(bench.store, `node:${id}`, 1).edit({ actor: 'nobody' });
+    expect(await verifyAudit(bench.store.db)).toMatchObject({ ok: false, accepted: 0 });
+    expect((await accept()).json.faults).toMatchObject([{ where: 'chain', subject: `node:${id}`, sequence: 1 }]);
+    expect(await verifyAudit(bench.store.db)).toMatchObject({ ok: true, accepted: 1, faults: [] });
+    await event(bench.store, `node:${id}`, 1).remove();
+    expect(await verifyAudit(bench.store.db)).toMatchObject({ ok: false, accepted: 0 });
+    const noted = await bench.store.db.selectFrom('audit').selectAll().where('subject', '=', 'audit').execute();
+    expect(noted).toMatchObject([{ event: 'faults_accepted', actor: 'root on the socket' }]);
+  });
+
   test('of a state that was made before there were seals is sealed too', async () => {
     const { store, note, seal } = await setUp();
     await note('node:a', 'one');

@@ -16,6 +16,7 @@ export function addAudit(commands: Command, program: FleetProgram): void {
     );
   addList(audit, program);
   addVerify(audit, program);
+  addAccept(audit, program);
 }
 
 interface ListOptions extends ServerOptions {
@@ -68,7 +69,8 @@ function addVerify(audit: Command, program: FleetProgram): void {
     .summary('whether the record is as it was written')
     .description(
       `Reads the whole record and says what in it was edited or taken away. The events of each host, operator and budget form a chain of
-hashes; where chains end is sealed every minute, in a chain of its own. Exit code 7 when one is broken. For admins.`,
+hashes; where chains end is sealed every minute, in a chain of its own. Exit code 7 when one is broken; once somebody has looked into
+it, qx-fleet audit accept takes note of that, and only what is found later counts. For admins.`,
     )
     .addHelpText('after', examples('qx-fleet audit verify', 'qx-fleet audit verify --json | jq .last_seal.hash'));
   runs<ServerOptions>(command, program, async (output, options) => {
@@ -78,9 +80,30 @@ hashes; where chains end is sealed every minute, in a chain of its own. Exit cod
   });
 }
 
-function inWords({ ok, events, subjects, seals, unsealed, last_seal, faults }: ServerAuditVerdict): string {
+interface AcceptOptions extends ServerOptions {
+  readonly reason: string;
+}
+
+function addAccept(audit: Command, program: FleetProgram): void {
+  const command = withServer(audit.command('accept'))
+    .summary('say that what is wrong with the record was looked into')
+    .description(
+      `Notes, in the record itself, that you have looked into what qx-fleet audit verify shows now. Nothing is mended by it; from here on
+verify tells what is found besides. For admins.`,
+    )
+    .requiredOption('--reason <text>', 'what it was, for the audit trail')
+    .addHelpText('after', examples("qx-fleet audit accept --reason 'restored from the backup of Monday'"));
+  asksFor(command, program, AUDIT_ROUTES.acceptAudit, {
+    asked: ({ reason }: AcceptOptions) => ({ body: { reason } }),
+    told: ({ faults }) =>
+      `Noted as looked into: ${faults.length}. What else is wrong, if anything: qx-fleet audit verify\n`,
+  });
+}
+
+function inWords({ ok, events, subjects, seals, unsealed, accepted, last_seal, faults }: ServerAuditVerdict): string {
   const faulty = faults.map(({ subject, sequence, detail }) => [subject ?? 'seals', String(sequence), detail]);
-  const counted = `Events: ${events}, chains: ${subjects}, seals: ${seals}, chains that went on since: ${unsealed}.\n`;
+  const known = accepted === 0 ? '' : `, faults that were looked into: ${accepted}`;
+  const counted = `Events: ${events}, chains: ${subjects}, seals: ${seals}, chains that went on since: ${unsealed}${known}.\n`;
   const sealed = last_seal === null ? '' : `Last seal: ${last_seal.sequence} of ${last_seal.at}, ${last_seal.hash}\n`;
   const verdict = ok ? 'The record is as it was written.\n' : 'The record is not as it was written:\n';
   return `${verdict}${ok ? '' : table([['OF', 'NUMBER', 'WHAT'], ...faulty])}${counted}${sealed}`;

@@ -1,26 +1,41 @@
+import { QxError } from '../../errors.ts';
 import type { AUDIT_ROUTES, ServerAuditEvent } from '../../format/audit-routes.ts';
 import type { Handlers } from '../../ports/serving.ts';
-import { entered } from '../audit.ts';
+import { actorOf, entered } from '../audit.ts';
+import type { Fleet } from '../membership.ts';
 import { findNode } from '../nodes/rows.ts';
 import type { AuditTable, Reading } from '../store.ts';
+import { acceptFaults } from './accept.ts';
 import { verifyAudit } from './verify.ts';
 
 /** The routes of the audit trail. */
 
 const STANDARD_LIMIT = 50;
 
-export function auditHandlers(db: Reading): Handlers<typeof AUDIT_ROUTES> {
+export function auditHandlers({ store, clock }: Pick<Fleet, 'store' | 'clock'>): Handlers<typeof AUDIT_ROUTES> {
+  const { db } = store;
   return {
     audit: async ({ query: { subject, limit } }) => {
       const about = subject === undefined ? null : await subjectMeantBy(db, subject);
       return { json: await newest(db, about, limit === undefined ? STANDARD_LIMIT : Number(limit)) };
     },
     verifyAudit: async () => ({ json: await verifyAudit(db) }),
+    acceptAudit: async ({ body: { reason }, principal }) => {
+      const { faults } = await verifyAudit(db);
+      if (faults.length === 0) {
+        throw new QxError('NOT_FOUND', 'there is nothing in the record that nobody has looked at', {
+          next: 'qx-fleet audit verify',
+        });
+      }
+      const by = { reason, actor: actorOf(principal), nowMs: clock.nowMs() };
+      await store.change((change) => acceptFaults(change, { faults, ...by }));
+      return { json: { status: 'accepted', faults } };
+    },
   };
 }
 
 /** What belongs to no host, operator or invitation. */
-const OF_THE_FLEET = ['authority', 'budget', 'clock'];
+const OF_THE_FLEET = ['audit', 'authority', 'budget', 'clock'];
 
 /** Of a host, the name that people know it by. @throws QxError NODE_UNKNOWN */
 async function subjectMeantBy(db: Reading, named: string): Promise<string> {

@@ -1,6 +1,7 @@
 import { type AuditFault, MOST_FAULTS, type ServerAuditVerdict } from '../../format/audit-routes.ts';
 import { instantOf } from '../../format/schema.ts';
 import type { Reading } from '../store.ts';
+import { acceptedFaults, faultKey } from './accept.ts';
 import { type Report, verifyChains, verifyHeads } from './verify-chains.ts';
 import { verifySeals } from './verify-seals.ts';
 
@@ -8,8 +9,11 @@ import { verifySeals } from './verify-seals.ts';
 
 export async function verifyAudit(db: Reading): Promise<ServerAuditVerdict> {
   const faults: AuditFault[] = [];
+  const known = await acceptedFaults(db);
+  const seen = new Set<string>();
   const report: Report = (fault) => {
-    if (faults.length < MOST_FAULTS) faults.push(fault);
+    if (known.has(faultKey(fault))) seen.add(faultKey(fault));
+    else if (faults.length < MOST_FAULTS) faults.push(fault);
   };
   const { events, subjects } = await verifyChains(db, report);
   await verifyHeads(db, report);
@@ -20,5 +24,6 @@ export async function verifyAudit(db: Reading): Promise<ServerAuditVerdict> {
     .where('is_sealed', '=', 0)
     .executeTakeFirstOrThrow();
   const last_seal = last && { sequence: last.sequence, at: instantOf(last.at_ms), hash: last.hash };
-  return { ok: faults.length === 0, events, subjects, seals, unsealed: Number(count), last_seal, faults };
+  const counts = { events, subjects, seals, unsealed: Number(count), accepted: seen.size };
+  return { ok: faults.length === 0, ...counts, last_seal, faults };
 }
