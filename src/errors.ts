@@ -207,6 +207,12 @@ export function asQxError(error: unknown): QxError {
   return new QxError(SYSTEM_CODES[system] ?? (isSyscall ? 'IO' : 'INTERNAL'), error.message, { cause: error });
 }
 
+/** As a line of a log has it. */
+export function fieldsOf(error: unknown): { readonly code: Code; readonly detail: string; readonly next?: string } {
+  const { code, message: detail, next } = asQxError(error);
+  return { code, detail, ...(next === undefined ? {} : { next }) };
+}
+
 export const exitCode = (error: unknown): number => EXIT[ERRORS[asQxError(error).code].exit];
 
 /** RFC 9457 problem details, with the `error` member that the first clients read. */

@@ -1,4 +1,4 @@
-import { asQxError, QxError } from '../errors.ts';
+import { asQxError, fieldsOf, QxError } from '../errors.ts';
 import {
   type AuditEvent,
   appendEvent,
@@ -45,8 +45,7 @@ export function auditLog(machine: AuditMachine): Audit {
       if (lost !== null) throw lost;
       await withLock(machine, () => append(machine, record));
     } catch (error) {
-      const { code, message } = asQxError(error);
-      machine.log.warn('audit_not_kept', { event: record.event, code, detail: message });
+      machine.log.warn('audit_not_kept', { event: record.event, ...fieldsOf(error) });
     }
   };
   return {

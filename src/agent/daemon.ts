@@ -1,5 +1,5 @@
 import { isOpen, nextOpeningMs } from '../core/window.ts';
-import { asQxError } from '../errors.ts';
+import { fieldsOf } from '../errors.ts';
 import type { Agent } from './agent.ts';
 import { contactWatch } from './contact-watch.ts';
 import { loadHold } from './hold.ts';
@@ -80,8 +80,7 @@ async function quietly<T>(host: Host, step: string, act: () => Promise<T>): Prom
   try {
     return await act();
   } catch (error) {
-    const { code, message } = asQxError(error);
-    host.log.warn('step_failed', { step, code, detail: message });
+    host.log.warn('step_failed', { step, ...fieldsOf(error) });
     return undefined;
   }
 }

@@ -1,5 +1,5 @@
 import { type Refusal, refusal } from '../core/plan.ts';
-import { asQxError, QxError } from '../errors.ts';
+import { fieldsOf, QxError } from '../errors.ts';
 import { takeBaseline } from './baseline.ts';
 import { type Host, instant, PATHS } from './host.ts';
 import { loadJournal, saveJournal } from './store.ts';
@@ -47,8 +47,7 @@ async function noteReboot(host: Host): Promise<void> {
     await takeBaseline(host, journal.id);
     await saveJournal(host, { ...journal, timings: { ...journal.timings, rebooting_at: instant(host.clock) } });
   } catch (error) {
-    const { code, message } = asQxError(error);
-    host.log.warn('reboot_not_noted', { code, detail: message });
+    host.log.warn('reboot_not_noted', fieldsOf(error));
   } finally {
     await unlock();
   }

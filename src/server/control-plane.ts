@@ -1,5 +1,5 @@
 import { retryDelayMs } from '../core/retry.ts';
-import { asQxError, QxError } from '../errors.ts';
+import { asQxError, fieldsOf, QxError } from '../errors.ts';
 import { CONTROL_PLANE_ROUTES, type HostOrder } from '../format/control-plane.ts';
 import type { HttpLimits, Log, Random } from '../ports.ts';
 import { type Attempt, claimDue, settle } from './control-plane/outbox.ts';
@@ -28,8 +28,7 @@ const LIMITS: HttpLimits = {
 export async function runDelivery(deliverer: Deliverer, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
     const sent = await deliverDue(deliverer, signal).catch((error: unknown) => {
-      const { code, message } = asQxError(error);
-      deliverer.log.warn('delivery_failed', { code, detail: message });
+      deliverer.log.warn('delivery_failed', fieldsOf(error));
       return 0;
     });
     if (sent === 0) await deliverer.clock.sleep(EVERY_MS, signal).catch(() => undefined);

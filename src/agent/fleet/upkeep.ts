@@ -1,5 +1,5 @@
 import { X509Certificate } from 'node:crypto';
-import { asQxError } from '../../errors.ts';
+import { fieldsOf } from '../../errors.ts';
 import type { Membership } from '../../format/membership.ts';
 import type { Clock } from '../../ports.ts';
 import { askToEnrol, type Member, renew } from './enrol.ts';
@@ -18,8 +18,7 @@ export function fleetUpkeep(host: Member & { readonly clock: Clock }): () => Pro
   const next = { askMs: 0, renewMs: 0 };
   const quietly = async (event: string, work: () => Promise<unknown>): Promise<void> => {
     await work().catch((error: unknown) => {
-      const { code, message } = asQxError(error);
-      log.warn(event, { code, detail: message });
+      log.warn(event, fieldsOf(error));
     });
   };
   return async () => {

@@ -12,7 +12,7 @@ type How = Parameters<Coordinator['end']>[1];
 /** True: there is nothing that somebody still has to hear. */
 export async function tellOutcomes(turn: Turn): Promise<boolean> {
   const { files, log } = turn.host;
-  for await (const outcome of unheard(files)) {
+  for await (const outcome of unheard({ files, log })) {
     const record = await loadRecord(files);
     if (record?.target_version === outcome.version && record.update_type !== 'reboot') {
       try {

@@ -1,4 +1,4 @@
-import { asQxError } from '../../errors.ts';
+import { fieldsOf } from '../../errors.ts';
 import type { Clock, Log } from '../../ports.ts';
 import { hashOf } from '../audit.ts';
 import type { AuditHeadTable, Change, Store } from '../store.ts';
@@ -28,8 +28,7 @@ export async function runSealing(sealer: Sealer, signal: AbortSignal): Promise<v
     await clock.sleep(EVERY_MS, signal).catch(() => undefined);
     if (signal.aborted) return;
     await sealDue(sealer).catch((error: unknown) => {
-      const { code, message } = asQxError(error);
-      log.warn('sealing_failed', { code, detail: message });
+      log.warn('sealing_failed', fieldsOf(error));
     });
   }
 }

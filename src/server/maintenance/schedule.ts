@@ -1,4 +1,4 @@
-import { asQxError } from '../../errors.ts';
+import { fieldsOf, isCode } from '../../errors.ts';
 import { oneLine } from '../../format/text.ts';
 import type { Log } from '../../ports.ts';
 import { HEARD_EVERY_MS } from '../places.ts';
@@ -24,8 +24,7 @@ export async function runSchedule(schedule: Schedule, signal: AbortSignal): Prom
   const { clock } = schedule.maintenance;
   while (!signal.aborted) {
     await dueNow(schedule).catch((error: unknown) => {
-      const { code, message } = asQxError(error);
-      schedule.log.warn('schedule_failed', { code, detail: message });
+      schedule.log.warn('schedule_failed', fieldsOf(error));
     });
     await clock.sleep(EVERY_MS, signal).catch(() => undefined);
   }
@@ -42,21 +41,30 @@ export async function dueNow({ maintenance: m, drainTimeoutMs, log }: Schedule):
     .where('state', '=', 'ready')
     .where('expires_ms', '<', nowMs)
     .execute();
-  for (const { node_id } of lapsed) await lapse(m, node_id);
+  for (const { node_id } of lapsed) await goOn(log, node_id, () => lapse(m, node_id));
   const stuck = await db
     .selectFrom('maintenance')
     .select('node_id')
     .where('state', '=', 'draining')
     .where('draining_ms', '<', nowMs - drainTimeoutMs)
     .execute();
-  for (const { node_id } of stuck) await giveUp(m, node_id, drainTimeoutMs, log);
+  for (const { node_id } of stuck) await goOn(log, node_id, () => giveUp(m, node_id, drainTimeoutMs, log));
   const groups = await db
     .selectFrom('maintenance')
     .select('fleet_group')
     .distinct()
     .where('state', '=', 'requested')
     .execute();
-  for (const { fleet_group } of groups) await grantWaiting(m, fleet_group, { actor: ACTOR, nowMs });
+  for (const { fleet_group } of groups)
+    await goOn(log, fleet_group, () => grantWaiting(m, fleet_group, { actor: ACTOR, nowMs }));
+}
+
+/** One about which nothing can be done keeps nobody else waiting; without its database nothing can be done about any. */
+async function goOn(log: Log, what: string, work: () => Promise<unknown>): Promise<void> {
+  await work().catch((error: unknown) => {
+    if (isCode(error, 'STATE_UNREACHABLE')) throw error;
+    log.warn('schedule_failed', { of: what, ...fieldsOf(error) });
+  });
 }
 
 /** What the host was promised may not hold any more. One that was silent all the time would be drained anew for ever. */
