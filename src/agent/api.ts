@@ -1,6 +1,6 @@
 import type { InstallRequest } from '../core/plan.ts';
 import { isRefusal, type Refusal } from '../core/plan.ts';
-import { QxError } from '../errors.ts';
+import { type Code, QxError } from '../errors.ts';
 import type { AGENT_ROUTES } from '../format/agent-routes.ts';
 import { type SettingsChange, settingsOf } from '../format/settings-change.ts';
 import type { Caller, Handlers, Reply } from '../ports/serving.ts';
@@ -89,14 +89,23 @@ const orders = ({ host, agent, changeSettings }: Agency) =>
       refuseStart(host, body, caller) ??
       (await begin(host, caller, 'install', () => agent.installBundle(body.path, requestOf(body)), body)),
     cancel: async () => {
-      if (!agent.cancel()) return refused('NOTHING_TO_CANCEL', 'no update and no download is running');
+      if (!agent.cancel())
+        return refused('NOTHING_TO_CANCEL', 'no update and no download is running', 'qx-update status');
       return { json: { status: 'cancelling', message: 'It stops at its next safe point' } };
     },
     reset: async ({ body, caller }) => {
       const seen = body?.seen === true;
-      if (seen && caller.via !== 'unix') return refused('FORBIDDEN', 'only root on this host may forget what was seen');
-      const previousStatus = (await agent.status()).status;
-      const refusal = await reset(host, { downloads: body?.downloads === true, seen }, actorOf(caller));
+      const remembered = body?.remembered;
+      if ((seen || remembered !== undefined) && caller.via !== 'unix')
+        return refused(
+          'FORBIDDEN',
+          'only root on this host may forget what was seen',
+          'as root on the host itself: qx-update reset --seen',
+        );
+      // What is damaged may be the very thing that the status is read from.
+      const { status: previousStatus } = await agent.status().catch(() => ({ status: 'error' as const }));
+      const what = { downloads: body?.downloads === true, seen, remembered };
+      const refusal = await reset(host, what, actorOf(caller));
       if (refusal !== null) return asRefused(refusal);
       agent.forget();
       const currentStatus = (await agent.status()).status;
@@ -159,9 +168,18 @@ interface Wish {
 }
 
 function refuseStart({ config }: Host, wish: Wish | undefined, { via }: Caller): Reply<never> | null {
-  if (!config.enabled) return refused('UPDATES_DISABLED', 'updates are switched off by updates.enabled: false');
+  if (!config.enabled)
+    return refused(
+      'UPDATES_DISABLED',
+      'updates are switched off by updates.enabled: false',
+      'qx-update config set enabled=true',
+    );
   if (wish?.allow_downgrade !== true || via === 'unix') return null;
-  return refused('DOWNGRADE_NEEDS_ROOT', 'a downgrade is only taken from root on this host');
+  return refused(
+    'DOWNGRADE_NEEDS_ROOT',
+    'a downgrade is only taken from root on this host',
+    'as root on the host itself: qx-update apply --allow-downgrade',
+  );
 }
 
 const requestOf = (wish: Wish = {}): InstallRequest => ({
@@ -186,8 +204,8 @@ export function actorOf({ via, address, certificate }: Pick<Caller, 'via' | 'add
   return certificate === null ? `administrator from ${address}` : `${certificate.subject} from ${address}`;
 }
 
-const refused = (code: ConstructorParameters<typeof QxError>[0], detail: string): Reply<never> => ({
-  refused: new QxError(code, detail),
+const refused = (code: Code, detail: string, next: string): Reply<never> => ({
+  refused: new QxError(code, detail, { next }),
 });
 
 const asRefused = ({ code, detail, next }: Refusal): Reply<never> => ({

@@ -3,17 +3,26 @@ import { forgetSeen } from '../core/trust.ts';
 import { isSettled } from '../core/update.ts';
 import { type Host, PATHS } from './host.ts';
 import { recover } from './recover.ts';
+import { rememberAnew } from './remembered.ts';
 import { loadJournal, loadMemory, saveJournal, saveMemory } from './store.ts';
+
+export interface Resetting {
+  readonly downloads: boolean;
+  readonly seen: boolean;
+  /** Why what this host remembers is begun anew, where it cannot be read. */
+  readonly remembered?: string | undefined;
+}
 
 /** The operator has seen how the last update ended: the status says so no longer. What is installed stays as it is. */
 export async function reset(
   host: Host,
-  { downloads, seen }: { downloads: boolean; seen: boolean },
+  { downloads, seen, remembered }: Resetting,
   actor: string,
 ): Promise<Refusal | null> {
   const unlock = await host.files.lock(PATHS.lock);
   if (unlock === null) return refusal('BUSY', 'an update is under way on this host', 'qx-update cancel');
   try {
+    if (remembered !== undefined) await rememberAnew(host, remembered, actor);
     await recover(host);
     const journal = await loadJournal(host);
     if (journal !== null && isSettled(journal.phase)) await saveJournal(host, { ...journal, dismissed: true });

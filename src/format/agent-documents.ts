@@ -186,6 +186,14 @@ export const ResetRequest = Type.Object(
           'also forget the highest sequence and the date that were seen in this channel; only over the Unix socket',
       }),
     ),
+    remembered: Type.Optional(
+      Type.String({
+        minLength: 4,
+        maxLength: 2000,
+        description:
+          'why: begin anew what this host remembers, where state.json cannot be read; only over the Unix socket',
+      }),
+    ),
   },
   closed,
 );

@@ -31,6 +31,7 @@ export const AUDIT_EVENTS = {
   token_rotated: 'the API token was replaced',
   updates_held: 'updates were put on hold',
   updates_released: 'the hold on updates was lifted',
+  memory_begun_anew: 'what this host remembers could not be read, and somebody had it begun anew',
   status_reset: 'the outcome of the last update was dismissed',
   fleet_joined: 'this host became a member of a fleet',
   fleet_left: 'this host forgot the fleet that it belonged to',

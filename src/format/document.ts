@@ -12,6 +12,7 @@ export function readVersioned<T extends TSchema>(
   schema: T,
   path: string,
   consequence: string,
+  verb?: string,
 ): Static<T> {
   try {
     const { value } = readJson(bytes, path, 'STATE_INVALID');
@@ -19,7 +20,7 @@ export function readVersioned<T extends TSchema>(
     return checkShape(schema, value, path, 'STATE_INVALID');
   } catch (error) {
     if (!isCode(error, 'STATE_INVALID')) throw error;
-    const next = `look at it, then, as root, mv ${path} ${path}.bad: ${consequence}`;
+    const next = `look at it, then, as root, ${verb ?? `mv ${path} ${path}.bad`}: ${consequence}`;
     throw new QxError('STATE_INVALID', error.message, { next, cause: error });
   }
 }

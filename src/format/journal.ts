@@ -179,5 +179,6 @@ export const readMemory = (bytes: Uint8Array): Memory =>
     bytes,
     Memory,
     '/quantix/limiquantix/state.json',
-    'the host then forgets its floor and which releases failed',
+    'the host then forgets which releases failed and what lies on its slots, and keeps a floor',
+    'qx-update reset --remembered --reason TEXT',
   );

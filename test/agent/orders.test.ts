@@ -136,6 +136,30 @@ requires({ commands: IMAGE_COMMANDS })('an order', () => {
       expect(left).toEqual(['notes.txt']);
     });
 
+    test('begins anew what a host remembers where it cannot be read, without losing the floor', async () => {
+      const host = await bench.host([await consoleOnly('2.0.0')]);
+      const api = agentApi(host);
+      await api.ask('apply');
+      await api.untilIdle();
+      const path = join(host.root, 'quantix/limiquantix/state.json');
+      await writeFile(path, '{"format": 1, "floor"');
+      await expect(api.call('check')).rejects.toMatchObject({
+        code: 'STATE_INVALID',
+        next: expect.stringContaining('qx-update reset --remembered --reason TEXT'),
+      });
+      expect(await api.ask('reset', { remembered: 'a full disk' }, 'tcp')).toBe('FORBIDDEN');
+      expect(await api.ask('reset')).toBe('STATE_INVALID');
+      expect(await api.ask('reset', { remembered: 'a full disk' })).toMatchObject({ previousStatus: 'error' });
+      expect(await memoryOf(host.root)).toMatchObject({ floor: '1.0.0', committed: { version: '2.0.0' }, bad: [] });
+      expect(await readFile(`${path}.bad`, 'utf8')).toBe('{"format": 1, "floor"');
+      expect(await api.ask('check')).toMatchObject({ available: false });
+      expect((await api.audited()).filter(({ event }) => event === 'memory_begun_anew')).toMatchObject([
+        { code: 'STATE_INVALID', actor: 'root on the socket', fields: { reason: 'a full disk', floor: '1.0.0' } },
+      ]);
+      await api.ask('reset', { remembered: 'once more' });
+      expect((await api.audited()).filter(({ event }) => event === 'memory_begun_anew')).toHaveLength(1);
+    });
+
     test('is refused while an update holds the host', async () => {
       const host = await bench.host([await consoleOnly('2.0.0')]);
       const unlock = await host.files.lock('/run/quantix/update.lock');

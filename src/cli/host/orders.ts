@@ -1,4 +1,4 @@
-import { EXIT } from '../../errors.ts';
+import { EXIT, QxError } from '../../errors.ts';
 import { AGENT_ROUTES } from '../../format/agent-routes.ts';
 import type { Verb } from './verb.ts';
 
@@ -19,20 +19,43 @@ Exit code 0 when it was told to stop, 3 when nothing is running, ${AGENT_DOWN}.`
   },
 };
 
-export const reset: Verb<{ readonly downloads?: boolean; readonly seen?: boolean }> = {
+interface ResetOptions {
+  readonly downloads?: boolean;
+  readonly seen?: boolean;
+  readonly remembered?: boolean;
+  readonly reason?: string;
+}
+
+export const reset: Verb<ResetOptions> = {
   name: 'reset',
   summary: 'Dismiss how the last update ended; what is installed stays',
   notes: `A release that failed here stays refused: qx-update apply --version tries it again.
 A release that was made with a wrong clock may have left a sequence or a date behind that shuts out all others (SEQUENCE_REPLAYED,
 EXPIRED): --seen forgets both for the channel of this host, and is in its audit log. The version rules and the floor stay.
+Where /quantix/limiquantix/state.json cannot be read (STATE_INVALID), --remembered begins it anew, with a reason for the audit log: the
+floor is then what ran before the last update, or what that update asked for; which releases failed, a hold and what lies on the
+slots is forgotten. Nothing happens where it can be read.
 Exit code 0 when it is done, 6 while an update runs, ${AGENT_DOWN}.`,
-  examples: ['qx-update reset', 'qx-update reset --downloads', 'qx-update reset --seen'],
+  examples: [
+    'qx-update reset',
+    'qx-update reset --downloads',
+    'qx-update reset --seen',
+    "qx-update reset --remembered --reason 'a full disk'",
+  ],
   arguments: (command) =>
     command
       .option('--downloads', 'also throw away what was downloaded')
-      .option('--seen', 'also forget the highest sequence and the date that were seen in this channel'),
-  run: async ({ agent, result }, { downloads, seen }) => {
-    const body = { ...(downloads === true ? { downloads } : {}), ...(seen === true ? { seen } : {}) };
+      .option('--seen', 'also forget the highest sequence and the date that were seen in this channel')
+      .option('--remembered', 'begin anew what this host remembers, where that cannot be read')
+      .option('--reason <text>', 'why, with --remembered'),
+  run: async ({ agent, result }, { downloads, seen, remembered, reason }) => {
+    if ((remembered === true) !== (reason !== undefined))
+      throw new QxError('USAGE', '--remembered and --reason TEXT go together');
+    const body = {
+      ...(downloads === true ? { downloads } : {}),
+      ...(seen === true ? { seen } : {}),
+      ...(reason === undefined ? {} : { remembered: reason }),
+    };
     const done = await agent.call(AGENT_ROUTES.reset, { body });
     result(done, `${done.message}: ${said(done.previousStatus)} -> ${said(done.currentStatus)}.\n`);
     return EXIT.done;
