@@ -1,5 +1,5 @@
 import type { InstallRequest, Plan, Refusal } from '../core/plan.ts';
-import { type Activity, type LastResult, updateStatus } from '../core/status.ts';
+import { type Activity, type LastResult, strangeTrial, updateStatus } from '../core/status.ts';
 import { asQxError, QxError } from '../errors.ts';
 import type { UpdateStatus } from '../format/agent-documents.ts';
 import type { Journal } from '../format/journal.ts';
@@ -117,7 +117,8 @@ export function createAgent(host: Host, events: AgentEvents = {}): Agent {
       ]);
       // The journal has gone on since, by another process: what it says is newer.
       const last = now.last.journal === stamp(journal) ? now.last.result : null;
-      const status = updateStatus(now.activity, last, journal, boot, (lost ?? contradicted)?.message);
+      const trouble = (lost ?? contradicted)?.message ?? strangeTrial(boot.state, journal, boot.running);
+      const status = updateStatus(now.activity, last, journal, boot, trouble);
       const fault = await identityFault(host.files);
       const waitsFor = status.status === 'reboot_required' ? host.duties.waitsFor() : null;
       return {

@@ -1,5 +1,6 @@
 import { armTrial, type Slot } from '../core/boot.ts';
 import { bootVerdict, type PendingSlot, type Verdict } from '../core/boot-verdict.ts';
+import { strangeTrial } from '../core/status.ts';
 import { isSettled } from '../core/update.ts';
 import type { Journal, Phase } from '../format/journal.ts';
 import type { Booted } from '../ports.ts';
@@ -37,6 +38,8 @@ export async function recover(host: Host): Promise<Verdict> {
   const pending = pendingSlot(journal);
   const { state, booted } = await settleBoot(host, pending);
   const verdict = bootVerdict(pending, state, booted);
+  const strange = verdict === 'foreign' ? strangeTrial(state, journal, booted.slot) : null;
+  if (strange !== null) host.log.warn('boot_foreign_trial', { id: state?.trial, detail: strange });
   if (journal === null || isSettled(journal.phase)) return verdict;
   // What becomes of an image is read from the environment: from another one than GRUB's, nothing is concluded.
   if (trouble !== null && isOfBoot(journal)) throw trouble;
@@ -123,10 +126,5 @@ async function followBoot(host: Host, journal: Journal, verdict: Verdict, booted
   } else if (verdict === 'rolled-back') {
     const error = journal.error ?? (await endOfTrial(host, journal, booted));
     await finishRollBack(host, await advance(host, journal, 'rollBack', { pending: false, error }));
-  } else if (verdict === 'foreign') {
-    host.log.warn('boot_foreign_trial', {
-      id: journal.id,
-      detail: 'GRUB is trying a slot for an update that is not in the journal',
-    });
   }
 }

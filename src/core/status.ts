@@ -1,6 +1,6 @@
 import type { UpdateStatus } from '../format/agent-documents.ts';
 import type { Journal } from '../format/journal.ts';
-import type { Slot } from './boot.ts';
+import type { BootState, Slot } from './boot.ts';
 import { isSettled } from './update.ts';
 
 /** What the agent says about itself, from what it is doing, what it did last, and what waits for a reboot. */
@@ -60,6 +60,18 @@ export function updateStatus(
   }
   if (activity.kind === 'checking') return { status: 'checking' };
   return fromLast(last) ?? fromJournal(journal) ?? { status: 'idle' };
+}
+
+/** A trial that nobody here began: only a person can say what is to become of it, and by which verb. Null: there is none. */
+export function strangeTrial(env: BootState | null, journal: Journal | null, running: Slot | null): string | null {
+  if (env === null || env.trial === '') return null;
+  if (journal !== null && journal.id === env.trial && !isSettled(journal.phase)) return null;
+  const [slot] = env.order;
+  const ways =
+    running === slot
+      ? `qx-update mark good ${slot} keeps it, qx-update mark bad ${slot}`
+      : `qx-update mark bad ${slot}`;
+  return `GRUB tries slot ${slot} for an update that this host does not know (${env.trial}): ${ways} gives it up`;
 }
 
 /** The reboot is behind it: what it waits for is its health gate, or the reboot that this has asked for. */

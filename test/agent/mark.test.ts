@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { createAgent } from '../../src/agent/agent.ts';
 import { currentBoot } from '../../src/agent/bootenv.ts';
 import type { Host } from '../../src/agent/host.ts';
 import { type Mark, type MarkTarget, markSlot } from '../../src/agent/mark.ts';
@@ -66,6 +67,24 @@ describe('marking a slot', () => {
     expect(await markSlot(host, 'bad', 'other')).toMatchObject({ kind: 'refusal', code: 'BUSY' });
     await unlock?.();
   });
+
+  test.each<[string, 'A' | 'B', Mark, MarkTarget, object]>([
+    ['given up before it ran', 'A', 'bad', 'B', { A: true, B: false, next: 'A' }],
+    ['given up while it runs', 'B', 'bad', 'booted', { A: true, B: false, next: 'A' }],
+    ['kept while it runs', 'B', 'good', 'booted', { A: true, B: true, next: 'B' }],
+  ])(
+    'a trial of which the journal says nothing is told with its way out, and %s',
+    async (_what, runs, mark, to, after) => {
+      const host = await hostWith(armTrial(ONLY_A, 'B', 'zzzzzzzz'), { runs });
+      const agent = createAgent(host);
+      const verb = new RegExp(`slot B for an update that this host does not know.*qx-update mark ${mark} B`);
+      expect(await agent.status()).toMatchObject({ status: 'error', message: expect.stringMatching(verb) });
+      await markSlot(host, mark, to);
+      expect(ok(await currentBoot(host))).toEqual(after);
+      expect((await currentBoot(host))?.trial).toBe('');
+      expect((await agent.status()).message ?? '').not.toContain('does not know');
+    },
+  );
 
   test('a running trial that is marked good finishes its update', async () => {
     const host = await hostWith(B_ON_TRIAL, { runs: 'B' });
