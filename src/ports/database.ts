@@ -11,5 +11,7 @@ export interface Database<Tables> {
    * @throws QxError STATE_UNREACHABLE, or what `work` throws
    */
   change<T>(work: (transaction: Transaction<Tables>) => Promise<T>): Promise<T>;
+  /** Its own clock, by which all who share it can agree. Left out where it has none. */
+  readonly nowMs?: () => Promise<number>;
   close(): Promise<void>;
 }

@@ -6,6 +6,7 @@ import type { Clock, Files, Log } from '../ports.ts';
 import type { Fleet, Reach } from './membership.ts';
 import { beginNewAuthority, expectOneAuthority } from './nodes/one-authority.ts';
 import type { Settings } from './settings.ts';
+import { type StateClock, stateClock } from './state-clock.ts';
 import { prepareStore, type Store } from './store.ts';
 
 /** What the server knows the fleet by: its state, and the authority of its hosts. */
@@ -21,6 +22,8 @@ export interface FleetPorts {
 
 interface OpenFleet {
   readonly fleet: Fleet;
+  /** Keeps the time of `fleet` until the signal. */
+  readonly keepTime: StateClock['run'];
   readonly transport: 'tls' | 'plain' | 'dev';
   /** PEM: what callers are asked for in the handshake. */
   readonly clientCa: Uint8Array | null;
@@ -29,11 +32,12 @@ interface OpenFleet {
 type Tls = { readonly cert: Uint8Array } | null;
 
 export async function openFleet(settings: Settings, ports: FleetPorts, tls: Tls): Promise<OpenFleet> {
-  const { clock, log } = ports;
+  const { log } = ports;
   const transport = tls !== null ? 'tls' : settings.isPrivate ? 'dev' : 'plain';
   const reach = tls === null ? plainReach(settings) : certifiedReach(settings, tls.cert);
   const store = await openState(settings, ports);
   try {
+    const { clock, run: keepTime } = await stateClock(store, ports);
     // Nobody can prove anything over plain HTTP, so nothing is certified for it either.
     const authority = transport === 'plain' ? null : await ports.openAuthority(settings.nodeAuthority);
     const { newAuthority: reason } = settings;
@@ -45,7 +49,7 @@ export async function openFleet(settings: Settings, ports: FleetPorts, tls: Tls)
     }
     const membership = authority && { authority, reach };
     const clientCa = transport === 'tls' && authority ? new TextEncoder().encode(authority.certificate) : null;
-    return { fleet: { store, membership, clock, log }, transport, clientCa };
+    return { fleet: { store, membership, clock, log }, keepTime, transport, clientCa };
   } catch (error) {
     await store.close();
     throw error;

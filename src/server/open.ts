@@ -79,10 +79,12 @@ export async function openServer(settings: Settings, ports: ServerPorts): Promis
   if (isNew)
     log.warn('release_directory_made', { detail: `RELEASE_DIR ${store.directory} was not there and is empty now` });
   await recoverStore(store);
-  const { fleet, transport, clientCa } = await openFleet(settings, ports, tls).catch(async (error: unknown) => {
-    await unlock();
-    throw error;
-  });
+  const { fleet, keepTime, transport, clientCa } = await openFleet(settings, ports, tls).catch(
+    async (error: unknown) => {
+      await unlock();
+      throw error;
+    },
+  );
   const exclusive = createExclusive();
   const publisher = {
     store,
@@ -96,8 +98,8 @@ export async function openServer(settings: Settings, ports: ServerPorts): Promis
   const keyDirectory = settings.isDev ? settings.keyDirectory : null;
   const { controlPlaneToken, readNeedsCertificate } = settings;
   const admitPublisher = createAdmission(settings.token, clock, log);
-  const maintenance = openMaintenance(settings, { ...ports, store: fleet.store });
-  const identify = createIdentity({ db: fleet.store.db, transport, controlPlaneToken, clock, log });
+  const maintenance = openMaintenance(settings, { ...ports, store: fleet.store, clock: fleet.clock });
+  const identify = createIdentity({ db: fleet.store.db, transport, controlPlaneToken, clock: fleet.clock, log });
   return {
     routes: readNeedsCertificate ? readByMembers(ROUTES) : ROUTES,
     handlers: {
@@ -109,7 +111,8 @@ export async function openServer(settings: Settings, ports: ServerPorts): Promis
     admit: (who, caller) => (who === 'open' || who === 'publisher' ? admitPublisher : identify)(who, caller),
     documentFor: readNeedsCertificate ? READERS : 'open',
     tls: tls && { ...tls, ...(clientCa && { clientCa }) },
-    run: async (signal) => void (await Promise.all([maintenance.run(signal), runSealing(fleet, signal)])),
+    run: async (signal) =>
+      void (await Promise.all([keepTime(signal), maintenance.run(signal), runSealing(fleet, signal)])),
     close: async () => {
       await fleet.store.close();
       await unlock();

@@ -7,6 +7,7 @@ import {
   type PostgresPoolClient,
   type SqliteDatabase,
   SqliteDialect,
+  sql,
   type Transaction,
 } from 'kysely';
 import pg from 'pg';
@@ -85,7 +86,14 @@ function openPostgres<Tables>(url: string): Database<Tables> {
   pool.on('error', () => undefined);
   pool.on('connect', (client) => void client.on('error', () => undefined));
   const db = new Kysely<Tables>({ dialect: new PostgresDialect({ pool: tellingOfFailure(pool) }) });
-  return { engine: 'postgres', db, change: (work) => again(db, work), close: () => db.destroy() };
+  const nowMs = async (): Promise<number> => {
+    // Not now(), which is when the transaction began.
+    const { rows } = await sql<{
+      ms: number;
+    }>`select (extract(epoch from clock_timestamp()) * 1000)::bigint as ms`.execute(db);
+    return Number(rows[0]?.ms);
+  };
+  return { engine: 'postgres', db, change: (work) => again(db, work), nowMs, close: () => db.destroy() };
 }
 
 /** Every way in which the database may be out of reach has one code, whatever was asked of it. */

@@ -76,6 +76,10 @@ interface BenchOptions {
   readonly runs?: boolean;
   /** Its clock stands where the test puts it: what is measured by it is exact, however slow the machine is. */
   readonly standsStill?: boolean;
+  /** How far the clock of the database is ahead of the machine's; left out, it is that of the server. */
+  readonly databaseAheadMs?: number;
+  /** From the start on. */
+  readonly aheadMs?: number;
 }
 
 export async function fleetBench({
@@ -86,11 +90,13 @@ export async function fleetBench({
   environment = {},
   runs = false,
   standsStill = false,
+  databaseAheadMs,
+  aheadMs = 0,
 }: BenchOptions) {
   const folder = await temporaryFolder();
   const files = hostFiles('');
   const log = recordedLog();
-  const clock = { aheadMs: 0 };
+  const clock = { aheadMs };
   const made: { authority?: NodeAuthority; store?: Store } = {};
   const [certPath, keyPath] = [join(folder, 'tls.crt'), join(folder, 'tls.key')];
   await files.writeAtomic(certPath, Buffer.from(SITE.cert));
@@ -117,7 +123,9 @@ export async function fleetBench({
     http: undiciHttp(),
     bakedKeyring: null,
     openStore: async (at) => {
-      made.store = await openDatabase<Tables>(at);
+      const opened = await openDatabase<Tables>(at);
+      const stateMs = async () => (databaseAheadMs === undefined ? nowMs() : Date.now() + databaseAheadMs);
+      made.store = opened.nowMs === undefined ? opened : { ...opened, nowMs: stateMs };
       return made.store;
     },
     openAuthority: async (paths) => {
