@@ -127,7 +127,7 @@ async function file(
   if (info?.kind !== 'file' || info.sizeBytes !== ref.size_bytes) {
     store.log.warn('artifact_damaged', { path, sizeBytes: info?.sizeBytes ?? null });
     throw new QxError('STATE_INVALID', `${name} is damaged on the server`, {
-      next: 'delete the release and publish it again',
+      next: `qx-release withdraw ${release.manifest.version} --channel ${release.manifest.channel} --product ${release.manifest.product}, and publish it again`,
     });
   }
   const headers = { ...IMMUTABLE, 'content-disposition': `attachment; filename="${ref.artifact}"` };

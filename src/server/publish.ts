@@ -160,7 +160,7 @@ async function standing(store: Store, release: Release): Promise<'new' | 'same' 
       'REFUSED_OVERWRITE',
       `there is something that cannot be read as a release at ${channel}/${version}`,
       {
-        next: 'look at it on the server, then DELETE the release',
+        next: `look at it on the server, then qx-release withdraw ${version} --channel ${channel} --product ${product}, and publish again`,
       },
     );
   }

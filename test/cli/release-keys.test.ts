@@ -167,7 +167,7 @@ describe('trust', () => {
 });
 
 describe('help', () => {
-  const verbs = ['keygen', 'trust', 'pack', 'manifest', 'sign', 'verify', 'refresh', 'promote', 'publish'];
+  const verbs = ['keygen', 'trust', 'pack', 'manifest', 'sign', 'verify', 'refresh', 'promote', 'publish', 'withdraw'];
 
   test('the overview names every verb', async () => {
     const { exitCode, stdout } = await release(['--help']);

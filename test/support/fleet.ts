@@ -26,7 +26,7 @@ import { temporaryFolder } from './temp.ts';
 const site = await authority('site');
 export const SITE = { ca: site.cert, ...(await site.issue('127.0.0.1')) };
 export const CONTROL_PLANE_TOKEN = 'control-plane-token-of-more-than-32-bytes';
-const PUBLISH_TOKEN = 'publish-token-of-more-than-32-bytes-0001';
+export const PUBLISH_TOKEN = 'publish-token-of-more-than-32-bytes-0001';
 
 export interface Answer {
   readonly status: number;

@@ -11,6 +11,7 @@ import { addRefresh } from './refresh.ts';
 import { addSign } from './sign.ts';
 import type { ReleaseTools } from './tools.ts';
 import { addVerify } from './verify.ts';
+import { addWithdraw } from './withdraw.ts';
 
 const DESCRIPTION = 'Makes keys, packs, signs, verifies, publishes and bundles releases.';
 const WORKFLOW = `
@@ -21,6 +22,7 @@ A release, step by step:
   qx-release sign build/manifest.json --key dev-1.private.json
   qx-release verify build/manifest.signed.json --keyring keyring.json --artifacts
   QX_TOKEN=... qx-release publish build --keyring keyring.json
+  QX_TOKEN=... qx-release withdraw 1.2.0 --channel dev      (when it was a mistake)
 
 Exit codes: 0 done, 1 other, 2 usage, 5 refused by policy, 7 verification failed, 8 no space, 9 server unreachable.`;
 
@@ -34,6 +36,7 @@ const VERBS = [
   addRefresh,
   addPromote,
   addPublish,
+  addWithdraw,
   addBundle,
   addCompletion,
 ] as const;
