@@ -7,6 +7,7 @@ const development = (environment: Environment) => readSettings(environment, { is
 
 test("without more than a token, the seeds' defaults", () => {
   expect(production({ PUBLISH_TOKEN: TOKEN })).toEqual({
+    newAuthority: null,
     isDev: false,
     isPrivate: false,
     releaseDirectory: '/data/releases',
