@@ -63,7 +63,9 @@ async function withLock(machine: AuditMachine, act: () => Promise<void>): Promis
     if (unlock !== null) return act().finally(unlock);
     await machine.clock.sleep(LOCK_PAUSE_MS);
   }
-  throw new QxError('BUSY', 'another process holds the audit log');
+  throw new QxError('BUSY', 'another process holds the audit log', {
+    next: 'repeat it; if that does not help: cat /run/quantix/audit.lock names the process that hangs',
+  });
 }
 
 interface End {

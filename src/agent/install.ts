@@ -56,7 +56,7 @@ async function prepare(host: Host, request: InstallRequest, watch: Watch): Promi
     return plan;
   }
   const grant = await host.offer.mayApply(releaseOf(plan.manifest), plan.requiresReboot);
-  if (!grant.granted) return refusal('OFFER_REFUSED', grant.reason);
+  if (!grant.granted) return refusal('OFFER_REFUSED', grant.reason, 'qx-update status; it is asked again by itself');
   if (plan.image !== null) await expectWritableBoot(host);
   await makeWay(host, plan, watch);
   return { plan, journal: await begin(host, plan, request) };

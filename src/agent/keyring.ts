@@ -28,7 +28,10 @@ export async function hostKeyring(
 
 async function readConfigured(files: Files, path: string): Promise<Uint8Array> {
   const bytes = await files.read(path, MAX_BYTES);
-  if (bytes === null) throw new QxError('KEYRING_INVALID', `updates.keyring: there is no file ${path}`);
+  if (bytes === null)
+    throw new QxError('KEYRING_INVALID', `updates.keyring: there is no file ${path}`, {
+      next: 'put it there, or take updates.keyring out of node.yaml',
+    });
   return bytes;
 }
 

@@ -37,7 +37,12 @@ export async function markSlot(host: Host, mark: Mark, target: MarkTarget): Prom
     const missing = (await mountTrouble(host, ['/boot'])) ?? (await bootTrouble(host));
     if (missing !== null) throw missing;
     const state = await currentBoot(host);
-    if (state === null) return refusal('BOOT_ENV_INVALID', 'neither copy of the boot environment is valid');
+    if (state === null)
+      return refusal(
+        'BOOT_ENV_INVALID',
+        'neither copy of the boot environment is valid',
+        'boot through the grub.cfg of Quantix-OS: once it is known which slot runs, they are written anew',
+      );
     const change = mark === 'good' ? good(state, slot, booted, await loadMemory(host)) : bad(state, slot);
     if (isRefusal(change)) return change;
     const spoilt = mark === 'good' ? await contentTrouble(host, slot, booted) : null;

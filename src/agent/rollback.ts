@@ -102,11 +102,17 @@ const runsImageOf = async ({ boot }: Host, { image, target_slot }: Journal): Pro
 async function blockedByFloor(host: Host, journal: Journal): Promise<Refusal | null> {
   const memory = await loadMemory(host);
   const target = journal.image === null ? journal.previous_version : await previousVersion(host, journal, memory);
-  if (target === null) return refusal('NOTHING_TO_ROLL_BACK', 'the other slot holds nothing that may boot');
+  if (target === null)
+    return refusal(
+      'NOTHING_TO_ROLL_BACK',
+      'the other slot holds nothing that may boot',
+      'qx-update slots; a release that is installed goes onto that slot',
+    );
   if (memory.floor === null || !isNewer(memory.floor, target)) return null;
   return refusal(
     'BELOW_FLOOR',
     `release ${journal.target_version} forbids going back to anything older than ${memory.floor}; before it there was ${target}`,
+    'qx-update check: only a newer release leads on from here',
   );
 }
 

@@ -132,7 +132,10 @@ function parse(bytes: Buffer | string): unknown {
   try {
     return JSON.parse(bytes.toString());
   } catch (error) {
-    throw new QxError('INTERNAL', 'the agent gave an answer that is no JSON', { cause: error });
+    throw new QxError('INTERNAL', 'the agent gave an answer that is no JSON', {
+      next: 'tail /var/log/quantix-node.log',
+      cause: error,
+    });
   }
 }
 

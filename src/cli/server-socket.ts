@@ -51,7 +51,8 @@ async function listen({ files, listenUnix }: Machine, path: string): Promise<{ c
   await files.makeDirectory(dirname(path));
   // The socket of a server that runs would be taken from under it.
   const unlock = await files.lock(`${path}.lock`);
-  if (unlock === null) throw new QxError('BUSY', 'another server listens there');
+  if (unlock === null)
+    throw new QxError('BUSY', 'another server listens there', { next: 'give each server a SERVER_SOCKET of its own' });
   const { path: short, close } = await socketPath(path);
   const listening = await listenUnix(short);
   return {

@@ -194,7 +194,11 @@ function isChange(offered: string, installed: string | undefined, request: Insta
 function nothingToDo(manifest: Manifest, request: InstallRequest): Refusal {
   const unknown = (request.components ?? []).filter((name) => !manifest.components.some((c) => c.name === name));
   if (unknown.length > 0)
-    return refusal('NOT_FOUND', `release ${manifest.version} has no component ${unknown.join(', ')}`);
+    return refusal(
+      'NOT_FOUND',
+      `release ${manifest.version} has no component ${unknown.join(', ')}`,
+      'qx-update plan shows what it has',
+    );
   return refusal('NOTHING_NEWER', `this host has everything of release ${manifest.version}`);
 }
 

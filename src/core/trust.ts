@@ -79,7 +79,11 @@ function checkSequence({ manifest, memory, keyringEpoch, want }: TrustQuestion):
   // them. Whether it may go lower is for the version rules.
   if (seen === 0 || want.version !== undefined) return null;
   if (manifest.sequence === undefined) {
-    return refusal('SEQUENCE_MISSING', `this release has no sequence, though sequence ${seen} was seen before`);
+    return refusal(
+      'SEQUENCE_MISSING',
+      `this release has no sequence, though sequence ${seen} was seen before`,
+      'qx-release refresh gives it one',
+    );
   }
   // Equal is the release that was seen: a host asks every hour.
   if (manifest.sequence >= seen) return null;
@@ -124,7 +128,11 @@ function checkDate({ manifest, clock }: TrustQuestion): Refusal | null {
 function checkVersion({ manifest, memory, host, options }: TrustQuestion): Refusal | null {
   const { version, min_version } = manifest;
   if (memory.floor !== null && compareVersions(version, memory.floor) < 0) {
-    return refusal('BELOW_FLOOR', `this release is ${version}; nothing below ${memory.floor} is ever installed here`);
+    return refusal(
+      'BELOW_FLOOR',
+      `this release is ${version}; nothing below ${memory.floor} is ever installed here`,
+      'publish a newer release; a floor is never lowered',
+    );
   }
   if (min_version !== undefined && compareVersions(host.installedVersion, min_version) < 0) {
     return refusal(
@@ -142,7 +150,11 @@ function checkVersion({ manifest, memory, host, options }: TrustQuestion): Refus
     );
   }
   if (options.isRoot) return null;
-  return refusal('DOWNGRADE_NEEDS_ROOT', 'only root may install an older release');
+  return refusal(
+    'DOWNGRADE_NEEDS_ROOT',
+    'only root may install an older release',
+    'as root on the host itself: qx-update apply --allow-downgrade',
+  );
 }
 
 /**

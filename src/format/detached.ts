@@ -6,6 +6,8 @@ import { type Json, readJson } from './json.ts';
 import { KEY_ID_PATTERN, type Keyring, publicKeyBytes, type TrustedKey, thresholdFor } from './keyring.ts';
 import { type Manifest, readManifest } from './manifest.ts';
 
+const SIGN_AGAIN = 'it has to be signed again with a key that may: qx-release sign';
+
 /**
  * What is left of an envelope without the envelope: who is said to have signed, and the bytes that were signed, in a form that
  * takes no parser. One process reads what the network sent and may be taken over by it; another, which may do everything,
@@ -89,7 +91,7 @@ async function signerOf(claim: Claim, message: Uint8Array, keyring: Keyring): Pr
     });
   }
   if (key.retired === true)
-    throw new QxError('KEY_RETIRED', `key ${key.key_id} was retired and signs nothing any more`);
+    throw new QxError('KEY_RETIRED', `key ${key.key_id} was retired and signs nothing any more`, { next: SIGN_AGAIN });
   if (!(await isSignedBy(key, claim.signature, message))) {
     throw new QxError('SIGNATURE_INVALID', `the signature by key ${key.key_id} does not fit this manifest`, {
       next: 'the manifest was changed after it was signed; publish it anew and tell whoever runs the server',
@@ -111,7 +113,9 @@ async function isSignedBy(key: TrustedKey, base64: string, message: Uint8Array):
 function checkSigners(signers: readonly TrustedKey[], { product, channel }: Manifest, keyring: Keyring): void {
   const allowed = signers.filter((key) => key.products.includes(product) && key.channels.includes(channel));
   if (allowed.length === 0) {
-    throw new QxError('KEY_NOT_ALLOWED', `key ${signers[0]?.key_id} may not sign ${product} for channel ${channel}`);
+    throw new QxError('KEY_NOT_ALLOWED', `key ${signers[0]?.key_id} may not sign ${product} for channel ${channel}`, {
+      next: SIGN_AGAIN,
+    });
   }
   const distinct = new Set(allowed.map((key) => key.key_id)).size;
   const needed = thresholdFor(keyring, product, channel);
@@ -119,6 +123,7 @@ function checkSigners(signers: readonly TrustedKey[], { product, channel }: Mani
   throw new QxError(
     'THRESHOLD_NOT_MET',
     `${product}/${channel} needs ${needed} signatures, this release has ${distinct}`,
+    { next: 'the others sign the same file: qx-release sign FILE --key THEIRS' },
   );
 }
 

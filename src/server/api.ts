@@ -83,7 +83,10 @@ export function serverHandlers(server: Server): Handlers<typeof SERVER_ROUTES> {
     generateKeys: async () => ({ json: await generate(server) }),
     publicKey: async () => {
       const { signer } = publisher;
-      if (signer === null) throw new QxError('SIGNING_OFF', 'this server signs nothing: releases come signed to it');
+      if (signer === null)
+        throw new QxError('SIGNING_OFF', 'this server signs nothing: releases come signed to it', {
+          next: 'qx-release sign, away from the server',
+        });
       return { json: { public_key: signer.publicKey, key_id: signer.keyId, algorithm: 'ed25519' } };
     },
   };

@@ -40,7 +40,8 @@ export function budgetHandlers(m: Maintenance): Handlers<typeof BUDGET_ROUTES> {
     unsetBudget: async ({ params: { domain }, principal }) => {
       await inGate(async (change) => {
         const gone = await change.deleteFrom('budget').where('domain', '=', domain).executeTakeFirst();
-        if (Number(gone.numDeletedRows) === 0) throw new QxError('NOT_FOUND', `nobody has set a budget for ${domain}`);
+        if (Number(gone.numDeletedRows) === 0)
+          throw new QxError('NOT_FOUND', `nobody has set a budget for ${domain}`, { next: 'qx-fleet budget list' });
         await note(change, actorOf(principal), 'budget_unset', { domain });
       });
       return { json: { status: 'deleted', domain } };

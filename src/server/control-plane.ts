@@ -73,5 +73,8 @@ async function send(plane: ControlPlane, message: OutboxTable, signal?: AbortSig
     ...(signal === undefined ? {} : { signal }),
   });
   await body[Symbol.asyncIterator]().return?.();
-  if (status < 200 || status > 299) throw new QxError('SERVER_REFUSED', `the control plane answered ${status}`);
+  if (status < 200 || status > 299)
+    throw new QxError('SERVER_REFUSED', `the control plane answered ${status}`, {
+      next: 'see its log; an order that it never takes is given up by qx-fleet order drop',
+    });
 }

@@ -193,7 +193,11 @@ function admitNode(
 ): Denial | Admission {
   if (state === 'enrolled') return { principal: { kind: 'node', id, name, fingerprint, boot } };
   if (state === 'pending') {
-    return { refused: new QxError('APPROVAL_PENDING', 'this host waits for an operator to approve it') };
+    return {
+      refused: new QxError('APPROVAL_PENDING', 'this host waits for an operator to approve it', {
+        next: `qx-fleet node approve ${name} --fingerprint KEY, on the side of the server`,
+      }),
+    };
   }
   return { refused: new QxError('NODE_REVOKED', 'this host was put out of the fleet', { next: INVITE_AGAIN }) };
 }

@@ -75,7 +75,10 @@ export async function openServer(settings: Settings, ports: ServerPorts): Promis
   const isNew = (await files.info(store.directory)) === null;
   // Another server on the same folder would take what this one is just receiving for the leftovers of a dead one.
   const unlock = await files.lock(`${store.directory}/.lock`);
-  if (unlock === null) throw new QxError('BUSY', `another server already serves ${store.directory}`);
+  if (unlock === null)
+    throw new QxError('BUSY', `another server already serves ${store.directory}`, {
+      next: `stop the other one (${store.directory}/.lock names its process), or give this one a RELEASE_DIR of its own`,
+    });
   if (isNew)
     log.warn('release_directory_made', { detail: `RELEASE_DIR ${store.directory} was not there and is empty now` });
   await recoverStore(store);

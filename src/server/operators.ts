@@ -54,7 +54,8 @@ export function revokeOperator({ store, clock }: Fleet, name: string, actor: str
       store,
       change.selectFrom('operator').selectAll().where('name', '=', name),
     ).executeTakeFirst();
-    if (row === undefined) throw new QxError('NOT_FOUND', `there is no operator ${name}`);
+    if (row === undefined)
+      throw new QxError('NOT_FOUND', `there is no operator ${name}`, { next: 'qx-fleet operator list' });
     if (row.revoked_ms !== null) return summary(row);
     const revoked_ms = clock.nowMs();
     await change.updateTable('operator').set({ revoked_ms }).where('name', '=', name).execute();

@@ -100,7 +100,9 @@ async function trust(
   const envelope = await signIfBare(bytes, signer);
   const { manifest, manifestBytes } = await openEnvelope(envelope, keyring);
   if (manifest.product !== product)
-    throw new QxError('WRONG_PRODUCT', `this is a release of ${manifest.product}, sent to ${product}`);
+    throw new QxError('WRONG_PRODUCT', `this is a release of ${manifest.product}, sent to ${product}`, {
+      next: 'qx-release publish sends it where it belongs',
+    });
   checkDated(manifest, clock.nowMs(), 'this server');
   // A channel may count in its own way: whoever signed it has said so to qx-release.
   if (isSequenceAhead(manifest, clock.nowMs()))
@@ -117,7 +119,9 @@ async function signIfBare(bytes: Uint8Array, signer: ReleaseSigner | null): Prom
 async function needSpace({ files, directory }: Store, { artifact, size_bytes }: ArtifactRef): Promise<void> {
   const free = await files.freeBytes(directory);
   if (size_bytes <= free) return;
-  throw new QxError('NO_SPACE', `${artifact} has ${size_bytes} bytes, the server has ${free} left`);
+  throw new QxError('NO_SPACE', `${artifact} has ${size_bytes} bytes, the server has ${free} left`, {
+    next: 'take releases away that no host needs (qx-release withdraw), or give RELEASE_DIR a larger disk',
+  });
 }
 
 /** The moment of truth, alone with this release: whatever came before could have been overtaken. */

@@ -226,7 +226,10 @@ export async function prepareStore(store: Store): Promise<void> {
   const { error } = await new Migrator({ db, provider, ...names }).migrateToLatest();
   if (error === undefined) return;
   if (/previously executed migration/.test(String(error))) {
-    throw new QxError('STATE_TOO_NEW', 'the state database was made by a newer qx-update-server', { cause: error });
+    throw new QxError('STATE_TOO_NEW', 'the state database was made by a newer qx-update-server', {
+      next: 'start that version again, or restore a backup from before it',
+      cause: error,
+    });
   }
   throw error;
 }

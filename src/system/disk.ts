@@ -22,7 +22,10 @@ export function hostDisk({ root, slot: pathOf, process }: DiskOptions): Disk {
   const find = async (slot: Slot) => deviceAt(at(await pathOf(slot)));
   const present = async (slot: Slot): Promise<SlotDevice> => {
     const device = await find(slot);
-    if (device === null) throw new QxError('SLOT_NOT_FOUND', `slot ${slot} has no device at ${at(await pathOf(slot))}`);
+    if (device === null)
+      throw new QxError('SLOT_NOT_FOUND', `slot ${slot} has no device at ${at(await pathOf(slot))}`, {
+        next: 'lsblk -o NAME,PARTLABEL,PARTUUID; updates.slots in node.yaml names the devices',
+      });
     return device;
   };
   const reader = diskReader(process);

@@ -28,7 +28,9 @@ export async function openRegular(path: string): Promise<FileHandle> {
   const handle = await open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
   if ((await handle.stat()).isFile()) return handle;
   await handle.close();
-  throw new QxError('IO', `${path} is not a regular file`);
+  throw new QxError('IO', `${path} is not a regular file`, {
+    next: 'name a file: what is there is a folder, a link or a device',
+  });
 }
 
 /** O_EXCL neither follows a symlink that waits under the name nor writes into a file that somebody else keeps open. */
@@ -71,7 +73,7 @@ export async function replace(path: string, prepare: (temporary: string) => Prom
 export async function makeDirectories(path: string, mode: number): Promise<void> {
   const there = await lstat(path).catch((error) => (hasCode(error, 'ENOENT') ? null : Promise.reject(error)));
   if (there?.isDirectory()) return;
-  if (there !== null) throw new QxError('IO', `${path} is there and is not a directory`);
+  if (there !== null) throw new QxError('IO', `${path} is there and is not a directory`, { next: 'move it away' });
   const parent = dirname(path);
   // Above, symlinks are the system's own business (/var/run).
   if (!(await isDirectory(parent))) await makeDirectories(parent, 0o755);

@@ -147,7 +147,9 @@ async function begun({ sayings, exited, complaint }: Fetcher): Promise<void> {
   const { value } = await within(START_MS, sayings.next(), 'nothing').catch(() => ({ value: undefined }));
   if (value?.say === 'ready') return;
   await within(MARGIN_MS, exited, 'nothing').catch(() => undefined);
-  throw new QxError('IO', `the process that fetches did not start: ${complaint() || 'it gave no reason'}`);
+  throw new QxError('IO', `the process that fetches did not start: ${complaint() || 'it gave no reason'}`, {
+    next: 'tail /var/log/quantix-node.log; free -m',
+  });
 }
 
 async function* bodyOf({ stdout, sayings, kill }: Fetcher): AsyncGenerator<Uint8Array, void> {

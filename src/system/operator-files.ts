@@ -23,7 +23,10 @@ export async function createFile(path: string, bytes: Uint8Array, mode: number):
     await writeNew(path, bytes, mode);
   } catch (error) {
     if (!hasCode(error, 'EEXIST')) throw error;
-    throw new QxError('REFUSED_OVERWRITE', `${path} is already there and stays as it is`, { cause: error });
+    throw new QxError('REFUSED_OVERWRITE', `${path} is already there and stays as it is`, {
+      next: 'choose another name, or move it away',
+      cause: error,
+    });
   }
   await syncDirectory(dirname(path));
 }

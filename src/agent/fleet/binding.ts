@@ -72,7 +72,9 @@ async function alone<T>({ files, clock }: Settling, work: () => Promise<T>): Pro
     if (unlock !== null) return work().finally(unlock);
     await clock.sleep(LOCK_EVERY_MS);
   }
-  throw new QxError('BUSY', `another process holds ${LOCK}`);
+  throw new QxError('BUSY', `another process holds ${LOCK}`, {
+    next: 'repeat it; if that does not help, the file names the process that hangs',
+  });
 }
 
 /**

@@ -124,7 +124,10 @@ function asUnreachable(error: unknown, endpoint: Endpoint): unknown {
   const { code = '', message, errors = [] } = error as NodeJS.ErrnoException & { errors?: readonly Error[] };
   if ((error as Error).name === 'TimeoutError' || code === 'ABORT_ERR') {
     const where = 'socket' in endpoint ? endpoint.socket : endpoint.url.origin;
-    return new QxError('SERVER_UNREACHABLE', `${where} did not answer in ${TIMEOUT_MS / 1000} s`, { cause: error });
+    return new QxError('SERVER_UNREACHABLE', `${where} did not answer in ${TIMEOUT_MS / 1000} s`, {
+      next: 'look at the log of the server; what was asked for may have happened all the same',
+      cause: error,
+    });
   }
   if ('socket' in endpoint) return unreachableSocket(error, code, endpoint.socket);
   const isUntrusted = /CERT|SIGNED|VERIFY|SSL|TLS/.test(code);

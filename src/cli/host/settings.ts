@@ -14,7 +14,10 @@ export function changeFrom(assignments: readonly string[]): SettingsChange {
   const values = new Map<string, unknown>();
   for (const assignment of assignments) {
     const at = assignment.indexOf('=');
-    if (at < 0) throw new QxError('USAGE', `${assignment} is no KEY=VALUE`, { next: 'qx-update config set --help' });
+    if (at < 0)
+      throw new QxError('USAGE', `${assignment} is no KEY=VALUE`, {
+        next: 'such as qx-update config set health_attempts=2',
+      });
     const key = known(assignment.slice(0, at));
     if (values.has(key)) throw new QxError('USAGE', `${key} is given twice`);
     values.set(key, settingValue(key, assignment.slice(at + 1)));

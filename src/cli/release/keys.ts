@@ -51,7 +51,9 @@ async function keygen(tools: ReleaseTools, output: Output, options: KeyOptions &
   const publicPath = join(folder, `${options.keyId}.public.json`);
   for (const path of [privatePath, publicPath]) {
     if ((await tools.files.info(path)) !== null) {
-      throw new QxError('REFUSED_OVERWRITE', `${path} is already there and stays as it is`);
+      throw new QxError('REFUSED_OVERWRITE', `${path} is already there and stays as it is`, {
+        next: 'choose another --key-id, or move it away',
+      });
     }
   }
   const seed = tools.newSeed();

@@ -29,6 +29,7 @@ export function reissued(manifest: Fields, { channel, sequence, expiresAt }: Rei
     throw new QxError(
       'SEQUENCE_REPLAYED',
       `sequence ${sequence} has to be higher than ${before.sequence}, or hosts take it for a replay`,
+      { next: 'leave --sequence out' },
     );
   }
   return fields;

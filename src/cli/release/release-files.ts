@@ -10,6 +10,8 @@ import { readDocument } from './documents.ts';
 import { channelOption } from './options.ts';
 import type { ReleaseTools } from './tools.ts';
 
+const RESIGN = 'take the file that was signed; if it has to be this one, qx-release manifest and sign again';
+
 /** A release as it lies on the release engineer's disk: an envelope, and the files that it speaks of. */
 export interface ReleaseFiles {
   readonly envelope: Uint8Array;
@@ -66,14 +68,22 @@ export async function checkArtifacts(
   for (const ref of artifactsOf(manifest)) {
     const named = files.get(ref.artifact);
     if (named === undefined)
-      throw new QxError('ARTIFACT_MISSING', `the release speaks of ${ref.artifact}, which is not here`);
+      throw new QxError('ARTIFACT_MISSING', `the release speaks of ${ref.artifact}, which is not here`, {
+        next: 'put it beside the manifest, under the name that the manifest gives it',
+      });
     const path = await tools.followed(named);
     const { sha256, sizeBytes } = await tools.files.hash(path);
     if (sizeBytes !== ref.size_bytes) {
-      throw new QxError('SIZE_MISMATCH', `${ref.artifact} has ${sizeBytes} bytes, the manifest says ${ref.size_bytes}`);
+      throw new QxError(
+        'SIZE_MISMATCH',
+        `${ref.artifact} has ${sizeBytes} bytes, the manifest says ${ref.size_bytes}`,
+        { next: RESIGN },
+      );
     }
     if (sha256 !== ref.sha256) {
-      throw new QxError('HASH_MISMATCH', `${ref.artifact} is not the file that was signed: its sha256 is ${sha256}`);
+      throw new QxError('HASH_MISMATCH', `${ref.artifact} is not the file that was signed: its sha256 is ${sha256}`, {
+        next: RESIGN,
+      });
     }
     checked.push({ artifact: ref.artifact, sha256, size_bytes: sizeBytes, path });
   }

@@ -39,7 +39,9 @@ export function maintenanceHandlers(m: Maintenance, planning: Planning): Handler
     drainProgress: async ({ body, principal }) => {
       const node_id = expectItself(principal, body.node_id);
       if (principal?.kind === 'node' && m.drainBy === 'control-plane') {
-        throw new QxError('FORBIDDEN', 'the control plane says how far a drain has come, not the host');
+        throw new QxError('FORBIDDEN', 'the control plane says how far a drain has come, not the host', {
+          next: 'unset CONTROL_PLANE_URL of the server where hosts empty themselves',
+        });
       }
       const speaker = speakerOf(principal);
       return told(principal, await takeDrainProgress(m, { ...body, node_id }, actorOf(principal), speaker));

@@ -7,6 +7,7 @@ import type { Log } from '../../ports.ts';
 import { identityOf } from '../control-plane/outbox.ts';
 import { askDrainPlan } from '../control-plane/plan.ts';
 import type { ControlPlane } from '../control-plane/signed.ts';
+import { INVITE_AGAIN } from '../identity.ts';
 import { findNode } from '../nodes/rows.ts';
 import { holdsPlace } from '../places.ts';
 import type { NodeTable, Reading } from '../store.ts';
@@ -49,8 +50,11 @@ export async function drainPlanOf(
 /** Nothing is drained that does not belong to the fleet, and another host may go by the name of one that was put out of it. */
 function expectMember(node: NodeTable): NodeTable {
   if (node.state === 'enrolled') return node;
-  if (node.state === 'revoked') throw new QxError('NODE_REVOKED', `${node.name} was put out of the fleet`);
-  throw new QxError('APPROVAL_PENDING', `${node.name} waits for an operator to approve it`);
+  if (node.state === 'revoked')
+    throw new QxError('NODE_REVOKED', `${node.name} was put out of the fleet`, { next: INVITE_AGAIN });
+  throw new QxError('APPROVAL_PENDING', `${node.name} waits for an operator to approve it`, {
+    next: `qx-fleet node approve ${node.name} --fingerprint KEY`,
+  });
 }
 
 async function placeOf(db: Reading, node: NodeTable): Promise<Pick<DrainPlan, 'place' | 'waits_for'>> {

@@ -33,7 +33,10 @@ export async function makeExt4(process: Process, { image, fromDirectory, label, 
   const inodes = ['-N', String(content.entries + 32), '-E', 'lazy_itable_init=0,root_owner=0:0'];
   const argv = ['mke2fs', ...options, ...inodes, '-L', label, '-d', fromDirectory, image] as const;
   const { exitCode, stderr } = await process.run(argv, { timeoutMs: MAKE_TIMEOUT_MS, ...(signal && { signal }) });
-  if (exitCode !== 0) throw new QxError(isFull(stderr) ? 'NO_SPACE' : 'IO', `mke2fs failed: ${lastLine(stderr)}`);
+  if (exitCode !== 0)
+    throw new QxError(isFull(stderr) ? 'NO_SPACE' : 'IO', `mke2fs failed: ${lastLine(stderr)}`, {
+      next: 'dmesg says what is wrong with the disk; a slot that is too small takes a smaller image',
+    });
 }
 
 interface Content {

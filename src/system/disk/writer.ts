@@ -31,7 +31,9 @@ export async function openDevice(device: SlotDevice): Promise<OpenDevice> {
       // A file that stands in for a device would grow where the device has its end.
       if (offset < 0 || offset + bytes.length > device.sizeBytes) {
         const end = offset + bytes.length;
-        throw new QxError('SLOT_TOO_SMALL', `${device.path} has ${device.sizeBytes} bytes, not ${end}`);
+        throw new QxError('SLOT_TOO_SMALL', `${device.path} has ${device.sizeBytes} bytes, not ${end}`, {
+          next: 'publish a smaller image, or make both slots larger',
+        });
       }
       for (let done = 0; done < bytes.length; done += BLOCK_BYTES) {
         const part = bytes.subarray(done, done + BLOCK_BYTES);
