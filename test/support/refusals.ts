@@ -19,42 +19,30 @@ const REFUSING = /\b(?:new (QxError)|(?<!function )(refusal))\(/g;
 
 function sitesIn(file: string): readonly RefusalSite[] {
   const source = readFileSync(file, 'utf8');
+  const plain = masked(source);
   return [...source.matchAll(REFUSING)].map((match) => {
-    const [code = '', , third = ''] = argumentsAt(source, match.index + match[0].length);
+    const [code = '', , third = ''] = argumentsAt(source, plain, match.index + match[0].length);
     const codes = [...code.matchAll(/'([A-Z][A-Z_]+)'/g)].map(([, name = '']) => name);
     const hasNext = match[1] === undefined ? third !== '' : /\bnext\b|\boptions\b/.test(third);
     return { file, line: source.slice(0, match.index).split('\n').length, codes, hasNext };
   });
 }
 
-const CLOSES = new Map([
-  ['(', ')'],
-  ['{', '}'],
-  ['[', ']'],
-]);
+const TEXT =
+  /\/\/[^\n]*|'(?:\\.|[^'\\\n])*'|"(?:\\.|[^"\\\n])*"|`(?:\\.|\$\{(?:[^{}`]|`[^`]*`|\{[^{}]*\})*\}|[^`\\])*`/g;
 
-const QUOTES = ["'", '"', '`'];
+/** What strings and comments hold is no bracket and no comma. */
+const masked = (source: string): string => source.replaceAll(TEXT, (text) => ' '.repeat(text.length));
 
-/** Of a call whose parenthesis has just been opened. What strings hold is no bracket and no comma. */
-function argumentsAt(source: string, start: number): readonly string[] {
-  const open: string[] = [')'];
-  const found: string[] = [''];
-  for (let at = start; open.length > 0 && at < source.length; at++) {
-    const char = source[at] ?? '';
-    const within = open.at(-1) ?? '';
-    if (QUOTES.includes(within)) {
-      if (char === '\\') at++;
-      else if (char === within) open.pop();
-      else if (within === '`' && source.startsWith('${', at)) {
-        open.push('}');
-        at++;
-      }
-    } else if (char === within) open.pop();
-    else if (source.startsWith('//', at)) at = source.indexOf('\n', at);
-    else if (QUOTES.includes(char)) open.push(char);
-    else if (CLOSES.has(char)) open.push(CLOSES.get(char) ?? '');
-    if (open.length === 1 && char === ',') found.push('');
-    else if (open.length > 0) found[found.length - 1] = (found.at(-1) ?? '') + (source[at] ?? '');
+/** Of a call whose parenthesis has just been opened. */
+function argumentsAt(source: string, code: string, start: number): readonly string[] {
+  const ends: number[] = [];
+  let depth = 1;
+  for (let at = start; depth > 0 && at < code.length; at++) {
+    const char = code[at] ?? '';
+    if ('([{'.includes(char)) depth++;
+    if (')]}'.includes(char)) depth--;
+    if (depth === 0 || (depth === 1 && char === ',')) ends.push(at);
   }
-  return found.map((text) => text.trim());
+  return ends.map((end, i) => source.slice(i === 0 ? start : (ends[i - 1] ?? start) + 1, end).trim());
 }
