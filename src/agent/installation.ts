@@ -1,5 +1,5 @@
 import { freshState, sameBoot } from '../core/boot.ts';
-import { installationOf, mayMark, newVolumes } from '../core/mounts.ts';
+import { type Evidence, installationOf, mayMark, newPlaces } from '../core/mounts.ts';
 import { QxError } from '../errors.ts';
 import type { Audit } from '../ports/audit.ts';
 import type { Random } from '../ports.ts';
@@ -14,21 +14,26 @@ type Marker = MountMachine & { readonly random: Random };
 /** Writes the marks that a host has not got yet. Called with the lock held, by the agent as it starts. */
 export async function markMounts(machine: Marker): Promise<void> {
   if ((await machine.boot.booted()).slot === null || (await bootTrouble(machine)) !== null) return;
-  const [places, state] = [await lookAtPlaces(machine), await currentBoot(machine)];
-  const isNew = state !== null && sameBoot(state, freshState('A'));
-  const known = await Promise.all([PATHS.journal, PATHS.memory].map((path) => machine.files.info(path)));
-  const isKnown = known.some((file) => file !== null);
+  const places = await lookAtPlaces(machine);
   const own = installationOf(places);
-  if (own === null && !(state !== null && mayMark(places, { isNew, isKnown }))) return;
-  const installation = own || machine.random.id();
-  const volumes = newVolumes(places);
-  if (own !== null && volumes.length === 0) return;
-  const fixed = places.filter(({ isKnown, installation: id }) => isKnown && id === null).map(({ path }) => path);
-  for (const path of [...volumes, ...fixed.filter((one) => one !== '/quantix')]) {
-    await writeMark(machine.files, path, { installation });
-  }
-  // Last: what it names is marked.
-  await writeMark(machine.files, '/quantix', { installation, ...volumesOf(machine) });
+  if (own === null && !mayMark(places, await evidenceOf(machine))) return;
+  const found = newPlaces(places, own);
+  const isUnfinished = places.some(({ path, isKnown }) => path === '/quantix' && !isKnown);
+  if (found.length === 0 && !isUnfinished) return;
+  const mark = { installation: own || machine.random.id() };
+  // A power cut in between must not leave a host that misses what it has not marked yet.
+  if (own === null) await writeMark(machine.files, '/quantix', { ...mark, is_unfinished: true });
+  for (const path of found) if (path !== '/quantix') await writeMark(machine.files, path, mark);
+  await writeMark(machine.files, '/quantix', { ...mark, ...volumesOf(machine) });
+}
+
+async function evidenceOf(machine: Marker): Promise<Evidence> {
+  const state = await currentBoot(machine);
+  const known = await Promise.all([PATHS.journal, PATHS.memory].map((path) => machine.files.info(path)));
+  return {
+    isNew: state !== null && sameBoot(state, freshState('A')),
+    isKnown: state !== null && known.some((file) => file !== null),
+  };
 }
 
 const volumesOf = ({ config }: MountMachine): { volumes?: string[] } =>

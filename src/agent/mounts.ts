@@ -40,7 +40,7 @@ export async function lookAtPlaces(machine: MountMachine): Promise<readonly Plac
     paths.map(async (path) => {
       const mark = await readMark(machine.files, path);
       // A volume is known once it was marked: until then it may be new.
-      const isKnown = path in MARKED || own?.volumes?.includes(path) === true;
+      const isKnown = path in MARKED ? own?.is_unfinished !== true : own?.volumes?.includes(path) === true;
       return {
         path,
         installation: mark?.installation ?? null,

@@ -47,8 +47,11 @@ export interface Evidence {
 export const mayMark = (places: readonly Place[], { isNew, isKnown }: Evidence): boolean =>
   places.every(({ installation, isLasting }) => installation === null && isLasting !== false) && (isNew || isKnown);
 
-/** Named in the settings since, and there. */
-export const newVolumes = (places: readonly Place[]): readonly string[] =>
+/** What is there and has no mark: on a host without any all of them, else what nobody knew of, such as a volume of the settings. */
+export const newPlaces = (places: readonly Place[], own: string | null): readonly string[] =>
   places
-    .filter(({ installation, isKnown, isLasting }) => installation === null && !isKnown && isLasting !== false)
+    .filter(
+      ({ installation, isKnown, isLasting }) =>
+        installation === null && isLasting !== false && (own === null || !isKnown),
+    )
     .map(({ path }) => path);

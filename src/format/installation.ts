@@ -9,6 +9,8 @@ import { readVersioned } from './document.ts';
 const Installation = Type.Object({
   format: Type.Literal(1),
   installation: Type.String({ pattern: '^[a-z0-9]{16,32}$' }),
+  /** On /quantix: the others are still being marked. */
+  is_unfinished: Type.Optional(Type.Boolean()),
   /** On /quantix: what else was marked, besides the folders that every host has. */
   volumes: Type.Optional(Type.Array(Type.String())),
 });

@@ -15,7 +15,7 @@ import { rollback } from '../../src/agent/rollback.ts';
 import { freshState } from '../../src/core/boot.ts';
 import { encodeBoot } from '../../src/format/grubenv.ts';
 import { agentBench } from '../support/agent-bench.ts';
-import type { TestHost, World } from '../support/agent-host.ts';
+import { openHost, type TestHost, type World } from '../support/agent-host.ts';
 import { journalOf, rebootInto } from '../support/agent-machine.ts';
 import { fullRelease } from '../support/agent-powercut.ts';
 import { readTree } from '../support/component-host.ts';
@@ -208,6 +208,33 @@ requires({ commands: IMAGE_COMMANDS })('what a host keeps its state on', () => {
     await expect(download(host, {}, {})).rejects.toMatchObject({
       message: expect.stringContaining('/srv/updates is not mounted'),
     });
+  });
+
+  test('a new volume is no reason to mark a /data that is missing', async () => {
+    const host = await started();
+    await unmount(host, 'data');
+    const settings = ['storage_location: volume', 'volume_path: /srv/updates'];
+    const again = await openHost({ ...host, settings });
+    await settleAtStart(again);
+    expect(await states(again)).toEqual(expect.arrayContaining(['/data missing', '/srv/updates mounted']));
+  });
+
+  test('power that fails while it is marked: nothing is missed, and the next start marks the rest', async () => {
+    for (let cut = 1; ; cut++) {
+      const host = await fresh();
+      const state = { writes: 0 };
+      const writeAtomic: TestHost['files']['writeAtomic'] = async (path, ...rest) => {
+        if (path.endsWith(MARK) && ++state.writes === cut) throw new Error('the power fails');
+        await host.files.writeAtomic(path, ...rest);
+      };
+      await settleAtStart({ ...host, files: { ...host.files, writeAtomic } });
+      if (state.writes < cut) break;
+      expect([cut, await mountTrouble(host)]).toEqual([cut, null]);
+      await settleAtStart(host);
+      expect(await states(host)).toEqual(['/boot mounted', '/quantix mounted', '/data mounted']);
+      await unmount(host, 'data');
+      expect(await states(host)).toContain('/data missing');
+    }
   });
 
   test('of a system that our GRUB did not start nobody asks', async () => {

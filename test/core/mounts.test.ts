@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { installationOf, mayMark, newVolumes, type Place, placeStates } from '../../src/core/mounts.ts';
+import { installationOf, mayMark, newPlaces, type Place, placeStates } from '../../src/core/mounts.ts';
 
 const place = (path: string, installation: string | null, change: Partial<Place> = {}): Place => ({
   ...{ path, installation, isKnown: true, isLasting: null },
@@ -67,8 +67,14 @@ describe('marks are written', () => {
     ['never into memory', false, [BOOT, place('/data', null, { isLasting: false })], { isNew: true, isKnown: true }],
   ])('%s', (_what, may, places, evidence) => expect(mayMark(places, evidence)).toBe(may));
 
+  test('on all of them at first, and never again on what has to have one', () => {
+    expect(newPlaces([BOOT, DATA], null)).toEqual(['/boot', '/data']);
+    expect(newPlaces([place('/boot', 'a'), DATA], 'a')).toEqual([]);
+    expect(newPlaces([place('/boot', ''), DATA], '')).toEqual([]);
+  });
+
   test('on a volume once it is there', () => {
-    const volume = (change: Partial<Place>) => newVolumes([place('/vol', null, { isKnown: false, ...change })]);
+    const volume = (change: Partial<Place>) => newPlaces([place('/vol', null, { isKnown: false, ...change })], 'a');
     expect(volume({ isLasting: true })).toEqual(['/vol']);
     expect(volume({ isLasting: false })).toEqual([]);
     expect(volume({ installation: 'a' })).toEqual([]);
