@@ -7,7 +7,7 @@ import { baselineOf } from './baseline.ts';
 import { notedTrouble } from './boot-truth.ts';
 import { changeBoot, currentBoot } from './bootenv.ts';
 import { failureOfSelf } from './failed-self.ts';
-import { type Host, PATHS, type Watch } from './host.ts';
+import { CONFIRMED_PATH, type Host, PATHS, type Watch } from './host.ts';
 import { finishGood } from './outcome.ts';
 import { healthGate } from './probes.ts';
 import { recover } from './recover.ts';
@@ -79,11 +79,11 @@ async function onTrial(host: Host, journal: Journal): Promise<Journal> {
   return journal.boot_attempts === attempts.boot_attempts ? journal : saveJournal(host, { ...journal, ...attempts });
 }
 
-/** The deadline that the boot script armed ends when it finds this. */
-export const endDeadline = ({ files, boot }: Pick<Host, 'files' | 'boot'>): Promise<void> =>
-  boot
-    .booted()
-    .then(({ trial }) => files.writeAtomic(`${PATHS.run}/confirmed`, new TextEncoder().encode(`${trial}\n`), 0o644));
+/** Nothing waits for the end of a boot that is no trial. */
+export async function endDeadline({ files, boot }: Pick<Host, 'files' | 'boot'>): Promise<void> {
+  const { trial } = await boot.booted();
+  if (trial !== '') await files.writeAtomic(CONFIRMED_PATH, new TextEncoder().encode(`${trial}\n`), 0o644);
+}
 
 async function confirmed(host: Host, journal: Journal, warnings: readonly ProbeResult[]): Promise<Confirmation> {
   await endDeadline(host);

@@ -1,12 +1,12 @@
 import {
-  bootTrouble,
   type DiskFacts,
   type DiskTrouble,
   grubsPartitions,
   grubsSlot,
+  judgeBoot,
+  judgeSlot,
   namesakes,
   type Partition,
-  slotTrouble,
 } from '../core/disks.ts';
 import { QxError } from '../errors.ts';
 import { decodeBoot, type Slot } from '../format/grubenv.ts';
@@ -49,7 +49,9 @@ async function toldApart({ boot, disks }: Machine, booted: Booted, facts: DiskFa
   if (all.length < 2 || trial === '' || triesLeft === null || slot === null) return all;
   const saved = await Promise.all(
     all.map(async ({ device }) => {
-      const blocks = device === facts.boot ? await copies(boot) : await disks.environmentsOn(device);
+      // One that cannot be read may be the one.
+      const blocks = device === facts.boot ? await copies(boot) : await disks.environmentsOn(device).catch(() => null);
+      if (blocks === null) return true;
       return blocks.map(decodeBoot).some((state) => state?.trial === trial && state[slot].tries === triesLeft);
     }),
   );
@@ -63,7 +65,7 @@ const copies = async (boot: Boot): Promise<readonly Uint8Array[]> =>
 /** Why /boot is not known to be what GRUB reads; null while it is, as far as anybody can tell. */
 export async function bootPlaceTrouble(machine: Machine): Promise<QxError | null> {
   const places = await look(machine);
-  return places && asError(bootTrouble(places.booted, places.facts, places.found));
+  return places && asError(judgeBoot(places.booted, places.facts, places.found));
 }
 
 const asError = (trouble: DiskTrouble | null): QxError | null =>
@@ -93,5 +95,5 @@ export async function slotPlaceTrouble(machine: Configured, slot: Slot): Promise
   if (places === null) return null;
   const { booted, facts, found } = places;
   const named = await machine.disks.resolve(machine.config.slots[slot]);
-  return asError(slotTrouble(facts, { slot, named, grubs: grubsSlot(booted, facts, found, slot) }));
+  return asError(judgeSlot(facts, { slot, named, grubs: grubsSlot(booted, facts, found, slot) }));
 }

@@ -62,6 +62,9 @@ export const PATHS = {
   osRelease: '/etc/quantix-release',
 } as const;
 
+/** Names the trial that was confirmed in this boot: its deadline ends when it finds this. */
+export const CONFIRMED_PATH = `${PATHS.run}/confirmed`;
+
 export type ProgressPhase = 'checking' | 'downloading' | 'writing' | 'applying';
 
 export interface Progress {

@@ -6,7 +6,7 @@ import { endDeadline } from './confirm.ts';
 import { type Host, PATHS } from './host.ts';
 import { mountTrouble } from './mounts.ts';
 import { recover } from './recover.ts';
-import { imageTrouble, slotTrouble } from './running-image.ts';
+import { contentTrouble, imageTrouble } from './running-image.ts';
 import { loadJournal, loadMemory } from './store.ts';
 
 /** The operator says by hand what a slot is worth, where the health gate cannot or must not: a rescue, so it can refuse. */
@@ -45,7 +45,7 @@ export async function markSlot(host: Host, mark: Mark, target: MarkTarget): Prom
       );
     const change = mark === 'good' ? good(state, slot, booted, await loadMemory(host)) : bad(state, slot);
     if (isRefusal(change)) return change;
-    const spoilt = mark === 'good' ? await contentTrouble(host, slot, booted) : null;
+    const spoilt = mark === 'good' ? await slotTrouble(host, slot, booted) : null;
     if (spoilt !== null) return spoilt;
     const after = await changeBoot(host, () => change);
     if (mark === 'good' && slot === booted) await endDeadline(host);
@@ -61,10 +61,10 @@ export async function markSlot(host: Host, mark: Mark, target: MarkTarget): Prom
 }
 
 /** A person may vouch for a system that runs badly, but not for one that is not there. */
-async function contentTrouble(host: Host, slot: Slot, booted: Slot | null): Promise<Refusal | null> {
+async function slotTrouble(host: Host, slot: Slot, booted: Slot | null): Promise<Refusal | null> {
   const journal = await loadJournal(host);
   const isPending = slot === booted && journal?.pending === true && journal.target_slot === slot;
-  const trouble = isPending ? await imageTrouble(host, journal) : await slotTrouble(host, slot);
+  const trouble = isPending ? await imageTrouble(host, journal) : await contentTrouble(host, slot);
   return trouble && refusal(trouble.code, trouble.message, `qx-update mark bad ${slot}, then install a release`);
 }
 

@@ -9,7 +9,7 @@ import { type Host, PATHS } from './host.ts';
 import { mountTrouble } from './mounts.ts';
 import { finishRollBack } from './outcome.ts';
 import { recover } from './recover.ts';
-import { slotTrouble } from './running-image.ts';
+import { contentTrouble } from './running-image.ts';
 import { installedSelf, restartPutBackAgent } from './self.ts';
 import { advance, loadJournal, loadMemory } from './store.ts';
 
@@ -53,7 +53,8 @@ async function withLock(host: Host, reason: string): Promise<RollbackResult> {
   // An undo that nobody asked for puts back what it can; one that was asked for is all or nothing.
   const spoilt = await anySpoilt(host, journal);
   if (spoilt !== null) return spoilt;
-  const trouble = (await mountTrouble(host)) ?? (journal.image === null ? null : await bootTrouble(host));
+  const needed = [...(journal.image === null ? [] : ['/boot']), ...(journal.components.length === 0 ? [] : ['/data'])];
+  const trouble = (await mountTrouble(host, needed)) ?? (journal.image === null ? null : await bootTrouble(host));
   if (trouble !== null) throw trouble;
   const overwritten = await previousTrouble(host, journal);
   if (overwritten !== null) return overwritten;
@@ -79,7 +80,7 @@ async function previousTrouble(
   host: Host,
   { image, previous_slot, previous_version }: Journal,
 ): Promise<Refusal | null> {
-  const trouble = image === null || previous_slot === null ? null : await slotTrouble(host, previous_slot);
+  const trouble = image === null || previous_slot === null ? null : await contentTrouble(host, previous_slot);
   return (
     trouble && refusal(trouble.code, trouble.message, `qx-update apply --version ${previous_version} --allow-downgrade`)
   );

@@ -1,4 +1,4 @@
-import { canBeImage } from '../core/running-image.ts';
+import { canBeImage, type ImageEvidence } from '../core/running-image.ts';
 import { QxError } from '../errors.ts';
 import type { Slot } from '../format/grubenv.ts';
 import type { Journal } from '../format/journal.ts';
@@ -16,21 +16,30 @@ import { verifySlot } from './verify.ts';
 /** Why this system is not the image of the update; null when it is, as far as anybody can tell. */
 export async function imageTrouble(host: Host, journal: Journal, signal?: AbortSignal): Promise<QxError | null> {
   const slot = journal.target_slot as Slot;
-  const [running, memory] = await Promise.all([saidOsVersion(host.files), loadMemory(host)]);
   const { target_version: target, previous_version: previous } = journal;
-  const written = memory.slots[slot]?.own_version ?? null;
-  if (!canBeImage({ running, written, target, previous })) {
-    return mismatch(
-      `slot ${slot} was written with version ${written ?? target}, and the system that runs says that it is ${running}`,
-    );
-  }
+  const other = await versionTrouble(host, slot, { target, previous });
+  if (other !== null) return other;
   const elsewhere = await runsFromAnother(host, slot);
   if (elsewhere !== null) return mismatch(elsewhere);
-  return slotTrouble(host, slot, signal);
+  return contentTrouble(host, slot, signal);
 }
 
-/** Why a slot is not what was written to it; null when it is, or when nothing is known of that. */
-export async function slotTrouble(host: Host, slot: Slot, signal?: AbortSignal): Promise<QxError | null> {
+/** Why the system that runs is not the one that was written to its slot, by what both say of themselves. */
+export async function versionTrouble(
+  host: Pick<Host, 'files'>,
+  slot: Slot,
+  versions: Pick<ImageEvidence, 'target' | 'previous'>,
+): Promise<QxError | null> {
+  const [running, memory] = await Promise.all([saidOsVersion(host.files), loadMemory(host)]);
+  const written = memory.slots[slot]?.own_version ?? null;
+  if (canBeImage({ running, written, ...versions })) return null;
+  return mismatch(
+    `slot ${slot} was written with version ${written ?? versions.target}, and the system that runs says that it is ${running ?? 'of none'}`,
+  );
+}
+
+/** Why a slot does not hold what was written to it; null when it does, or when nothing is known of that. */
+export async function contentTrouble(host: Host, slot: Slot, signal?: AbortSignal): Promise<QxError | null> {
   const { result, detail } = await verifySlot(host, slot, signal);
   return result === 'differs' ? new QxError('READBACK_MISMATCH', `slot ${slot} ${detail}`, { next: NEXT }) : null;
 }

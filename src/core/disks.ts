@@ -38,7 +38,7 @@ export const grubsPartitions = ({ bootPart }: Told, { partitions }: DiskFacts): 
   bootPart === null ? [] : partitions.filter(({ uuid }) => uuid === bootPart);
 
 /** What is wrong with /boot. `found`: what is left of `grubsPartitions` once copies were told apart. */
-export function bootTrouble(told: Told, facts: DiskFacts, found: readonly Partition[]): DiskTrouble | null {
+export function judgeBoot(told: Told, facts: DiskFacts, found: readonly Partition[]): DiskTrouble | null {
   if (told.bootPart === null) return null;
   const [grubs, copy] = found;
   if (grubs === undefined) return partitionGone(told.bootPart, facts);
@@ -109,7 +109,7 @@ export interface SlotPlace {
 }
 
 /** Why nothing may be written to a slot: by one of its names somebody else would find another one. */
-export function slotTrouble(facts: DiskFacts, { slot, named, grubs }: SlotPlace): DiskTrouble | null {
+export function judgeSlot(facts: DiskFacts, { slot, named, grubs }: SlotPlace): DiskTrouble | null {
   if (grubs !== null && named !== null && named !== grubs) {
     const detail = `GRUB starts slot ${slot} from ${grubs}, and its name on this system leads to ${named}`;
     return {

@@ -1,6 +1,7 @@
 import { mkdir, open, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { createAgent } from '../../src/agent/agent.ts';
 import { confirm } from '../../src/agent/confirm.ts';
 import { PATHS } from '../../src/agent/host.ts';
 import { install } from '../../src/agent/install.ts';
@@ -55,6 +56,16 @@ requires({ commands: IMAGE_COMMANDS })('after a reboot', () => {
       await confirm(host);
       expect(await confirm(host)).toMatchObject({ kind: 'refusal', code: 'NOTHING_TO_CONFIRM' });
       expect(host.outcomes).toHaveLength(1);
+    });
+
+    test('in a folder, which is started once more with the words of its trial, that is no contradiction', async () => {
+      const host = await onTrial();
+      await confirm(host);
+      const cmdline = join(host.root, 'proc/cmdline');
+      await writeFile(cmdline, (await readFile(cmdline, 'utf8')).replace(/ quantix\.tries=\d/, ''));
+      await rm(join(host.root, 'run'), { recursive: true });
+      await recover(host);
+      expect(await createAgent(host).status()).toMatchObject({ status: 'complete' });
     });
 
     test('a clock that nobody vouches for is a warning and no more', async () => {

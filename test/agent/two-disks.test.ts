@@ -211,6 +211,14 @@ requires({ commands: [...IMAGE_COMMANDS, 'sfdisk'] })('a host that GRUB told its
       expect(await status(host)).toMatchObject({ status: 'error', message: expect.stringContaining('says nothing') });
     });
 
+    test('one that an agent of before has confirmed in this boot contradicts nothing', async () => {
+      const host = await onTrial();
+      await confirm(host);
+      await rm(join(host.root, 'run/quantix/boot-truth.json'));
+      await recover(host);
+      expect(await status(host)).toMatchObject({ status: 'complete' });
+    });
+
     test('an update that GRUB gave up is not called complete, and no boot is spent on it', async () => {
       const host = await onTrial();
       const { state } = await bootState(host.root);

@@ -1,12 +1,12 @@
 import { describe, expect, test } from 'vitest';
 import {
-  bootTrouble,
   type DiskFacts,
   grubsPartitions,
   grubsSlot,
+  judgeBoot,
+  judgeSlot,
   namesakes,
   type Partition,
-  slotTrouble,
 } from '../../src/core/disks.ts';
 
 /** A disk as the installer of Quantix-OS makes it; `copy` has other ids. */
@@ -27,7 +27,7 @@ const facts = (partitions: readonly Partition[], boot: string | null = '/dev/sda
   partitions,
   boot,
 });
-const boot = (told: typeof TOLD | typeof SILENT, on: DiskFacts) => bootTrouble(told, on, grubsPartitions(told, on));
+const boot = (told: typeof TOLD | typeof SILENT, on: DiskFacts) => judgeBoot(told, on, grubsPartitions(told, on));
 
 describe('/boot, as GRUB named its partition', () => {
   const STICK = { ...SDA[2], device: '/dev/sdb1', disk: '/dev/sdb', uuid: '22222222-01' } as Partition;
@@ -56,14 +56,14 @@ describe('/boot, as GRUB named its partition', () => {
 describe('a slot', () => {
   const trouble = (on: DiskFacts, named: string | null = '/dev/sda3', told: typeof TOLD | typeof SILENT = TOLD) => {
     const grubs = grubsSlot(told, on, grubsPartitions(told, on), 'B');
-    return slotTrouble(on, { slot: 'B', named, grubs });
+    return judgeSlot(on, { slot: 'B', named, grubs });
   };
   const stick = (change: Partial<Partition>): Partition => ({
     ...{ device: '/dev/sdb1', disk: '/dev/sdb', uuid: '22222222-01', label: null, systemLabel: null },
     ...change,
   });
 
-  test.each<[string, ReturnType<typeof slotTrouble>, string | null]>([
+  test.each<[string, ReturnType<typeof judgeSlot>, string | null]>([
     ['is where GRUB and its name have it', trouble(facts(SDA)), null],
     ['has no name, and GRUB knows it', trouble(facts(SDA), null), null],
     ['leads to another disk by its name', trouble(facts(SDA), '/dev/sdb1'), 'SLOT_MISPLACED'],
