@@ -1,29 +1,11 @@
 import { describe, expect, test } from 'vitest';
 import { memoryFrom } from '../../src/core/memory-anew.ts';
 import type { Journal } from '../../src/format/journal.ts';
+import { sampleJournal } from '../support/journal.ts';
 
 const journal = (more: Partial<Journal>): Journal => ({
-  previous_slot: 'A',
-  target_slot: 'B',
-  target_version: '1.2.0',
-  boot_attempts: 1,
-  max_attempts: 3,
-  pending: false,
-  format: 1,
-  id: 'abcdefgh01234567',
-  phase: 'complete',
-  product: 'quantix-os',
-  channel: 'stable',
-  previous_version: '1.1.0',
-  release_date: '2026-11-01T00:00:00Z',
-  release_digest: 'a'.repeat(64),
-  min_rollback_version: null,
-  is_whole: true,
-  image: null,
-  components: [],
-  started_at: '2026-11-02T00:00:00Z',
-  updated_at: '2026-11-02T00:00:00Z',
-  error: null,
+  ...sampleJournal,
+  ...{ phase: 'complete', pending: false, target_version: '1.2.0', previous_version: '1.1.0', components: [] },
   ...more,
 });
 
