@@ -1,6 +1,7 @@
 import { posix } from 'node:path';
 import { usableMark } from '../core/same-machine.ts';
 import type { Hardware } from '../format/host-identity.ts';
+import { mountOf } from '../format/mountinfo.ts';
 import type { Files } from '../ports.ts';
 
 /** What tells this machine from another one, as its kernel knows it. What cannot be read is not known, and no failure. */
@@ -65,19 +66,10 @@ async function disksOf(files: Files): Promise<string[]> {
 
 /** Of the file system that holds /quantix, as a path in /sys that may be a link. */
 function deviceOf(mountinfo: string): string | null {
-  const mounts = mountinfo.split('\n').flatMap((line) => {
-    const [left = '', right = ''] = line.split(' - ');
-    const [, , numbers = '', , where = ''] = left.split(' ');
-    const source = right.split(' ')[1] ?? '';
-    return where === '/' || where === STATE ? [{ numbers, where, source }] : [];
-  });
-  // The last one lies over the ones before it.
-  const mount = mounts.findLast(({ where }) => where === STATE) ?? mounts.findLast(({ where }) => where === '/');
-  if (mount === undefined) return null;
+  const mount = mountOf(mountinfo, STATE);
+  if (mount === null) return null;
   // A btrfs has a number of its own, and names its disk.
-  return mount.numbers.startsWith('0:')
-    ? `${BLOCK}/${posix.basename(mount.source)}`
-    : `/sys/dev/block/${mount.numbers}`;
+  return mount.number.startsWith('0:') ? `${BLOCK}/${posix.basename(mount.source)}` : `/sys/dev/block/${mount.number}`;
 }
 
 async function resolved(files: Files, path: string): Promise<string | null> {

@@ -3,6 +3,7 @@ import { type FileHandle, open, readdir, readFile, realpath } from 'node:fs/prom
 import { basename, dirname } from 'node:path';
 import type { Partition } from '../../core/disks.ts';
 import { ENV_BYTES, ENV_SIGNATURE } from '../../format/grubenv.ts';
+import { type Mount, mountOf } from '../../format/mountinfo.ts';
 import { readPartitionTable, TABLE_BYTES, type TableEntry } from '../../format/partition-table.ts';
 import { ext4Label, LAYOUT_BYTES } from '../../format/slot-layout.ts';
 import type { Disks } from '../../ports/disks.ts';
@@ -19,8 +20,8 @@ export function hostDisks(root: string): Disks {
       return { partitions: await partitionsOf(at, devices), boot: await deviceOf(at, '/boot/grub', devices) };
     },
     isLasting: async (path) => {
-      const { type } = await mountOf(at, path);
-      return type === '' ? null : !VANISHING.has(type);
+      const mount = await mountAt(at, path);
+      return mount && !VANISHING.has(mount.type);
     },
     resolve: (path) =>
       realpath(at(path)).then(
@@ -150,39 +151,19 @@ async function readStart(path: string, lengthBytes: number): Promise<Uint8Array 
 
 /** The device that is mounted where `path` lies. */
 async function deviceOf(at: At, path: string, devices: readonly BlockDevice[]): Promise<string | null> {
-  const mount = await mountOf(at, path);
+  const mount = await mountAt(at, path);
+  if (mount === null) return null;
   const known = devices.find(({ number }) => number === mount.number);
   if (known !== undefined) return deviceNamed(known.name);
   // A file system of several devices has a number of its own.
   return mount.source.startsWith('/dev/') ? realpath(at(mount.source)).catch(() => mount.source) : null;
 }
 
-async function mountOf(at: At, path: string): Promise<Mount> {
-  const lines = (await readFile(at('/proc/self/mountinfo'), 'utf8').catch(() => '')).split('\n');
-  const mounts = lines.map(readMount).filter(({ point }) => point !== '' && isBelow(path, point));
-  // Of two at the same place the later one covers the other.
-  return mounts.reduceRight((best, next) => (next.point.length > best.point.length ? next : best), readMount(''));
-}
+const mountAt = async (at: At, path: string): Promise<Mount | null> =>
+  mountOf(await readFile(at('/proc/self/mountinfo'), 'utf8').catch(() => ''), path);
 
 /** An overlay has its upper half in memory, or the image would not be one. */
 const VANISHING: ReadonlySet<string> = new Set(['overlay', 'tmpfs', 'ramfs', 'rootfs', 'squashfs', 'erofs', 'iso9660']);
-
-interface Mount {
-  readonly point: string;
-  readonly number: string;
-  readonly type: string;
-  readonly source: string;
-}
-
-const isBelow = (path: string, point: string): boolean =>
-  point === '/' || path === point || path.startsWith(`${point}/`);
-
-function readMount(line: string): Mount {
-  const [fields = '', rest = ''] = line.split(' - ', 2);
-  const [, , number = '', , point = ''] = fields.split(' ');
-  const [type = '', source = ''] = rest.split(' ');
-  return { point: point.replaceAll('\\040', ' '), number, type, source };
-}
 
 async function isInUse(path: string): Promise<boolean> {
   try {
