@@ -52,6 +52,12 @@ export async function acceptMount(
     const paths = places.map((one) => one.path).join(', ');
     throw new QxError('NOT_FOUND', `${path} is none of ${paths}`, { next: 'qx-update mounts list' });
   }
+  const own = installationOf(places);
+  if (own === null) {
+    throw new QxError('NOT_FOUND', 'nothing of this host is marked yet: its agent does that when it starts', {
+      next: 'start the agent, then qx-update mounts list',
+    });
+  }
   // The audit log lies there.
   const lost = path === '/quantix' ? null : await mountTrouble(machine, ['/quantix']);
   if (lost !== null) throw lost;
@@ -59,7 +65,7 @@ export async function acceptMount(
     const detail = `${path} lies in memory, or in the image: what is kept there is gone with the next boot`;
     throw new QxError('MOUNT_MISSING', detail, { next: `mount a file system on ${path} first` });
   }
-  const installation = installationOf(places.filter((one) => one !== place)) || machine.random.id();
+  const installation = installationOf(places.filter((one) => one !== place)) || own || machine.random.id();
   await writeMark(machine.files, path, { installation, ...(path === '/quantix' ? volumesOf(machine) : {}) });
   await machine.audit.record({ event: 'mount_accepted', actor, detail: reason, fields: { path } });
 }

@@ -15,3 +15,9 @@ export function asDurationMs(text: string): number {
     throw new InvalidArgumentError('Not a duration such as 12h or 90d.');
   }
 }
+
+/** Why a person did what only a person may. */
+export function asReason(text: string): string {
+  if (text.trim() !== '') return text;
+  throw new InvalidArgumentError('It has to say why, for whoever reads the audit log.');
+}

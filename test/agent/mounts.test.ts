@@ -171,6 +171,15 @@ requires({ commands: IMAGE_COMMANDS })('what a host keeps its state on', () => {
       expect(await install(host, {}, {})).toMatchObject({ kind: 'reboot_required' });
     });
 
+    test('accepts nothing on a host without any mark: one alone would make the others missing', async () => {
+      const host = await fresh();
+      await expect(acceptMount(host, '/data', 'why', 'root')).rejects.toMatchObject({
+        code: 'NOT_FOUND',
+        next: expect.stringContaining('start the agent'),
+      });
+      expect(await states(host)).toEqual(['/boot unmarked', '/quantix unmarked', '/data unmarked']);
+    });
+
     test('accepts no memory, nothing that is none of ours, and nothing else while /quantix is missing', async () => {
       const host = await started();
       await expect(acceptMount(host, '/srv', 'why', 'root')).rejects.toMatchObject({ code: 'NOT_FOUND' });

@@ -125,6 +125,8 @@ describe('a host whose /quantix is not mounted', () => {
     const before = await identity();
     await rm(join(host.path, 'quantix'), { recursive: true });
     expect(await qxUpdate(host.path, 'mounts', 'accept', '/quantix')).toMatchObject({ exitCode: 2 });
+    const blank = await qxUpdate(host.path, 'mounts', 'accept', '/quantix', '--reason', ' ');
+    expect(blank).toMatchObject({ exitCode: 2, stderr: expect.stringContaining('It has to say why') });
     const accepted = await qxUpdate(host.path, 'mounts', 'accept', '/quantix', '--reason', 'new disk');
     expect(accepted).toMatchObject({ exitCode: 0 });
     await startAgent(host.path);

@@ -1,5 +1,6 @@
 import { EXIT } from '../../errors.ts';
 import { table } from '../render.ts';
+import { asReason } from '../values.ts';
 import { OPERATOR, type Verb, type VerbGroup } from './verb.ts';
 
 const EXITS = 'Works without the agent. Exit code 0 when it is done, 5 when you are not root';
@@ -37,7 +38,7 @@ const keep: Verb<{ readonly reason: string }> = {
   notes: `${EXITS}, 3 when nothing says that it is another machine.
 Never on a copy: with two machines of one identity the fleet refuses both. The agent needs no restart.`,
   examples: ["qx-update identity keep --reason 'new main board'"],
-  arguments: (command) => command.requiredOption('--reason <text>', 'why, for the audit log'),
+  arguments: (command) => command.requiredOption('--reason <text>', 'why, for the audit log', asReason),
   run: async (context, { reason }) => {
     const { keepIdentity } = await import('../../agent/fleet/binding.ts');
     await context.onHost((host) => keepIdentity(host, reason, OPERATOR));

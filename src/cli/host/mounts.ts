@@ -1,5 +1,6 @@
 import { EXIT } from '../../errors.ts';
 import { table } from '../render.ts';
+import { asReason } from '../values.ts';
 import { OPERATOR, type Verb, type VerbContext, type VerbGroup } from './verb.ts';
 
 const EXITS = 'Works without the agent. Exit code 0 when it is done, 5 when you are not root';
@@ -35,7 +36,7 @@ identity; its fleet wants it enrolled again.`,
   arguments: (command) =>
     command
       .argument('<path>', '/boot, /quantix, /data, or a volume of the settings')
-      .requiredOption('--reason <text>', 'why, for the audit log'),
+      .requiredOption('--reason <text>', 'why, for the audit log', asReason),
   run: async (context, { reason }, [path = '']) => {
     const { acceptMount } = await import('../../agent/installation.ts');
     await acceptMount(await machineOf(context), path, reason, OPERATOR);
