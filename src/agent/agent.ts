@@ -1,6 +1,6 @@
 import type { InstallRequest, Plan, Refusal } from '../core/plan.ts';
 import { type Activity, type LastResult, strangeTrial, updateStatus } from '../core/status.ts';
-import { asQxError, QxError } from '../errors.ts';
+import { asQxError, isCode, QxError } from '../errors.ts';
 import type { UpdateStatus } from '../format/agent-documents.ts';
 import type { Journal } from '../format/journal.ts';
 import { notedTrouble } from './boot-truth.ts';
@@ -182,6 +182,9 @@ function activityOf({ phase, name, doneBytes, totalBytes }: Progress): Activity 
   };
 }
 
+/** What the status sees by itself, for as long as it is so. */
+const isSeenNow = (error: QxError): boolean => isCode(error, 'MOUNT_MISSING', 'BOOT_MISSING', 'BOOT_MISMATCH');
+
 function lastOf(finished: Finished): LastResult {
   switch (finished.kind) {
     case 'complete':
@@ -190,7 +193,7 @@ function lastOf(finished: Finished): LastResult {
     case 'reboot_required':
       return null;
     case 'failed':
-      return { kind: 'error', message: finished.error.message };
+      return isSeenNow(finished.error) ? null : { kind: 'error', message: finished.error.message };
     case 'refusal':
       return finished.code === 'NOTHING_NEWER' ? { kind: 'up_to_date' } : { kind: 'error', message: finished.detail };
   }

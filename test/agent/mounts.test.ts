@@ -164,7 +164,11 @@ requires({ commands: IMAGE_COMMANDS })('what a host keeps its state on', () => {
     test('accepts a new disk, with a reason that is in the audit log', async () => {
       const host = await started();
       await unmount(host, 'data');
+      const agent = createAgent(host);
+      await agent.download({});
+      expect(await agent.status()).toMatchObject({ status: 'error', message: expect.stringContaining('/data is not') });
       await acceptMount(host, '/data', 'new disk', 'root');
+      expect(await agent.status()).toEqual({ status: 'idle' });
       expect(await states(host)).toEqual(['/boot mounted', '/quantix mounted', '/data mounted']);
       const audit = await readTree(join(host.root, 'quantix/limiquantix/audit'));
       expect(Object.values(audit).join('')).toContain('"event":"mount_accepted"');
