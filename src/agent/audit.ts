@@ -31,6 +31,8 @@ export const AUDIT_FOLDER = '/quantix/limiquantix/audit';
 /** Where the chain ended when it was last written to: without it nobody could tell that its last lines were cut off. */
 const HEAD = `${AUDIT_FOLDER}/head`;
 const LOCK = '/run/quantix/audit.lock';
+/** Nothing mends a chain: what is left of it is kept for whoever looks into it, and the next event begins another one. */
+export const BEGIN_ANEW = `keep it for whoever looks into it, and begin another: mv ${AUDIT_FOLDER} ${AUDIT_FOLDER}.bad`;
 const SEGMENT_BYTES = 512 << 10;
 const KEPT_SEGMENTS = 16;
 const MAX_SEGMENT_BYTES = SEGMENT_BYTES + (64 << 10);

@@ -4,7 +4,7 @@ import { isCode } from '../errors.ts';
 import type { VerifyResponse } from '../format/agent-documents.ts';
 import { eventsInWords } from '../format/audit.ts';
 import { SLOTS, type Slot } from '../format/grubenv.ts';
-import { readAudit } from './audit.ts';
+import { BEGIN_ANEW, readAudit } from './audit.ts';
 import { type Host, PATHS } from './host.ts';
 import { IMAGE_IN_SLOT } from './slot/filesystem.ts';
 import { loadMemory } from './store.ts';
@@ -78,5 +78,5 @@ async function verifyComponent(
 async function verifyAudit({ files }: Host): Promise<Verdict> {
   const { ok, events, broken } = (await readAudit(files)).verdict;
   if (ok) return { result: 'ok', detail: `${eventsInWords(events)} in an unbroken chain` };
-  return { result: 'differs', detail: `${broken?.segment} line ${broken?.line}: ${broken?.detail}` };
+  return { result: 'differs', detail: `${broken?.segment} line ${broken?.line}: ${broken?.detail}; ${BEGIN_ANEW}` };
 }

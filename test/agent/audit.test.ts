@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
-import { appendFile, mkdir, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { appendFile, mkdir, readdir, readFile, rename, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { auditLog, readAudit } from '../../src/agent/audit.ts';
+import { auditLog, BEGIN_ANEW, readAudit } from '../../src/agent/audit.ts';
 import type { AuditRecord } from '../../src/ports/audit.ts';
 import { hostFiles } from '../../src/system/files.ts';
 import { fakeClock, recordedLog } from '../support/fakes.ts';
@@ -169,4 +169,17 @@ test('a head that was lost or emptied is told, and the chain goes on', async () 
   expect((await read()).verdict).toMatchObject({ ok: false, broken: { detail: expect.stringMatching(/head/) } });
   await audit.record(refused('later'));
   expect((await read()).verdict).toMatchObject({ ok: true, events: 3 });
+});
+
+test('a chain that is broken is put aside by hand, as verify says, and the next event begins another', async () => {
+  const { audit, at, folder, read } = await bench();
+  await audit.record(refused('one'));
+  await writeFile(join(at, 'head'), 'rubbish');
+  await audit.record(refused('two'));
+  const [line = ''] = BEGIN_ANEW.match(/mv \S+ \S+$/) ?? [];
+  const [, from = '', to = ''] = line.split(' ');
+  await rename(join(folder, from), join(folder, to));
+  await audit.record(refused('three'));
+  expect((await read()).verdict).toMatchObject({ ok: true, events: 1, firstSeq: 1 });
+  expect(await readdir(join(folder, to))).toContain('head');
 });

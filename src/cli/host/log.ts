@@ -18,10 +18,11 @@ Exit code 0; with --verify 7 when the chain is broken. 5 when you are not root.`
       .option('--limit <number>', 'the newest so many', wholeNumber, DEFAULT_LIMIT)
       .option('--verify', 'only say whether the chain holds'),
   run: async ({ records, result, note }, { limit, verify }) => {
-    const { AUDIT_FOLDER, readAudit } = await import('../../agent/audit.ts');
+    const { AUDIT_FOLDER, BEGIN_ANEW, readAudit } = await import('../../agent/audit.ts');
     const { events, verdict } = await readAudit((await records()).files);
     const shown = verify === true ? [] : events.slice(-limit);
-    if (verdict.broken !== null) note(`The chain is broken: ${AUDIT_FOLDER}/${placeOf(verdict.broken)}`);
+    if (verdict.broken !== null)
+      note(`The chain is broken: ${AUDIT_FOLDER}/${placeOf(verdict.broken)}\n  next: ${BEGIN_ANEW}`);
     result({ events: shown, verdict }, verify === true ? verdictText(verdict) : logText(shown));
     return verify === true && !verdict.ok ? EXIT.verification : EXIT.done;
   },
