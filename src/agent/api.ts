@@ -2,7 +2,7 @@ import type { InstallRequest } from '../core/plan.ts';
 import { isRefusal, type Refusal } from '../core/plan.ts';
 import { type Code, QxError } from '../errors.ts';
 import type { AGENT_ROUTES } from '../format/agent-routes.ts';
-import { type SettingsChange, settingsOf } from '../format/settings-change.ts';
+import type { SettingsChange } from '../format/settings-change.ts';
 import type { Caller, Handlers, Reply } from '../ports/serving.ts';
 import type { Agent } from './agent.ts';
 import { checkResponse, planResponse, progressResponse, versionsOf } from './api/answers.ts';
@@ -21,6 +21,7 @@ import { reset } from './reset.ts';
 import { rollback } from './rollback.ts';
 import { settingFields } from './settings.ts';
 import { slotTable } from './slots.ts';
+import { shownSettings } from './source.ts';
 import { verify } from './verify.ts';
 
 /** The REST interface of the host agent: each route is a few lines over the agent and the journeys of the host. */
@@ -58,7 +59,7 @@ const looks = ({ host, agent, hostname, keyringFrom }: Agency) =>
     events: async ({ signal }) => eventStream(agent, host.clock, signal),
     health: async () => ({ json: { status: 'healthy' } }),
     current: async () => ({ json: versionsOf((await situation(host)).facts) }),
-    config: async () => ({ json: settingsOf(host.config) }),
+    config: async () => ({ json: await shownSettings(host) }),
     slots: async () => ({ json: { slots: [...(await slotTable(host))] } }),
     history: async () => ({ json: { entries: (await loadHistory(host)).entries.toReversed() } }),
     verify: async ({ signal }) => ({ json: await verify(host, signal) }),
@@ -117,7 +118,7 @@ const orders = ({ host, agent, changeSettings }: Agency) =>
     changeConfig: async ({ body, caller }) => {
       await changeSettings(body);
       await host.audit.record({ event: 'settings_changed', actor: actorOf(caller), fields: settingFields(body) });
-      return { json: settingsOf(host.config) };
+      return { json: await shownSettings(host) };
     },
   }) satisfies Partial<Routes>;
 

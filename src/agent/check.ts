@@ -1,13 +1,14 @@
 import { latestNowMs } from '../core/dates.ts';
 import { type InstallRequest, isRefusal, type Plan, planUpdate, type Refusal, refusal } from '../core/plan.ts';
 import { remember } from '../core/trust.ts';
-import { sourceOf } from '../delivery/source.ts';
+
 import { type KnownRelease, type TrustedRelease, trustedRelease } from '../delivery/trust.ts';
 import { asQxError, ERRORS } from '../errors.ts';
 import type { Manifest } from '../format/manifest.ts';
 import type { ReleaseRef } from '../ports/offer.ts';
 import { type Situation, situation, startingPoint } from './facts.ts';
 import { type Host, PATHS, type Watch } from './host.ts';
+import { releaseSource } from './source.ts';
 import { loadMemory, saveMemory } from './store.ts';
 
 /** What would be installed now: the newest trusted release, held against what this host has. */
@@ -74,7 +75,7 @@ async function ask(
 ): Promise<{ release: TrustedRelease | Refusal; now: Situation }> {
   const now = await situation(host);
   const release = await trustedRelease(host, {
-    source: sourceOf(host.config),
+    source: await releaseSource(host),
     keyring: host.keyring,
     memory: now.memory,
     installedVersion: now.facts.version,

@@ -1,10 +1,11 @@
 import type { Contact } from '../core/contact.ts';
 import { BUNDLE_URL } from '../delivery/offline.ts';
-import { discard, sourceOf } from '../delivery/source.ts';
+import { discard } from '../delivery/source.ts';
 import { isCode } from '../errors.ts';
 import { answersArp, answersNeighbour, defaultGateways4, defaultGateways6, type Gateway } from '../format/proc-net.ts';
 import { kernelTable } from './facts.ts';
 import type { Host } from './host.ts';
+import { releaseSource } from './source.ts';
 
 /** Whether anybody out there answers this host. */
 
@@ -48,10 +49,11 @@ async function neighbours6({ process }: Host): Promise<string | null> {
 }
 
 /** Any answer is one: a server that is not well is reached all the same. */
-async function serverAnswers({ http, config }: Host): Promise<boolean> {
+async function serverAnswers(host: Host): Promise<boolean> {
+  const { http, config } = host;
   // The bundle that stands in for the server is on this host.
   if (config.serverUrl === BUNDLE_URL) return false;
-  for (const base of sourceOf(config).bases) {
+  for (const base of (await releaseSource(host)).bases) {
     try {
       await discard(await http.get(`${base}/health`, { limits: LIMITS }));
       return true;

@@ -1,6 +1,6 @@
 import { isMap, parseDocument } from 'yaml';
 import { QxError } from '../errors.ts';
-import { type Config, type ConfigSource, originsOf, readConfig } from '../format/config.ts';
+import { type Config, type ConfigSource, readConfig } from '../format/config.ts';
 import { keysOf, type SettingsChange } from '../format/settings-change.ts';
 import type { Files } from '../ports.ts';
 
@@ -12,14 +12,6 @@ const MAX_BYTES = 1 << 20;
 
 /** @throws QxError CONFIG_INVALID naming the file and the key */
 export const loadConfig = async (files: Files): Promise<Config> => readConfig(await sourcesOf(files));
-
-/** The same, and which file each key comes from. @throws QxError CONFIG_INVALID */
-export async function loadConfigWithOrigins(
-  files: Files,
-): Promise<{ readonly config: Config; readonly origins: ReadonlyMap<string, string> }> {
-  const sources = await sourcesOf(files);
-  return { config: readConfig(sources), origins: originsOf(sources) };
-}
 
 async function sourcesOf(files: Files): Promise<ConfigSource[]> {
   const dropIns = (await files.list(DROP_INS)).filter((name) => name.endsWith('.yaml') && !name.startsWith('.'));

@@ -1,9 +1,10 @@
 import type { Plan } from '../core/plan.ts';
 import { fetchArtifacts, stagedPath } from '../delivery/fetch.ts';
-import { sourceOf } from '../delivery/source.ts';
+
 import { asQxError } from '../errors.ts';
 import { type ArtifactRef, artifactsOf } from '../format/manifest.ts';
 import type { Host, Watch } from './host.ts';
+import { releaseSource } from './source.ts';
 
 /** The artifacts of an update, fetched and verified, on this host's disk. */
 
@@ -12,7 +13,7 @@ export async function fetchAll(host: Host, plan: Plan, { signal, progress }: Wat
   const artifacts: ArtifactRef[] = [...plan.components, ...(plan.image === null ? [] : [plan.image])];
   const unpackedBytes = plan.components.reduce((sum, c) => sum + (c.unpacked_size_bytes ?? 0), 0);
   await fetchArtifacts(host, {
-    source: sourceOf(host.config),
+    source: await releaseSource(host),
     manifest: plan.manifest,
     artifacts,
     stagingDirectory: host.config.stagingDirectory,

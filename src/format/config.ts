@@ -78,8 +78,11 @@ export interface ConfigSource {
 }
 
 export interface Config {
+  /** The file that each key comes from; one that no file has stands at its default. */
+  readonly origins: ReadonlyMap<string, string>;
   readonly enabled: boolean;
-  readonly serverUrl: string;
+  /** Null: nobody wrote one. */
+  readonly serverUrl: string | null;
   readonly mirrors: readonly string[];
   readonly product: Static<typeof ProductName>;
   readonly channel: Static<typeof ChannelName>;
@@ -117,7 +120,7 @@ export interface Config {
 export function readConfig(sources: readonly ConfigSource[]): Config {
   const merged: Record<string, unknown> = {};
   for (const source of sources) Object.assign(merged, readFile(source).updates ?? {});
-  return resolve(checkShape(Updates, merged, 'updates', 'CONFIG_INVALID'));
+  return { ...resolve(checkShape(Updates, merged, 'updates', 'CONFIG_INVALID')), origins: originsOf(sources) };
 }
 
 /**
@@ -125,8 +128,8 @@ export function readConfig(sources: readonly ConfigSource[]): Config {
  * for an empty one, and in YAML 1.1 `<<` would merge.
  */
 const YAML_OPTIONS = { schema: 'core', resolveKnownTags: false, stringKeys: true, uniqueKeys: false } as const;
-/** Which file each key comes from; one that no file has is not among them. @throws QxError CONFIG_INVALID */
-export const originsOf = (sources: readonly ConfigSource[]): ReadonlyMap<string, string> =>
+
+const originsOf = (sources: readonly ConfigSource[]): ReadonlyMap<string, string> =>
   new Map(sources.flatMap((source) => Object.keys(readFile(source).updates ?? {}).map((key) => [key, source.path])));
 
 function readFile({ path, text }: ConfigSource): Static<typeof NodeFile> {
@@ -170,10 +173,10 @@ export function durationText(ms: number): string {
   return `${Math.round(ms / unitMs)}${unit}`;
 }
 
-function resolve(u: Static<typeof Updates>): Config {
+function resolve(u: Static<typeof Updates>): Omit<Config, 'origins'> {
   return {
     enabled: u.enabled ?? true,
-    serverUrl: (u.server_url ?? 'http://localhost:9000').replace(/\/+$/, ''),
+    serverUrl: u.server_url?.replace(/\/+$/, '') ?? null,
     mirrors: (u.mirrors ?? []).map((m) => m.replace(/\/+$/, '')),
     product: u.product ?? 'quantix-os',
     channel: u.channel ?? 'dev',

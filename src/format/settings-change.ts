@@ -1,6 +1,6 @@
 import { type Static, Type } from 'typebox';
 import { type Config, durationText, Updates } from './config.ts';
-import { ChannelName } from './manifest.ts';
+import { ChannelName, ProductName } from './manifest.ts';
 import { Window } from './window.ts';
 
 /** Settings as the REST interface names them, and the keys of node.yaml that they stand for. */
@@ -34,10 +34,15 @@ export const SettingsChange = Type.Object(
 );
 export type SettingsChange = Static<typeof SettingsChange>;
 
-/** The settings that the agent works by now. */
+const text = Type.String();
+const textOrNull = Type.Union([Type.String(), Type.Null()]);
+
+/** The settings that the agent works by now: every key of node.yaml, and where each of them comes from. */
 export const Settings = Type.Object({
   enabled: Type.Boolean(),
-  serverUrl: Type.String(),
+  serverUrl: Type.Union([Type.String(), Type.Null()], {
+    description: 'null: nobody wrote one, and what the fleet of this host is cannot be read',
+  }),
   mirrors: Type.Array(Type.String()),
   channel: ChannelName,
   autoCheck: Type.Boolean(),
@@ -49,14 +54,40 @@ export const Settings = Type.Object({
   healthTimeout: Type.String(),
   healthAttempts: Type.Integer({ minimum: 1 }),
   storageLocation: Type.Enum(['local', 'volume']),
-  volumePath: Type.Union([Type.String(), Type.Null()]),
+  volumePath: textOrNull,
   maxBackups: Type.Integer({ minimum: 1 }),
+  product: ProductName,
+  compatible: Type.Array(Type.String()),
+  carriesVms: Type.Boolean(),
+  drainTimeout: text,
+  fleetlockUrl: textOrNull,
+  fleetlockGroup: textOrNull,
+  fleetlockLogin: textOrNull,
+  slotLayout: text,
+  slots: Type.Object({ A: text, B: text }),
+  stagingDir: text,
+  backupDir: text,
+  listen: Type.String({ description: 'HOST:PORT, or off' }),
+  tlsCert: textOrNull,
+  tlsKey: textOrNull,
+  serverCa: textOrNull,
+  clientCa: textOrNull,
+  keyring: textOrNull,
+  origins: Type.Record(Type.String(), Type.String(), {
+    description: 'key of node.yaml -> the file that it comes from; one that is not here stands at its default',
+  }),
 });
 export type Settings = Static<typeof Settings>;
 
-export const settingsOf = (config: Config): Settings => ({
+/** Where releases are fetched. Null: `url`: it cannot be told; `origin`: no file says so, it is the default. */
+export interface ReleaseServer {
+  readonly url: string | null;
+  readonly origin: string | null;
+}
+
+export const settingsOf = (config: Config, { url, origin }: ReleaseServer): Settings => ({
   enabled: config.enabled,
-  serverUrl: config.serverUrl,
+  serverUrl: url,
   mirrors: [...config.mirrors],
   channel: config.channel,
   autoCheck: config.autoCheck,
@@ -70,6 +101,29 @@ export const settingsOf = (config: Config): Settings => ({
   storageLocation: config.storageLocation,
   volumePath: config.volumePath,
   maxBackups: config.maxBackups,
+  ...startSettings(config),
+  origins: { ...Object.fromEntries(config.origins), ...(origin === null ? {} : { server_url: origin }) },
+});
+
+/** Those that are read at the start of the agent only. */
+const startSettings = ({ fleetlock, listen, tls, ...config }: Config) => ({
+  product: config.product,
+  compatible: [...config.compatible],
+  carriesVms: config.carriesVms,
+  drainTimeout: durationText(config.drainTimeoutMs),
+  fleetlockUrl: fleetlock?.url ?? null,
+  fleetlockGroup: fleetlock?.group ?? null,
+  fleetlockLogin: fleetlock?.login ?? null,
+  slotLayout: config.slotLayout,
+  slots: { ...config.slots },
+  stagingDir: config.stagingDirectory,
+  backupDir: config.backupDirectory,
+  listen: listen === null ? 'off' : `${listen.host.includes(':') ? `[${listen.host}]` : listen.host}:${listen.port}`,
+  tlsCert: tls?.cert ?? null,
+  tlsKey: tls?.key ?? null,
+  serverCa: config.serverCa,
+  clientCa: config.clientCa,
+  keyring: config.keyring,
 });
 
 const KEYS = {
@@ -92,6 +146,28 @@ const KEYS = {
 /** Names of settings that may be changed while the agent runs: here, and below `updates` in node.yaml. */
 export const CHANGEABLE = Object.entries(KEYS) as readonly (readonly [keyof typeof KEYS, SettingsKey])[];
 export type SettingsKey = (typeof KEYS)[keyof typeof KEYS];
+
+/** Every key below `updates` in node.yaml, as documents name it. */
+export const NAMES = {
+  ...KEYS,
+  product: 'product',
+  compatible: 'compatible',
+  carriesVms: 'carries_vms',
+  drainTimeout: 'drain_timeout',
+  fleetlockUrl: 'fleetlock_url',
+  fleetlockGroup: 'fleetlock_group',
+  fleetlockLogin: 'fleetlock_login',
+  slotLayout: 'slot_layout',
+  slots: 'slots',
+  stagingDir: 'staging_dir',
+  backupDir: 'backup_dir',
+  listen: 'listen',
+  tlsCert: 'tls_cert',
+  tlsKey: 'tls_key',
+  serverCa: 'server_ca',
+  clientCa: 'client_ca',
+  keyring: 'keyring',
+} as const satisfies Record<keyof Omit<Settings, 'checkIntervalSecs' | 'origins'>, keyof typeof shape>;
 
 /** The change that keys of node.yaml mean; null for one that is to go. */
 export const changeOf = (values: ReadonlyMap<string, unknown>): SettingsChange =>

@@ -21,7 +21,7 @@ test('makes the host a member, says what follows, and says it as a document', as
   const said = await enroll(host.path, await joinString(fleet, 'qhci-01'));
   expect(said).toMatchObject({
     exitCode: 0,
-    stdout: `This host is qhci-01 in the fleet of ${fleet.origin}, and fetches its releases from its server_url as before.`,
+    stdout: `This host is qhci-01 in the fleet of ${fleet.origin}, and fetches its releases from https://cdn.example.org as before, the server_url of /etc/limiquantix/node.yaml.`,
   });
   const again = await enroll(host.path, await joinString(fleet, 'qhci-02'), '--again', '--json');
   expect(JSON.parse(again.stdout)).toMatchObject({
@@ -38,9 +38,24 @@ test('a host that was told of no server fetches its releases there from then on,
   await startAgent(host.path);
   const said = await enroll(host.path, await joinString(fleet, 'qhci-01'));
   expect(said.stdout).toContain('and fetches its releases there.');
-  expect((await qxUpdate(host.path, 'config', 'show')).stdout).toContain(`server_url=${fleet.origin}`);
+  const shown = (await qxUpdate(host.path, 'config', 'show')).stdout;
+  expect(shown).toMatch(new RegExp(`^server_url=${fleet.origin} +/quantix/limiquantix/fleet.json$`, 'm'));
   expect((await qxUpdate(host.path, 'log')).stdout).toContain('fleet joined');
   expect((await qxUpdate(host.path, 'status')).stdout).toMatch(new RegExp(`^Fleet +qhci-01 at ${fleet.origin}$`, 'm'));
+});
+
+test('a second fleet takes the place of the first, and what an operator wrote stays', async () => {
+  const [first, second] = [await bench(), await bench()];
+  const host = await hostFolder([]);
+  await startAgent(host.path);
+  const server = async () => JSON.parse((await qxUpdate(host.path, 'config', 'show', '--json')).stdout).serverUrl;
+  await enroll(host.path, await joinString(first, 'qhci-01'));
+  expect(await server()).toBe(first.origin);
+  await enroll(host.path, await joinString(second, 'qhci-01'), '--again');
+  expect(await server()).toBe(second.origin);
+  await qxUpdate(host.path, 'config', 'set', `server_url=${second.origin}`);
+  await qxUpdate(host.path, 'leave');
+  expect(await server()).toBe(second.origin);
 });
 
 test('a file of the fleet that is damaged does not keep the host from saying how it is', async () => {
@@ -48,6 +63,7 @@ test('a file of the fleet that is damaged does not keep the host from saying how
   await startAgent(host.path);
   await host.write('quantix/limiquantix/fleet.json', '{', 0o600);
   expect(await qxUpdate(host.path, 'status')).toMatchObject({ exitCode: 0, stdout: expect.stringContaining('idle') });
+  expect((await qxUpdate(host.path, 'config', 'show')).stdout).toMatch(/^server_url=null +\/quantix.*fleet\.json$/m);
 });
 
 test('takes the join string from stdin, where it is in no list of processes', async () => {
@@ -113,6 +129,7 @@ test('leaves, and keeps nothing of it', async () => {
   const left = await qxUpdate(host.path, 'leave');
   expect(left).toMatchObject({ exitCode: 0, stdout: expect.stringContaining('qx-fleet node revoke qhci-01') });
   await expect(readFile(`${host.path}/quantix/limiquantix/fleet.json`)).rejects.toThrow('ENOENT');
+  expect(left.stdout).toContain('fetches its releases from http://localhost:9000 now');
   expect(await qxUpdate(host.path, 'leave')).toMatchObject({
     exitCode: 3,
     stderr: expect.stringContaining('in no fleet'),

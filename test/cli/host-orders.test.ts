@@ -25,7 +25,7 @@ test('what an operator does to a host in the course of a day', async () => {
   // Settings of the running agent, which survive it.
   expect(await json('config', 'show')).toMatchObject({ schema: 'qx-update.config/1', serverUrl: server.url });
   expect(await json('config', 'set', 'max_backups=5')).toMatchObject({ exitCode: 0, maxBackups: 5 });
-  expect((await run('config', 'show')).stdout).toMatch(/^max_backups=5$/m);
+  expect((await run('config', 'show')).stdout).toMatch(/^max_backups=5 +\/quantix\/limiquantix\/node\.yaml$/m);
   expect((await json('config', 'unset', 'max_backups')).maxBackups).toBe(3);
   expect(await json('config', 'set', 'storage_location=volume')).toMatchObject({ exitCode: 2, code: 'CONFIG_INVALID' });
 

@@ -97,8 +97,9 @@ describe('readConfig', () => {
   test('the shipped node.yaml names every key, and its commented ones stand at their defaults', async () => {
     const shipped = await readFile('openrc/node.yaml', 'utf8');
     const all = shipped.replace(/^ {2}#(?=\w)/gm, '  ');
-    const { serverUrl, tls, serverCa, clientCa, keyring, fleetlock, ...rest } = read(all);
+    const { origins, serverUrl, tls, serverCa, clientCa, keyring, fleetlock, ...rest } = read(all);
     const {
+      origins: _origins,
       serverUrl: _url,
       tls: _tls,
       serverCa: _sca,
@@ -108,7 +109,10 @@ describe('readConfig', () => {
       ...defaults
     } = read();
     expect(rest).toEqual(defaults);
-    expect([serverUrl, keyring]).toEqual(['http://192.168.0.95:9000', '/etc/limiquantix/keyring.json']);
+    expect([serverUrl, keyring]).toEqual(['https://updates.example.org:9000', '/etc/limiquantix/keyring.json']);
+    expect([...origins.keys()].sort()).toEqual(SETTINGS.toSorted());
+    // A host that nobody told of a server asks none that somebody else may have by then.
+    expect(read(shipped).serverUrl).toBeNull();
     expect(none).toBeNull();
     expect(fleetlock).toEqual({
       url: 'https://locks.example.org',

@@ -200,7 +200,6 @@ requires(hostRequirements)('install-host.sh', () => {
     const { updates } = parse(await readFile(join(import.meta.dirname, '../../openrc/node.yaml'), 'utf8'));
     expect(updates).toEqual({
       enabled: true,
-      server_url: 'http://192.168.0.95:9000',
       channel: 'dev',
       check_interval: '1h',
       auto_check: true,

@@ -7,7 +7,7 @@ import { OPERATOR, type Verb, type VerbContext, type VerbGroup } from './verb.ts
 
 const show: Verb = {
   name: 'show',
-  summary: 'Show the settings that the agent works by now',
+  summary: 'Show the settings that the agent works by now, and where each comes from',
   notes: 'Exit code 0, or 10 when the agent does not run: qx-update config check reads the files without it.',
   examples: ['qx-update config show', "qx-update config show --json | jq -r '.channel'"],
   run: async ({ agent, result }) => {
@@ -26,15 +26,19 @@ Exit code 0 when they are in order, 2 with the file and the key when they are no
   examples: ['qx-update config check', 'qx-update config check ./node.yaml --json'],
   arguments: (command) => command.argument('[file]', 'this file instead of those of the host'),
   run: async ({ records, localRecords, result }, _options, [file]) => {
-    const { loadConfigFile, loadConfigWithOrigins } = await import('../../agent/settings.ts');
-    if (file !== undefined) {
-      const settings = settingsOf(await loadConfigFile((await localRecords()).files, resolve(file)));
-      result(settings, settingsText(settings));
-      return EXIT.done;
-    }
-    const { config, origins } = await loadConfigWithOrigins((await records()).files);
-    const settings = settingsOf(config);
-    result({ ...settings, origins: Object.fromEntries(origins) }, settingsText(settings, origins));
+    const { loadConfig, loadConfigFile } = await import('../../agent/settings.ts');
+    const { shownSettings } = await import('../../agent/source.ts');
+    const ofHost = async () => {
+      const { files } = await records();
+      return shownSettings({ config: await loadConfig(files), files });
+    };
+    // A file alone belongs to no host, and to no fleet.
+    const ofFile = async (path: string) => {
+      const config = await loadConfigFile((await localRecords()).files, resolve(path));
+      return settingsOf(config, { url: config.serverUrl, origin: null });
+    };
+    const settings = await (file === undefined ? ofHost() : ofFile(file));
+    result(settings, settingsText(settings));
     return EXIT.done;
   },
 };
@@ -90,8 +94,9 @@ const throughAgent = ({ agent }: VerbContext, body: SettingsChange): Promise<Set
 
 async function onHost({ records, note }: VerbContext, change: SettingsChange): Promise<Settings> {
   const { changeSettings, settingFields } = await import('../../agent/settings.ts');
+  const { shownSettings } = await import('../../agent/source.ts');
   const { files, audit } = await records();
-  const settings = settingsOf(await changeSettings(files, change));
+  const settings = await shownSettings({ config: await changeSettings(files, change), files });
   await audit.record({ event: 'settings_changed', actor: OPERATOR, fields: settingFields(change) });
   note('The agent does not run: it takes the settings at its next start.');
   return settings;

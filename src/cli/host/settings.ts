@@ -1,7 +1,7 @@
 import { QxError } from '../../errors.ts';
 import { plainYaml, Updates } from '../../format/config.ts';
 import { checkShape } from '../../format/schema.ts';
-import { CHANGEABLE, changeOf, type Settings, type SettingsChange } from '../../format/settings-change.ts';
+import { CHANGEABLE, changeOf, NAMES, type Settings, type SettingsChange } from '../../format/settings-change.ts';
 import { nearest } from '../nearest.ts';
 import { table } from '../render.ts';
 
@@ -47,12 +47,16 @@ function known(key: string): string {
   throw new QxError('USAGE', `there is no setting ${key}`, { next });
 }
 
-/** A line each, as `config set` takes it; with `origins` also the file that it comes from. */
-export function settingsText(settings: Settings, origins?: ReadonlyMap<string, string>): string {
-  const rows = CHANGEABLE.map(([name, key]) => {
-    const value = settings[name];
-    const setting = `${key}=${typeof value === 'string' ? value : JSON.stringify(value)}`;
-    return origins === undefined ? [setting] : [setting, origins.get(key) ?? 'default'];
-  });
-  return table(rows);
-}
+/** A line each, as `config set` takes it, with the file that it comes from. */
+export const settingsText = (settings: Settings): string =>
+  table(
+    Object.entries(NAMES).map(([name, key]) => [
+      settingText(key, settings[name as keyof typeof NAMES]),
+      originOf(settings, key),
+    ]),
+  );
+
+const settingText = (key: string, value: unknown): string =>
+  `${key}=${typeof value === 'string' ? value : JSON.stringify(value)}`;
+
+const originOf = ({ origins }: Settings, key: string): string => origins[key] ?? 'default';

@@ -296,7 +296,7 @@ const config: Target = {
   covers: /\/src\/.*\.ts$|\/node_modules\/yaml\/dist\/(?:parse|compose)\//,
   start: pure((bytes) => {
     const read = readConfig([{ path: '/etc/limiquantix/node.yaml', text: textOf(bytes) }]);
-    assert.match(read.serverUrl, /^https?:\/\/[^\s?#@]+$/);
+    assert.match(read.serverUrl ?? 'http://nobody', /^https?:\/\/[^\s?#@]+$/);
     for (const path of [read.stagingDirectory, read.backupDirectory, read.slots.A, read.slots.B])
       assert.match(path, /^\/[^\0]*$/);
     assert.ok(read.checkIntervalMs > 0 && read.healthTimeoutMs > 0 && Number.isInteger(read.maxBackups));
