@@ -114,6 +114,8 @@ export const ERRORS = {
   SERVER_ERROR: row(502, 'unreachable', true),
   SERVER_REFUSED: row(502, 'unreachable'),
   REDIRECT_REFUSED: row(502, 'unreachable'),
+  // Who answers there has another key than the server that this host was told of.
+  SERVER_KEY_WRONG: row(502, 'verification'),
   RESPONSE_TOO_LARGE: row(502, 'verification'),
   DOWNLOAD_STALLED: row(504, 'unreachable', true),
   NO_RELEASE: row(404, 'nothing', true),

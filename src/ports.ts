@@ -133,8 +133,8 @@ export interface HttpRequest {
 
 /** Who both ends of a connection are, where it is not left to the usual authorities. */
 export interface TlsIdentity {
-  /** Base64url SHA-256 of the server's public key (SPKI): one that has it is believed, whoever vouches for it. */
-  readonly pin?: string;
+  /** Base64url SHA-256 of public keys (SPKI): a server that has one of them is believed, whoever vouches for it. */
+  readonly pins?: readonly string[];
   /** No other one is believed. */
   readonly pinOnly?: boolean;
   /** PEM; shown to a server that asks. */

@@ -69,6 +69,7 @@ const TOLD: Partial<Record<Code, string>> = {
 /** Of codes that say what to do next everywhere else. */
 const SITES: Readonly<Record<string, string>> = {
   'src/agent/slot.ts SLOT_RUNNING': 'a fault of ours: the plan never chooses it',
+  'src/system/http/connect.ts SERVER_KEY_WRONG': 'said by memberHttp: this process knows nothing of fleets',
 };
 
 const sites = refusalSites();

@@ -75,7 +75,8 @@ const nodeOf = ({ name, rack, requestedMs }: SeededHost): NodeTable => ({
   carries_vms: 1,
   epoch: 0,
   spki: 'AAAA',
-  created_ms: requestedMs,
+  told_pins: null,
+    created_ms: requestedMs,
 });
 
 const maintenanceOf = ({ name, state, requestedMs }: SeededHost): MaintenanceTable => ({

@@ -58,7 +58,7 @@ async function serverAnswers(host: Host): Promise<boolean> {
       await discard(await http.get(`${base}/health`, { limits: LIMITS }));
       return true;
     } catch (error) {
-      if (!isCode(error, 'SERVER_UNREACHABLE')) throw error;
+      if (!isCode(error, 'SERVER_UNREACHABLE', 'SERVER_KEY_WRONG')) throw error;
     }
   }
   return false;

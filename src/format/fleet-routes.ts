@@ -67,6 +67,12 @@ const proof = Type.String({ pattern: PROOF_PATTERN, description: 'signature by t
 const EnrolRequest = Type.Object({ invite: Type.String({ pattern: INVITE_PATTERN }), spki, proof }, closed);
 export type EnrolRequest = Static<typeof EnrolRequest>;
 
+export const MAX_PINS = 4;
+export const Pin = Type.String({
+  pattern: '^[A-Za-z0-9_-]{43}$',
+  description: "SHA-256 of a server's public key (SPKI, DER), base64url",
+});
+
 const Certified = Type.Object({
   state: Type.Literal('enrolled'),
   node_id: name,
@@ -75,6 +81,13 @@ const Certified = Type.Object({
   authority: Type.String({ description: 'PEM of whoever issued it' }),
   not_after: instant,
   renew_after: instant,
+  server_pins: Type.Optional(
+    Type.Array(Pin, {
+      minItems: 1,
+      maxItems: MAX_PINS,
+      description: 'the TLS key of this server, and then the one that it will have next; only over TLS',
+    }),
+  ),
 });
 export type Certified = Static<typeof Certified>;
 
@@ -95,6 +108,11 @@ const NodeSummary = Type.Object({
   key_fingerprint: keyFingerprint,
   created_at: instant,
   certificate_not_after: Type.Union([instant, Type.Null()]),
+  knows_next_key: Type.Optional(
+    Type.Boolean({
+      description: 'whether it was told the TLS key that this server will have next; left out without one',
+    }),
+  ),
   conflict: Type.Optional(
     Type.Object(
       { since: instant, boots: Type.Array(Type.Object({ boot: Type.String(), since: instant })) },

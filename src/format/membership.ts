@@ -1,5 +1,6 @@
 import { type Static, Type } from 'typebox';
 import { readVersioned } from './document.ts';
+import { MAX_PINS, Pin } from './fleet-routes.ts';
 import { HOST_ID_PATTERN } from './host-identity.ts';
 import { INVITE_PATTERN } from './invitation.ts';
 import { NAME_PATTERN } from './schema.ts';
@@ -29,6 +30,8 @@ export const Membership = Type.Object({
   id: Type.String(),
   /** PEM. */
   certificate: Type.String(),
+  /** Of the server, as it said itself: that of `pin`, and of the key that it will have next. */
+  pins: Type.Optional(Type.Array(Pin, { maxItems: MAX_PINS })),
   not_after: Type.String(),
   renew_after: Type.String(),
 });

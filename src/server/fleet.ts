@@ -16,7 +16,7 @@ export function fleetHandlers(fleet: Fleet): Handlers<typeof NODE_ROUTES> {
   return {
     enroll: ({ body, caller }) => enrol(fleet, guard, body, caller),
     renew: async ({ body, principal }) => ({ json: await renew(fleet, body, principal), headers: secret }),
-    nodes: async () => ({ json: await listNodes(fleet.store.db) }),
+    nodes: async () => ({ json: await listNodes(fleet) }),
     inviteNode: async ({ body, principal }) => ({
       json: await invite(fleet, body, actorOf(principal)),
       headers: secret,

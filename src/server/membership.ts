@@ -5,8 +5,10 @@ import type { Store } from './store.ts';
 
 /** Where hosts reach this server, as a join string tells them. */
 export interface Reach {
-  /** Null: a development server without TLS. */
+  /** Of its TLS key; null: a development server without TLS. */
   readonly pin: string | null;
+  /** Of the key that it will have next. */
+  readonly nextPin: string | null;
   /** Null: only whoever invites knows it. */
   readonly host: string | null;
 }
@@ -23,6 +25,9 @@ export interface Fleet {
   readonly clock: Clock;
   readonly log: Log;
 }
+
+export const pinsOf = ({ reach: { pin, nextPin } }: Membership): string[] =>
+  [pin, nextPin].filter((one) => one !== null);
 
 /** @throws QxError TLS_REQUIRED */
 export function membershipOf({ membership }: Fleet): Membership {

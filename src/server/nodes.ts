@@ -31,7 +31,8 @@ export async function keepCertificate(
   return numInsertedOrUpdatedRows === 1n;
 }
 
-export async function listNodes(db: Reading): Promise<NodeSummary[]> {
+export async function listNodes({ store: { db }, membership }: Fleet): Promise<NodeSummary[]> {
+  const nextPin = membership?.reach.nextPin ?? null;
   const rows = await db
     .selectFrom('node')
     .leftJoin('node_certificate', 'node_certificate.node_id', 'node.id')
@@ -52,9 +53,12 @@ export async function listNodes(db: Reading): Promise<NodeSummary[]> {
     key_fingerprint: keyFingerprint(row.spki),
     created_at: instantOf(row.created_ms),
     certificate_not_after: row.not_after_ms === null ? null : instantOf(row.not_after_ms),
+    ...(nextPin === null ? {} : { knows_next_key: toldPins(row).includes(nextPin) }),
     ...conflicts.get(row.id),
   }));
 }
+
+const toldPins = ({ told_pins }: NodeTable): string[] => JSON.parse(told_pins ?? '[]');
 
 /** Of hosts that two machines speak as: few, if any. */
 async function conflictsOf(db: Reading): Promise<Map<string, Pick<NodeSummary, 'conflict'>>> {

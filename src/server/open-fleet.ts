@@ -29,12 +29,12 @@ interface OpenFleet {
   readonly clientCa: Uint8Array | null;
 }
 
-type Tls = { readonly cert: Uint8Array } | null;
+type Tls = { readonly cert: Uint8Array; readonly nextCert: Uint8Array | null } | null;
 
 export async function openFleet(settings: Settings, ports: FleetPorts, tls: Tls): Promise<OpenFleet> {
   const { log } = ports;
   const transport = tls !== null ? 'tls' : settings.isPrivate ? 'dev' : 'plain';
-  const reach = tls === null ? plainReach(settings) : certifiedReach(settings, tls.cert);
+  const reach = tls === null ? plainReach(settings) : certifiedReach(settings, tls);
   const store = await openState(settings, ports);
   try {
     const { clock, run: keepTime } = await stateClock(store, ports);
@@ -90,26 +90,32 @@ async function lockState(files: Files, path: string): Promise<() => Promise<void
 
 const plainReach = ({ host, port }: Settings): Reach => ({
   pin: null,
+  nextPin: null,
   host: port === 0 ? null : `${host.includes(':') ? `[${host}]` : host}:${port}`,
 });
 
 /** The first of the names in its certificate that a host could use. */
-function certifiedReach({ port }: Settings, cert: Uint8Array): Reach {
-  const certificate = readCertificate(cert);
-  const spki = certificate.publicKey.export({ type: 'spki', format: 'der' });
+function certifiedReach({ port }: Settings, { cert, nextCert }: NonNullable<Tls>): Reach {
+  const certificate = readCertificate('TLS_CERT', cert);
+  const nextPin = nextCert === null ? null : pinOf(readCertificate('TLS_NEXT_CERT', nextCert));
   const names = [...(certificate.subjectAltName ?? '').matchAll(/(?:DNS|IP Address):([^,\s"]+)/g)]
     .map(([, name = '']) =>
       name.includes(':') ? (URL.parse(`https://[${name}]`)?.hostname ?? '') : name.toLowerCase(),
     )
     .map((name) => `${name}:${port}`);
   const host = port === 0 ? null : (names.find(isServerHost) ?? null);
-  return { pin: createHash('sha256').update(spki).digest('base64url'), host };
+  return { pin: pinOf(certificate), nextPin, host };
 }
 
-function readCertificate(cert: Uint8Array): X509Certificate {
+const pinOf = ({ publicKey }: X509Certificate): string =>
+  createHash('sha256')
+    .update(publicKey.export({ type: 'spki', format: 'der' }))
+    .digest('base64url');
+
+function readCertificate(name: string, cert: Uint8Array): X509Certificate {
   try {
     return new X509Certificate(cert);
   } catch (error) {
-    throw new QxError('CONFIG_INVALID', `TLS_CERT cannot be used: ${(error as Error).message}`, { cause: error });
+    throw new QxError('CONFIG_INVALID', `${name} cannot be used: ${(error as Error).message}`, { cause: error });
   }
 }

@@ -68,6 +68,8 @@ export async function openServer(settings: Settings, ports: ServerPorts): Promis
   const tls = settings.tls && {
     cert: await readFile(files, 'TLS_CERT', settings.tls.certPath),
     key: await readFile(files, 'TLS_KEY', settings.tls.keyPath),
+    nextCert:
+      settings.tls.nextCertPath === null ? null : await readFile(files, 'TLS_NEXT_CERT', settings.tls.nextCertPath),
   };
   const signer = await openSigner(settings, ports);
   const keyring = trusting(await trustedKeys(settings, ports), signer);

@@ -12,6 +12,10 @@ export const ENVIRONMENT = {
   },
   TLS_CERT: { default: '', means: 'certificate chain, PEM; with TLS_KEY the server speaks HTTPS' },
   TLS_KEY: { default: '', means: 'key of the certificate, PEM' },
+  TLS_NEXT_CERT: {
+    default: '',
+    means: 'certificate with the key that will follow TLS_KEY: hosts are told, and believe it from then on',
+  },
   KEYRING: { default: '', means: 'keys whose releases are taken; only for a build that has none built in' },
   SIGNING_PRIVATE_KEY: { default: '', means: 'key file: sign bare manifests when they are published (default off)' },
   SIGNING_PUBLIC_KEY: { default: '', means: 'file to write the public half of that key to' },
@@ -63,7 +67,7 @@ export interface Settings extends FleetSettings {
   readonly port: number;
   /** Null only with --dev on loopback. */
   readonly token: string | null;
-  readonly tls: { readonly certPath: string; readonly keyPath: string } | null;
+  readonly tls: { readonly certPath: string; readonly keyPath: string; readonly nextCertPath: string | null } | null;
   readonly keyringPath: string | null;
   readonly signing: {
     readonly privateKeyPath: string;
@@ -94,7 +98,11 @@ export function readSettings(environment: Environment, options: Started): Settin
   if ((certPath === null) !== (keyPath === null)) {
     throw new QxError('CONFIG_INVALID', 'TLS_CERT and TLS_KEY must be set together');
   }
-  const tls = certPath !== null && keyPath !== null ? { certPath, keyPath } : null;
+  const nextCertPath = optional('TLS_NEXT_CERT');
+  if (certPath === null && nextCertPath !== null) {
+    throw new QxError('CONFIG_INVALID', 'TLS_NEXT_CERT follows TLS_CERT, and that one is not set');
+  }
+  const tls = certPath !== null && keyPath !== null ? { certPath, keyPath, nextCertPath } : null;
   const isPrivate = isDev && isLoopback(host);
   const privateKeyPath = optional('SIGNING_PRIVATE_KEY');
   const place = { isDev, isPrivate, hasTls: tls !== null, releaseDirectory, keyDirectory };

@@ -49,6 +49,8 @@ export interface NodeTable {
   /** Base64 of the public key that it enrolled with, DER. */
   spki: string;
   created_ms: number;
+  /** JSON: pins of the server's TLS keys that it was told with its latest certificate. Null: it was told none. */
+  told_pins: string | null;
 }
 
 /** Two machines speak as this host since then, and nobody has decided yet. */

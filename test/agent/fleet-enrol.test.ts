@@ -1,13 +1,14 @@
-import { X509Certificate } from 'node:crypto';
+import { createHash, X509Certificate } from 'node:crypto';
 import { chmod, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { enrol } from '../../src/agent/fleet/enrol.ts';
-import { loadEnrolling, loadMembership } from '../../src/agent/fleet/membership.ts';
+import { loadEnrolling, loadMembership, saveMembership } from '../../src/agent/fleet/membership.ts';
 import { NODE_ROUTES } from '../../src/format/fleet-routes.ts';
 import { MAINTENANCE_ROUTES } from '../../src/format/maintenance-routes.ts';
 import type { Membership } from '../../src/format/membership.ts';
 import { steppedClock } from '../support/agent-host.ts';
+import { authority } from '../support/certificates.ts';
 import { refusal } from '../support/documents.ts';
 import { enrolled, type FleetBench, fleetBench, trailOf } from '../support/fleet.ts';
 import { joinString, newMember, openMember, RELEASE, type TestMember } from '../support/member.ts';
@@ -74,7 +75,10 @@ describe('enrolment', () => {
     const member = await openMember();
     const parts = (await joinString(fleet, 'qhci-01')).split('.');
     const forged = [...parts.slice(0, 3), 'A'.repeat(43), ...parts.slice(4)].join('.');
-    expect(await refusal(() => enrol(member, forged, {}))).toBe('SERVER_UNREACHABLE');
+    await expect(enrol(member, forged, {})).rejects.toMatchObject({
+      code: 'SERVER_KEY_WRONG',
+      next: expect.stringContaining('qx-update enroll --again'),
+    });
     expect(fleet.log.lines.filter(({ event }) => event.startsWith('invitation'))).toEqual([]);
     expect(await enrol(member, parts.join('.'), {})).toMatchObject({ kind: 'enrolled' });
   });
@@ -150,6 +154,61 @@ describe('approval', () => {
 
 const validFromMs = (membership: Membership | null): number =>
   new X509Certificate(membership?.certificate ?? '').validFromDate.getTime();
+
+/** A server that has announced the key that it will have next, in a file of its own. */
+async function announcing(): Promise<{ bench: FleetBench; nextPin: string }> {
+  const next = await (await authority('next')).issue('127.0.0.1');
+  const folder = await temporaryFolder();
+  await writeFile(join(folder, 'next.crt'), next.cert);
+  const environment = { TLS_NEXT_CERT: join(folder, 'next.crt') };
+  const spki = new X509Certificate(next.cert).publicKey.export({ type: 'spki', format: 'der' });
+  return {
+    bench: await fleetBench({ url: `sqlite:${folder}/fleet.db`, environment }),
+    nextPin: createHash('sha256').update(spki).digest('base64url'),
+  };
+}
+
+describe('a new TLS key of the server', () => {
+  test('is told to hosts before it comes, and the list says who knows it', async () => {
+    const { bench, nextPin } = await announcing();
+    const member = await newMember(bench, 'qhci-01');
+    const own = await loadMembership(member.files);
+    expect(own?.pins).toEqual([own?.pin, nextPin]);
+    await enrolled(bench, 'qhci-02');
+    await bench.store.change((change) =>
+      change.updateTable('node').set({ told_pins: null }).where('name', '=', 'qhci-02').execute(),
+    );
+    expect((await bench.root(NODE_ROUTES.nodes)).json).toMatchObject([
+      { node_id: 'qhci-01', knows_next_key: true },
+      { node_id: 'qhci-02', knows_next_key: false },
+    ]);
+    expect((await fleet.root(NODE_ROUTES.nodes)).json).toEqual([]);
+  });
+
+  test('a member of before learns it when it renews its certificate', async () => {
+    const { bench, nextPin } = await announcing();
+    const member = await newMember(bench, 'qhci-01');
+    const { pins: _, ...before } = (await loadMembership(member.files)) as Membership;
+    await saveMembership(member.files, before);
+    member.clock.advance(20.1 * DAY_MS);
+    bench.clock.aheadMs = 20.1 * DAY_MS;
+    await member.duties.tick();
+    expect(await loadMembership(member.files)).toMatchObject({ pin: before.pin, pins: [before.pin, nextPin] });
+  });
+
+  test('once it is there, it is believed by those who were told, and by no others', async () => {
+    const member = await newMember(fleet, 'qhci-01', { carries_vms: false });
+    const own = (await loadMembership(member.files)) as Membership;
+    const old = 'A'.repeat(43);
+    await saveMembership(member.files, { ...own, pin: old, pins: [old, own.pin ?? ''] });
+    expect(await member.offer.mayReboot(RELEASE)).toEqual({ granted: true });
+    await saveMembership(member.files, { ...own, pin: old, pins: [old] });
+    expect(await member.offer.mayReboot(RELEASE)).toMatchObject({
+      granted: false,
+      reason: expect.stringMatching(/key is none that the fleet has told.*enroll --again/s),
+    });
+  });
+});
 
 describe('renewal', () => {
   test('at two thirds of its time, with a fresh key', async () => {

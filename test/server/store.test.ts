@@ -15,6 +15,7 @@ onBothEngines('the state of a server', (freshUrl) => {
     epoch: 0,
     spki: 'AAAA',
     created_ms: 1_790_000_000_000,
+    told_pins: null,
   });
 
   test('is there again, whole, after it was opened a second time', async () => {

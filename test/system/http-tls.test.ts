@@ -78,26 +78,33 @@ describe.each(HTTP_WAYS)('%s', (_way, open) => {
   test('one that no authority vouches for is believed by its key, whatever its name', async () => {
     const stranger = await theirs.issue('updates.example', -1);
     const pin = pinOf(stranger);
-    expect(await fetched(await httpsServer(stranger), {}, { pin })).toBe('nobody');
-    expect(await fetched(await httpsServer(stranger), {}, { pin, pinOnly: true })).toBe('nobody');
+    expect(await fetched(await httpsServer(stranger), {}, { pins: [pin] })).toBe('nobody');
+    expect(await fetched(await httpsServer(stranger), {}, { pins: [pin], pinOnly: true })).toBe('nobody');
+  });
+
+  test('a key that the server will have later is believed as well', async () => {
+    const next = await theirs.issue('updates.example');
+    const pins = [pinOf(good), pinOf(next)];
+    expect(await fetched(await httpsServer(next), {}, { pins })).toBe('nobody');
+    expect(await fetched(await httpsServer(good), {}, { pins })).toBe('nobody');
   });
 
   test('beside the key an authority may vouch for it, unless only the key counts', async () => {
     const pin = pinOf(await ours.issue('127.0.0.1'));
     const trusted = { ca: ours.cert };
-    expect(await fetched(await httpsServer(good), trusted, { pin })).toBe('nobody');
-    expect(await refusal(() => httpsServer(good).then((url) => fetched(url, trusted, { pin, pinOnly: true })))).toBe(
-      'SERVER_UNREACHABLE',
-    );
+    expect(await fetched(await httpsServer(good), trusted, { pins: [pin] })).toBe('nobody');
+    expect(
+      await refusal(() => httpsServer(good).then((url) => fetched(url, trusted, { pins: [pin], pinOnly: true }))),
+    ).toBe('SERVER_KEY_WRONG');
   });
 
   test('one with another key hears nothing, neither the secret nor the certificate', async () => {
     const heard: string[] = [];
     const url = await httpsServer(await theirs.issue('127.0.0.1'), () => void heard.push('a request'));
-    const asked = fetched(url, {}, { pin: pinOf(good) }, 'secret');
+    const asked = fetched(url, {}, { pins: [pinOf(good)] }, 'secret');
     await expect(asked).rejects.toMatchObject({
-      code: 'SERVER_UNREACHABLE',
-      message: expect.stringContaining('its key is not the one of the join string'),
+      code: 'SERVER_KEY_WRONG',
+      message: expect.stringContaining('its key is none that the fleet has told'),
     });
     expect(heard).toEqual([]);
   });

@@ -62,7 +62,7 @@ export async function askToEnrol(host: Member, enrolling: Enrolling): Promise<En
   const spki = spkiOf(private_key);
   const proof = proofOf(private_key, enrolMessage(invite.split('.')[0] ?? '', spki));
   // `{}`: the certificate of the fleet that it is about to leave is nobody's business here.
-  const tls = pin === null ? {} : { pin, pinOnly: true };
+  const tls = pin === null ? {} : { pins: [pin], pinOnly: true };
   const answer: ResponseOf<(typeof NODE_ROUTES)['enroll']> = await askFleet(
     host.http,
     { server, tls },
@@ -117,14 +117,17 @@ export const serverOf = ({ server, pin, node_id }: Membership) => ({
 type Own = Pick<Membership, 'server' | 'pin' | 'private_key'> & { readonly host_id: string | undefined };
 
 function memberBy(
-  { node_id, id, certificate, not_after, renew_after }: Certified,
-  { host_id, ...own }: Own,
+  { node_id, id, certificate, not_after, renew_after, server_pins }: Certified,
+  { host_id, pin, ...own }: Own,
 ): Membership {
   if (!isFor(certificate, own.private_key)) {
     throw new QxError('SERVER_ERROR', `${own.server} sent a certificate that is not for the key of this host`);
   }
   const made = host_id === undefined ? {} : { host_id };
-  return { format: 1, ...own, ...made, node_id, id, certificate, not_after, renew_after };
+  // Said by the server that was believed just now, over that connection: its next key as well, before it has it.
+  const [first = pin] = server_pins ?? [];
+  const told = server_pins === undefined ? {} : { pins: server_pins };
+  return { format: 1, ...own, pin: first, ...told, ...made, node_id, id, certificate, not_after, renew_after };
 }
 
 function isFor(certificate: string, key: string): boolean {

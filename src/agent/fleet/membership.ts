@@ -1,5 +1,5 @@
 import { isSameMachine } from '../../core/same-machine.ts';
-import { QxError } from '../../errors.ts';
+import { isCode, QxError } from '../../errors.ts';
 import { writeDocument } from '../../format/document.ts';
 import { BOOT_HEADER } from '../../format/fleet-routes.ts';
 import { COPIED_IDENTITY_PATH, type Hardware } from '../../format/host-identity.ts';
@@ -102,12 +102,20 @@ export function memberHttp(http: Http & Post, files: Files, { bootId }: Pick<Boo
     return { ...request, tls, headers: { ...request.headers, [BOOT_HEADER]: idFor('boot', await bootId()) } };
   };
   return {
-    get: async (url, request) => http.get(url, await known(url, request)),
-    post: async (url, request) => http.post(url, await known(url, request)),
+    get: async (url, request) => http.get(url, await known(url, request)).catch(keyExplained),
+    post: async (url, request) => http.post(url, await known(url, request)).catch(keyExplained),
   };
 }
 
-const identityOf = ({ pin, certificate, private_key }: Membership): TlsIdentity => ({
-  ...(pin === null ? {} : { pin }),
+function keyExplained(error: unknown): never {
+  if (!isCode(error, 'SERVER_KEY_WRONG')) throw error;
+  throw new QxError(error.code, error.message, {
+    next: 'ask whoever runs the server whether its TLS key is a new one. If so: qx-fleet node invite NODE there, and qx-update enroll --again - here; or an authority that vouches for it, in updates.server_ca. If not, somebody answers in its place',
+    cause: error,
+  });
+}
+
+const identityOf = ({ pin, pins, certificate, private_key }: Membership): TlsIdentity => ({
+  ...(pin === null ? {} : { pins: pins ?? [pin] }),
   client: { certificate, key: private_key },
 });

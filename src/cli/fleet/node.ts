@@ -92,7 +92,17 @@ function addList(node: Command, program: FleetProgram): void {
 
 const listed = (nodes: readonly NodeSummary[]): string =>
   table([['NAME', 'STATE', 'GROUP', 'LABELS', 'VMS', 'CERTIFIED UNTIL', 'KEY'], ...nodes.map(row)]) +
-  nodes.map(conflictOf).join('');
+  nodes.map(conflictOf).join('') +
+  untold(nodes);
+
+/** Where the server has announced its next TLS key: who would not believe it. */
+function untold(nodes: readonly NodeSummary[]): string {
+  const names = nodes.filter((node) => node.state === 'enrolled' && node.knows_next_key === false);
+  if (names.length === 0)
+    return nodes.some((node) => node.knows_next_key) ? '\nEvery host knows the next TLS key.\n' : '';
+  const list = names.map(({ node_id }) => node_id).join(', ');
+  return `\nThese do not know the next TLS key of the server yet; each learns it with its next certificate: ${list}\n`;
+}
 
 function conflictOf({ node_id, conflict }: NodeSummary): string {
   if (conflict === undefined) return '';

@@ -5,12 +5,12 @@ import type { Certified, EnrolRequest, NODE_ROUTES } from '../../format/fleet-ro
 import { enrolMessage } from '../../format/node-key.ts';
 import type { ResponseOf } from '../../format/route.ts';
 import { instantOf } from '../../format/schema.ts';
-import type { IssuedCertificate, NodeAuthority } from '../../ports/authority.ts';
+import type { IssuedCertificate } from '../../ports/authority.ts';
 import type { Caller, Denial, Reply } from '../../ports/serving.ts';
 import { record } from '../audit.ts';
 import { digest, type Guard, sha256Hex } from '../guard.ts';
 import { INVITE_AGAIN } from '../identity.ts';
-import { type Fleet, membershipOf } from '../membership.ts';
+import { type Fleet, type Membership, membershipOf, pinsOf } from '../membership.ts';
 import { keepCertificate, keyFingerprint } from '../nodes.ts';
 import { type CertificateTable, type Change, type InviteTable, locked, type NodeTable } from '../store.ts';
 import { nameTaken, refuseTaken } from './invitations.ts';
@@ -27,7 +27,8 @@ const SECRET = { 'cache-control': 'no-store' };
 /** Sent again, because the answer was lost or an operator had to approve it, it answers the same as before. */
 export async function enrol(fleet: Fleet, guard: Guard, request: EnrolRequest, caller: Caller): Promise<EnrolReply> {
   const { store, clock } = fleet;
-  const { authority } = membershipOf(fleet);
+  const membership = membershipOf(fleet);
+  const { authority } = membership;
   const { spki, proof } = request;
   const [inviteId = '', secret = ''] = request.invite.split('.');
   checkProof(spki, enrolMessage(inviteId, spki), proof);
@@ -47,13 +48,16 @@ export async function enrol(fleet: Fleet, guard: Guard, request: EnrolRequest, c
     ).executeTakeFirstOrThrow();
     if (invite.node_id !== null) {
       const node = await lockNode(store, change, invite.node_id);
-      return answerAgain(authority, node, await certificateOf(change, node), { spki, nowMs });
+      const known = knownBefore(node, await certificateOf(change, node), { spki, nowMs });
+      return known === null
+        ? pending(node)
+        : { json: await certified(change, membership, node, known), headers: SECRET };
     }
     if (invite.expires_ms <= nowMs) throw refused('this invitation has run out', INVITE_AGAIN);
     const node = await addNode(change, invite, { id, spki, nowMs });
     if (issued === null) return pending(node);
     const certificate = await certify(change, node, issued);
-    return { json: certified(authority, node, certificate), headers: SECRET };
+    return { json: await certified(change, membership, node, certificate), headers: SECRET };
   });
 }
 
@@ -94,7 +98,18 @@ async function addNode(
   const { node_name: name, fleet_group, labels, carries_vms } = invite;
   await refuseTaken(change, name);
   const state = invite.needs_approval === 1 ? ('pending' as const) : ('enrolled' as const);
-  const node = { id, name, state, fleet_group, labels, carries_vms, epoch: 0, spki, created_ms: nowMs };
+  const node = {
+    id,
+    name,
+    state,
+    fleet_group,
+    labels,
+    carries_vms,
+    epoch: 0,
+    spki,
+    created_ms: nowMs,
+    told_pins: null,
+  };
   const { numInsertedOrUpdatedRows } = await change
     .insertInto('node')
     .values(node)
@@ -130,21 +145,17 @@ const certificateOf = (change: Change, { id, spki }: NodeTable): Promise<Certifi
     .where('spki', '=', spki)
     .executeTakeFirst();
 
-function answerAgain(
-  authority: NodeAuthority,
-  node: NodeTable,
-  certificate: Certificate | undefined,
-  { spki, nowMs }: Key,
-): EnrolReply {
+/** Null: it waits for an operator. */
+function knownBefore(node: NodeTable, certificate: Certificate | undefined, { spki, nowMs }: Key): Certificate | null {
   if (node.spki !== spki) throw refused('this invitation was used by another key', INVITE_AGAIN);
   if (node.state === 'revoked') {
     throw new QxError('NODE_REVOKED', 'this host was put out of the fleet', { next: INVITE_AGAIN });
   }
-  if (node.state === 'pending') return pending(node);
+  if (node.state === 'pending') return null;
   if (certificate === undefined || certificate.not_after_ms <= nowMs) {
     throw refused('the certificate of this invitation has run out', INVITE_AGAIN);
   }
-  return { json: certified(authority, node, certificate), headers: SECRET };
+  return certificate;
 }
 
 const pending = ({ name, spki }: NodeTable): EnrolReply => ({
@@ -155,16 +166,27 @@ const pending = ({ name, spki }: NodeTable): EnrolReply => ({
 /** A third of the time that a certificate holds. */
 const RENEW_BEFORE_MS = 10 * 86_400_000;
 
-export const certified = (
-  authority: NodeAuthority,
+/** With the keys of this server, so that a host believes the next one before this server has it. */
+export async function certified(
+  change: Change,
+  membership: Membership,
   { id, name }: Pick<NodeTable, 'id' | 'name'>,
   { certificate, not_after_ms }: Certificate,
-): Certified => ({
-  state: 'enrolled',
-  node_id: name,
-  id,
-  certificate,
-  authority: authority.certificate,
-  not_after: instantOf(not_after_ms),
-  renew_after: instantOf(not_after_ms - RENEW_BEFORE_MS),
-});
+): Promise<Certified> {
+  const pins = pinsOf(membership);
+  await change
+    .updateTable('node')
+    .set({ told_pins: JSON.stringify(pins) })
+    .where('id', '=', id)
+    .execute();
+  return {
+    state: 'enrolled',
+    node_id: name,
+    id,
+    certificate,
+    authority: membership.authority.certificate,
+    not_after: instantOf(not_after_ms),
+    renew_after: instantOf(not_after_ms - RENEW_BEFORE_MS),
+    ...(pins.length === 0 ? {} : { server_pins: pins }),
+  };
+}

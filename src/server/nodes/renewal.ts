@@ -21,11 +21,11 @@ interface Renewal {
 export async function renew(fleet: Fleet, { spki, proof }: Renewal, principal: Principal | null): Promise<Certified> {
   if (principal?.kind !== 'node') throw new QxError('FORBIDDEN', 'only a host renews its certificate');
   const { store, clock } = fleet;
-  const { authority } = membershipOf(fleet);
+  const membership = membershipOf(fleet);
   const { id, name } = principal;
   checkProof(spki, renewMessage(id, spki), proof);
   const nowMs = clock.nowMs();
-  const issued = await authority.issue({ id, name, spki }, nowMs);
+  const issued = await membership.authority.issue({ id, name, spki }, nowMs);
   const renewed = await store.change(async (change) => {
     const node = await lockNode(store, change, id);
     // The caller was let in before it came here.
@@ -35,12 +35,13 @@ export async function renew(fleet: Fleet, { spki, proof }: Renewal, principal: P
     const refused = await hearRenewal(change, node, principal, { actor: actorOf(principal), nowMs });
     if (refused !== null) return refused;
     if (!(await keepCertificate(change, id, spki, issued))) {
-      return certified(authority, principal, await renewedBefore(change, principal, spki));
+      return certified(change, membership, principal, await renewedBefore(change, principal, spki));
     }
     const fields = { name, key_fingerprint: keyFingerprint(spki), certificate: issued.fingerprint };
     const actor = actorOf(principal);
     await record(change, { subject: `node:${id}`, actor, event: 'certificate_renewed', fields, atMs: nowMs });
-    return certified(authority, principal, { certificate: issued.certificate, not_after_ms: issued.notAfterMs });
+    const kept = { certificate: issued.certificate, not_after_ms: issued.notAfterMs };
+    return certified(change, membership, principal, kept);
   });
   if (renewed instanceof QxError) throw renewed;
   return renewed;

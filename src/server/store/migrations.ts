@@ -14,6 +14,7 @@ export function migrationsFor(engine: Database<unknown>['engine']): Record<strin
     '0005_heard': { up: (db) => heard(db, engine) },
     '0006_one_case': { up: oneCase },
     '0007_boots': { up: (db) => boots(db, engine) },
+    '0008_told_pins': { up: toldPins },
   };
 }
 
@@ -257,4 +258,9 @@ async function boots(db: Kysely<unknown>, engine: Database<unknown>['engine']): 
       .addColumn('node_id', 'text', (c) => c.primaryKey().notNull().references('node.id'))
       .addColumn('since_ms', whole, (c) => c.notNull()),
   );
+}
+
+/** Which keys of the server a host would believe. */
+async function toldPins(db: Kysely<unknown>): Promise<void> {
+  await db.schema.alterTable('node').addColumn('told_pins', 'text').execute();
 }

@@ -9,7 +9,7 @@ import type { HttpOptions } from '../http.ts';
  */
 
 /** The agent may be started by a file that an update has just replaced: two versions must not guess at each other. */
-export const FORMAT = 3;
+export const FORMAT = 4;
 export const CONTROL_FD = 3;
 export const MAX_LINE_BYTES = 64 << 10;
 export const MAX_HEADERS = 256;

@@ -13,33 +13,33 @@ import type { TlsIdentity } from '../../ports.ts';
 const ONE_CHUNK_AHEAD: object = { highWaterMark: 1 };
 
 export function connectTo(
-  { ca, pin, pinOnly, client }: TlsIdentity & { readonly ca?: string },
+  { ca, pins, pinOnly, client }: TlsIdentity & { readonly ca?: string },
   timeout: number,
 ): buildConnector.connector {
   const connect = buildConnector({
     timeout,
     ...ONE_CHUNK_AHEAD,
-    // With a pin it is looked at below.
-    rejectUnauthorized: pin === undefined,
+    // With pins it is looked at below.
+    rejectUnauthorized: pins === undefined,
     // One that is taken up again shows no certificate.
-    ...(pin === undefined ? {} : { maxCachedSessions: 0 }),
+    ...(pins === undefined ? {} : { maxCachedSessions: 0 }),
     ...(ca === undefined ? {} : { ca }),
     ...(client === undefined ? {} : { cert: client.certificate, key: client.key }),
   });
-  if (pin === undefined) return connect;
+  if (pins === undefined) return connect;
   return (options, done) =>
     connect(options, (...[error, socket]) => {
       if (error !== null) return done(error, null);
-      const fault = socket instanceof TLSSocket ? faultOf(socket, pin, pinOnly === true) : null;
+      const fault = socket instanceof TLSSocket ? faultOf(socket, pins, pinOnly === true) : null;
       if (fault === null) return done(null, socket);
       socket.destroy();
-      done(new QxError('SERVER_UNREACHABLE', `${options.hostname} is not believed: ${fault}`), null);
+      done(new QxError('SERVER_KEY_WRONG', `${options.hostname} is not believed: ${fault}`), null);
     });
 }
 
-function faultOf(socket: TLSSocket, pin: string, pinOnly: boolean): string | null {
+function faultOf(socket: TLSSocket, pins: readonly string[], pinOnly: boolean): string | null {
   const key = socket.getPeerX509Certificate()?.publicKey.export({ type: 'spki', format: 'der' });
-  if (key !== undefined && createHash('sha256').update(key).digest('base64url') === pin) return null;
+  if (key !== undefined && pins.includes(createHash('sha256').update(key).digest('base64url'))) return null;
   if (pinOnly) return 'its key is not the one that the join string names';
-  return socket.authorized ? null : `${socket.authorizationError}, and its key is not the one of the join string`;
+  return socket.authorized ? null : `${socket.authorizationError}, and its key is none that the fleet has told`;
 }
