@@ -76,7 +76,7 @@ const nodeOf = ({ name, rack, requestedMs }: SeededHost): NodeTable => ({
   epoch: 0,
   spki: 'AAAA',
   told_pins: null,
-    created_ms: requestedMs,
+  created_ms: requestedMs,
 });
 
 const maintenanceOf = ({ name, state, requestedMs }: SeededHost): MaintenanceTable => ({
