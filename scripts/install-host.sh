@@ -12,7 +12,7 @@ Usage: install-host.sh --root DIR [options]
   --root DIR          root folder of the host; / for this machine
   --executable FILE   qx-node to install (default: dist/host/bin/qx-node, else dist/qx-node; made by `npm run build`)
   --rt DIR            loader and libraries of the executable (default: dist/host/rt with the default executable)
-  --version V         version of the image (default: what DIR/etc/quantix-version says)
+  --version V         version of the image (default: what DIR/etc/quantix-version says, else that of this checkout)
   --boot-dir DIR      grub folder of the boot partition (default: ROOT/boot/grub)
   --slot-a DEVICE     GRUB's name of slot A, such as hd0,gpt2; with --slot-b, writes quantix-layout.cfg if there is none
   --slot-b DEVICE     GRUB's name of slot B
@@ -88,7 +88,7 @@ done
 
 version_file=$root/etc/quantix-version
 if [ -z "$version" ]; then
-  version=$(qx_version_in "$version_file") || die "which version? give --version, $version_file has none"
+  version=$(qx_version_in "$version_file") || version=$(sed -n 's/^  "version": "\(.*\)",$/\1/p' "$project/package.json")
 fi
 qx_is_version "$version" || die "$version is not a version such as 1.2.0 or 1.2.0-rc1" 2
 

@@ -21,6 +21,13 @@ known_components() {
   esac
 }
 
+# component_given NAME | NAME=PATH. The words of a list: a path with white space would be two of them.
+component_given() {
+  plain_name "${1%%=*}" >/dev/null || exit
+  case $1 in *[[:space:]]*) die "$1 has white space in it" 2 ;; esac
+  printf '%s\n' "$1"
+}
+
 # Names become words of a list and parts of paths.
 plain_name() {
   case $1 in '' | *[!a-z0-9._-]* | [!a-z0-9]*) die "$1 is no name of a component" 2 ;; esac

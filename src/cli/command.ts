@@ -29,6 +29,7 @@ const usageExitCode = 2;
  * any other outcome (nothing to do, reboot required) through process.exitCode.
  */
 export async function runCommand(command: Command, args: readonly string[]): Promise<number> {
+  markRequired(command);
   try {
     await command.parseAsync(args, { from: 'user' });
   } catch (error) {
@@ -36,4 +37,14 @@ export async function runCommand(command: Command, args: readonly string[]): Pro
     return error.exitCode === 0 ? 0 : usageExitCode;
   }
   return Number(process.exitCode ?? 0);
+}
+
+/** Commander refuses a command without them, and its help tells them from the others by nothing. */
+function markRequired(command: Command): void {
+  for (const one of command.commands) markRequired(one);
+  const required = command.options.filter((option) => option.mandatory && option.defaultValue === undefined);
+  if (required.length === 0) return;
+  const usage = command.usage();
+  command.usage([...required.map(({ flags }) => flags), usage].join(' '));
+  for (const option of required) option.description += ' (required)';
 }

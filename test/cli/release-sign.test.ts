@@ -240,6 +240,29 @@ describe('verify', () => {
     });
   });
 
+  test.each([
+    ['2099-01-02T00:00:00Z', /^expired at 2099-01-01/],
+    ['2026-10-01T00:00:00Z', /^dated 2026-11-01/],
+  ])('at %s no host would install it, and it says so', async (now, told) => {
+    await signByAlice();
+    const clock = {
+      nowMs: () => Date.parse(now),
+      monotonicMs: () => 0,
+      isSynchronised: async () => true,
+      sleep: async () => {},
+    };
+    const ran = await release(['verify', at('manifest.signed.json'), '--keyring', at('keyring.json')], { clock });
+    expect(ran).toMatchObject({ exitCode: 7, stderr: expect.stringMatching(told) });
+  });
+
+  test('of a folder: everything in it', async () => {
+    await signByAlice();
+    const ran = await release(['verify', place.dir, '--keyring', at('keyring.json'), '--json']);
+    expect(document(ran)).toMatchObject({ artifacts: [{ artifact: 'qx-node.tar.zst' }] });
+    await rm(at('qx-node.tar.zst'));
+    refusedWith(await release(['verify', place.dir, '--keyring', at('keyring.json'), '--json']), 'ARTIFACT_MISSING');
+  });
+
   test.each<[string, string, () => Promise<unknown>]>([
     ['other bytes of the same length', 'HASH_MISMATCH', () => writeFile(at('qx-node.tar.zst'), content.toUpperCase())],
     ['more bytes', 'SIZE_MISMATCH', () => writeFile(at('qx-node.tar.zst'), `${content}!`)],

@@ -152,7 +152,6 @@ requires(hostRequirements)('install-host.sh', () => {
       ['no root', [], 2, 'give --root DIR'],
       ['an unknown option', ['--rooot', 'x'], 2, 'unknown option --rooot'],
       ['an option without its value', ['--root'], 2, '--root needs a value'],
-      ['no version', ['--root', 'ROOT'], 1, 'which version?'],
       ['a version that is none', ['--root', 'ROOT', '--version', 'v1'], 2, 'v1 is not a version'],
       [
         'no executable',

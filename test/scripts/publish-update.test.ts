@@ -99,8 +99,11 @@ describe('publish-update.sh', () => {
     [['--frobnicate']],
     [['--channel']],
     [['--channel', 'nightly']],
-    [['--channel', 'beta']],
+    [['--channel', 'stable']],
     [['--component', 'guest-agent']],
+    [['--component', 'controlplane=.']],
+    [['--product', 'quantix-vdc']],
+    [['--product', 'quantix-tv']],
     [['--component', '../x']],
   ])('%j is a usage error', async (args) => {
     const { at, publish } = await desk();
@@ -113,6 +116,57 @@ describe('publish-update.sh', () => {
     const ran = await publish([], { QX_SIGNING_KEY: '' });
     expect(ran).toMatchObject({ exitCode: 2 });
     expect(ran.stderr).toContain('--key FILE');
+  });
+
+  // As the documents write them.
+  test.each([
+    [[], ['qx-node', 'qx-console', 'host-ui'], /-dev\.\d{14}$/],
+    [['--channel', 'beta', '--component', 'qx-node'], ['qx-node'], /-beta\.\d{14}$/],
+  ])('%j, with nothing but what is in the environment', async (args, names, version) => {
+    const { at, publish, manifest } = await desk();
+    await release([
+      'keygen',
+      '--key-id',
+      'beta-1',
+      '--channels',
+      'beta',
+      '--out',
+      at('.'),
+      '--keyring',
+      at('keyring.json'),
+    ]);
+    const server = await startServer({ RELEASE_DIR: at('served'), KEYRING: at('keyring.json') });
+    const key = args.length === 0 ? {} : { QX_SIGNING_KEY: at('beta-1.private.json') };
+    expect(await publish(args, { ...key, QX_SERVER: server.url, PUBLISH_TOKEN: TOKEN })).toMatchObject({ exitCode: 0 });
+    expect((await manifest()).components.map((c) => c.name)).toEqual(names);
+    expect((await manifest()).version).toMatch(version);
+  });
+
+  test('a dry run needs no key, and says that nothing was signed', async () => {
+    const { at, publish } = await desk();
+    const ran = await publish(['--dry-run'], { QX_SIGNING_KEY: '', QX_KEYRING: '' });
+    expect(ran).toMatchObject({
+      exitCode: 0,
+      stdout: expect.stringContaining('nothing was signed and nothing was sent'),
+    });
+    expect(await readdir(at('out'))).toContain('manifest.json');
+    expect(await readdir(at('out'))).not.toContain('manifest.signed.json');
+  });
+
+  test('a component of the vDC is packed from where it was built', async () => {
+    const { at, publish, manifest } = await desk();
+    await writeFile(at('controlplane'), 'a program', { mode: 0o755 });
+    const given = [
+      '--product',
+      'quantix-vdc',
+      '--version',
+      '2.0.0',
+      '--component',
+      `controlplane=${at('controlplane')}`,
+    ];
+    expect(await publish(['--dry-run', ...given])).toMatchObject({ exitCode: 0 });
+    expect(await manifest()).toMatchObject({ product: 'quantix-vdc', version: '2.0.0' });
+    expect((await manifest()).components.map((c) => c.name)).toEqual(['controlplane']);
   });
 });
 

@@ -15,7 +15,9 @@ export function addPack(commands: Command, program: ReleaseProgram): void {
   const command = commands
     .command('pack')
     .summary('make NAME.tar.zst of a file or folder')
-    .description('Packs a file or a folder. The same content gives the same bytes, whoever packs it, where and when.')
+    .description(
+      'Packs a file or a folder. The same content gives the same bytes, whoever packs it, where and when: what may be run gets the mode 0755, all else 0644.',
+    )
     .argument('<source>', 'file or folder')
     .option('--out <dir>', 'folder for the archive', '.')
     .option('--name <name>', 'name without .tar.zst (default: the name of the source)')
@@ -42,6 +44,11 @@ async function pack(tools: ReleaseTools, output: Output, options: PackOptions, s
   if ((await tools.files.info(folder)) === null) await tools.files.makeDirectory(folder);
   const target = join(folder, artifact);
   const packed = await tools.pack(from, target);
+  for (const { path, from, to } of packed.changedModes.slice(0, TOLD)) {
+    output.note(`${path} has the mode ${octal(from)} here and gets ${octal(to)} in the archive`);
+  }
+  const more = packed.changedModes.length - TOLD;
+  if (more > 0) output.note(`and ${more} more, which --json lists`);
   output.result(
     {
       path: target,
@@ -50,7 +57,13 @@ async function pack(tools: ReleaseTools, output: Output, options: PackOptions, s
       sha256: packed.sha256,
       size_bytes: packed.sizeBytes,
       unpacked_size_bytes: packed.unpackedSizeBytes,
+      changed_modes: packed.changedModes.map(({ path, from, to }) => ({ path, from: octal(from), to: octal(to) })),
     },
     `${target}  ${formatBytes(packed.sizeBytes)}  sha256 ${packed.sha256}\n`,
   );
 }
+
+/** Of modes that are changed. */
+const TOLD = 3;
+
+const octal = (mode: number): string => mode.toString(8).padStart(4, '0');

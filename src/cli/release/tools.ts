@@ -10,6 +10,7 @@ export interface PackedArchive {
   readonly sizeBytes: number;
   readonly unpackedSizeBytes: number;
   readonly kind: 'file' | 'directory';
+  readonly changedModes: readonly { readonly path: string; readonly from: number; readonly to: number }[];
 }
 
 /** What the verbs of qx-release reach the outside with; `cli/release.ts` fills it in from the real machine. */

@@ -1,9 +1,9 @@
 import { dirname, join } from 'node:path';
 import type { Command } from 'commander';
 import { isDatedAhead } from '../../core/dates.ts';
-import { QxError } from '../../errors.ts';
+import { EXIT, QxError } from '../../errors.ts';
 import type { SignedManifest } from '../../format/detached.ts';
-import { openEnvelope } from '../../format/envelope.ts';
+import { ENVELOPE_NAME, openEnvelope } from '../../format/envelope.ts';
 import type { ArtifactRef } from '../../format/manifest.ts';
 import { formatBytes, table } from '../render.ts';
 import { examples, type Output, runs } from '../verb.ts';
@@ -21,13 +21,16 @@ export function addVerify(commands: Command, program: ReleaseProgram): void {
   const command = commands
     .command('verify')
     .summary('say what is signed by whom, and check the files')
-    .description('Checks an envelope, or a whole bundle, as a host would. Exit code 7 when anything does not fit.')
-    .argument('<source>', `manifest.signed.json, or a bundle (FILE${BUNDLE_SUFFIX})`)
+    .description(
+      'Checks an envelope, a folder with all files, or a bundle, as a host would. Exit code 7 when anything does not fit: an expired release too.',
+    )
+    .argument('<source>', `${ENVELOPE_NAME}, a folder that holds it and its files, or a bundle (FILE${BUNDLE_SUFFIX})`)
     .option(KEYRING_OPTION, KEYRING_HELP)
     .option('--artifacts [dir]', 'also check hash and size of every file (default folder: that of the envelope)')
     .addHelpText(
       'after',
       examples(
+        'qx-release verify build/release',
         'qx-release verify build/manifest.signed.json --artifacts',
         'qx-release verify /mnt/usb/quantix-os-1.2.0-stable.qxb',
         'qx-release verify manifest.signed.json --keyring keyring.json --json',
@@ -49,20 +52,28 @@ async function verified(tools: ReleaseTools, options: VerifyOptions, source: str
     if (typeof options.artifacts === 'string') throw new QxError('USAGE', 'the files of a bundle are in the bundle');
     return withBundle(tools, source, keyring, async ({ signed, artifacts }) => ({ ...signed, checked: artifacts }));
   }
-  const signed = await openEnvelope(await readDocument(tools, source), keyring);
-  const folder = options.artifacts === true ? dirname(source) : options.artifacts;
+  const isFolder = (await tools.files.info(await tools.followed(source)))?.kind === 'directory';
+  const envelope = isFolder ? join(source, ENVELOPE_NAME) : source;
+  const signed = await openEnvelope(await readDocument(tools, envelope), keyring);
+  const beside = isFolder ? source : dirname(source);
+  const folder =
+    typeof options.artifacts === 'string'
+      ? options.artifacts
+      : options.artifacts === true || isFolder
+        ? beside
+        : undefined;
   if (folder === undefined) return { ...signed, checked: null };
   return { ...signed, checked: await checkArtifacts(tools, signed.manifest, await filesIn(tools, folder)) };
 }
 
-async function verify(tools: ReleaseTools, output: Output, options: VerifyOptions, source: string): Promise<void> {
+/** Answers the exit code: what no host would install does not fit, although it is signed. */
+async function verify(tools: ReleaseTools, output: Output, options: VerifyOptions, source: string): Promise<number> {
   const { manifest, keyIds, digest, checked } = await verified(tools, options, source);
   const { product, version, channel, release_date, sequence, expires_at } = manifest;
   const isExpired = expires_at !== undefined && Date.parse(expires_at) <= tools.clock.nowMs();
-  if (isExpired) output.note(`warning: expired at ${expires_at}; no host installs it any more (qx-release refresh)`);
+  if (isExpired) output.note(`expired at ${expires_at}; no host installs it any more (qx-release refresh)`);
   const isAhead = isDatedAhead(manifest, tools.clock.nowMs());
-  if (isAhead)
-    output.note(`warning: dated ${release_date}, which lies ahead; hosts and servers with a right clock refuse it`);
+  if (isAhead) output.note(`dated ${release_date}, which lies ahead; hosts and servers with a right clock refuse it`);
   const facts = {
     product,
     version,
@@ -86,6 +97,7 @@ async function verify(tools: ReleaseTools, output: Output, options: VerifyOption
       ...(artifacts ?? []).map((a) => ['file ok', `${a.artifact} (${formatBytes(a.size_bytes)})`]),
     ]),
   );
+  return isExpired || isAhead ? EXIT.verification : EXIT.done;
 }
 
 async function filesIn(tools: ReleaseTools, folder: string): Promise<Map<string, string>> {

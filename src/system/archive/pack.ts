@@ -16,10 +16,14 @@ export interface PackedArchive {
   readonly sizeBytes: number;
   readonly unpackedSizeBytes: number;
   readonly kind: 'file' | 'directory';
+  /** Of files and folders whose permissions are others in the archive than here: 0755 for what may be run, else 0644. */
+  readonly changedModes: readonly { readonly path: string; readonly from: number; readonly to: number }[];
 }
 
 interface Member extends Headed {
   readonly source: string;
+  /** As it is here. */
+  readonly ownMode: number;
 }
 
 const READ_BYTES = 1 << 20;
@@ -59,7 +63,10 @@ export async function packArchive(source: string, target: string): Promise<Packe
     await pipeline(Readable.from(tarOf(members), { objectMode: false }), createZstdCompress(ZSTD), counted, output);
   });
   const unpackedSizeBytes = members.reduce((sum, m) => sum + m.sizeBytes, 0);
-  return { sha256: hash.digest('hex'), sizeBytes, unpackedSizeBytes, kind };
+  const changedModes = members
+    .filter(({ mode, ownMode }) => mode !== ownMode)
+    .map(({ path, mode, ownMode }) => ({ path, from: ownMode, to: mode }));
+  return { sha256: hash.digest('hex'), sizeBytes, unpackedSizeBytes, kind, changedModes };
 }
 
 /** A folder before what is in it; names in the order of their UTF-16 units, which no locale changes. */
@@ -77,9 +84,11 @@ async function membersOf(folder: string, prefix: string): Promise<Member[]> {
 type Stats = Awaited<ReturnType<typeof lstat>>;
 
 function member(path: string, source: string, stats: Stats): Member {
-  if (kindOf(source, stats) === 'directory') return { path, source, kind: 'directory', sizeBytes: 0, mode: 0o755 };
+  const ownMode = Number(stats.mode) & 0o7777;
+  if (kindOf(source, stats) === 'directory')
+    return { path, source, kind: 'directory', sizeBytes: 0, mode: 0o755, ownMode };
   const mode = (Number(stats.mode) & 0o111) === 0 ? 0o644 : 0o755;
-  return { path, source, kind: 'file', sizeBytes: Number(stats.size), mode };
+  return { path, source, kind: 'file', sizeBytes: Number(stats.size), mode, ownMode };
 }
 
 function kindOf(source: string, stats: Stats): 'file' | 'directory' {
