@@ -9,7 +9,14 @@ import { QxError } from '../errors.ts';
 import type { RouteTable } from '../format/route.ts';
 import type { Listening, Service } from '../ports/serving.ts';
 import { createApp } from './listener/app.ts';
-import { boundConnections, boundPipeline, type ListenLimits, MANY_HOSTS } from './listener/limits.ts';
+import {
+  boundConnections,
+  boundPipeline,
+  type Connections,
+  connectionsThere,
+  type ListenLimits,
+  MANY_HOSTS,
+} from './listener/limits.ts';
 
 export interface TcpEndpoint {
   readonly host: string;
@@ -43,20 +50,25 @@ export async function listenTcp<T extends RouteTable>(
   service: Service<T>,
   { host, port, tls, limits = MANY_HOSTS }: TcpEndpoint,
 ): Promise<Listening> {
+  const connections = connectionsThere();
   const app = createApp(service, 'tcp', (handler) => {
     const requests = boundPipeline(handler);
-    const server = timed(tls ? tlsServer(tls, requests) : createServer(HTTP, requests), requests);
+    const server = timed(tls ? tlsServer(tls, requests, limits) : createServer(HTTP, requests), requests);
     server.requestTimeout = limits.requestTimeoutMs;
     boundConnections(server, limits);
-    return server;
+    return connections.of(server);
   });
   await start(app, { host, port });
-  return listening(app, (app.server.address() as AddressInfo).port);
+  return listening(app, (app.server.address() as AddressInfo).port, connections);
 }
 
 /** Serves a route table on a Unix socket that only its owner can open. */
 export async function listenUnix<T extends RouteTable>(service: Service<T>, path: string): Promise<Listening> {
-  const app = createApp(service, 'unix', (handler) => timed(createServer(HTTP, handler), handler));
+  const connections = connectionsThere();
+  const app = createApp(service, 'unix', (handler) => {
+    const requests = boundPipeline(handler);
+    return connections.of(timed(createServer(HTTP, requests), requests));
+  });
   // Bound inside a folder that nobody else can enter, then moved: there is no moment at which others could connect, and a
   // socket that a dead process left is replaced.
   const shelter = join(dirname(path), `.${randomBytes(4).toString('hex')}`);
@@ -69,7 +81,7 @@ export async function listenUnix<T extends RouteTable>(service: Service<T>, path
   } finally {
     await rm(shelter, { recursive: true, force: true });
   }
-  const { port, close } = listening(app, 0);
+  const { port, close } = listening(app, 0, connections);
   return { port, close: (graceMs) => close(graceMs).finally(() => rm(path, { force: true })) };
 }
 
@@ -77,18 +89,18 @@ type Requests = Parameters<FastifyServerFactory>[0];
 
 const TLS = {
   minVersion: 'TLSv1.2',
-  handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
   // What a caller has proved belongs to one connection: no session is resumed without the handshake that proves it, and no
   // handshake begins anew in the middle of a connection.
   secureOptions: constants.SSL_OP_NO_TICKET | constants.SSL_OP_NO_RENEGOTIATION,
 } as const;
 
-function tlsServer(tls: NonNullable<TcpEndpoint['tls']>, handler: Requests): Server {
+function tlsServer(tls: NonNullable<TcpEndpoint['tls']>, handler: Requests, limits: ListenLimits): Server {
+  const { handshakeTimeoutMs: handshakeTimeout = HANDSHAKE_TIMEOUT_MS } = limits;
   try {
     const pem = { cert: Buffer.from(tls.cert), key: Buffer.from(tls.key) };
     const { clientCa } = tls;
     const clients = clientCa && { ca: Buffer.from(clientCa), requestCert: true, rejectUnauthorized: false };
-    return createTlsServer({ ...HTTP, ...TLS, ...pem, ...clients }, handler);
+    return createTlsServer({ ...HTTP, ...TLS, handshakeTimeout, ...pem, ...clients }, handler);
   } catch (error) {
     throw new QxError('CONFIG_INVALID', `certificate or key cannot be used: ${(error as Error).message}`, {
       cause: error,
@@ -117,11 +129,11 @@ async function start(app: FastifyInstance, where: { host: string; port: number }
   }
 }
 
-function listening(app: FastifyInstance, port: number): Listening {
+function listening(app: FastifyInstance, port: number, connections: Connections): Listening {
   return {
     port,
     async close(graceMs = GRACE_MS) {
-      const cut = setTimeout(() => app.server.closeAllConnections(), graceMs);
+      const cut = setTimeout(() => connections.cut(), graceMs);
       await app.close();
       clearTimeout(cut);
     },

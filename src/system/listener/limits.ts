@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import type { RequestListener, Server } from 'node:http';
 import type { Socket } from 'node:net';
+import { Server as TlsServer } from 'node:tls';
 import { networkOf } from '../../core/network.ts';
 
 /** What strangers may take of a program that listens on the network: connections, time and memory. */
@@ -12,6 +13,8 @@ export interface ListenLimits {
   readonly connectionsPerAddress: number | null;
   /** For a whole request to arrive; 0 where images are sent, which takes hours over a slow line. */
   readonly requestTimeoutMs: number;
+  /** For a TLS handshake; 10 s unless said. */
+  readonly handshakeTimeoutMs?: number;
 }
 
 /** A server to which thousands of hosts come. */
@@ -42,7 +45,7 @@ export function boundConnections(server: Server, limits: ListenLimits): void {
     const count = (open.get(from) ?? 0) + 1;
     if (count > connectionsPerAddress) return void socket.destroy();
     open.set(from, count);
-    socket.on('close', () => {
+    socket.once('close', () => {
       const left = (open.get(from) ?? 1) - 1;
       if (left === 0) open.delete(from);
       else open.set(from, left);
@@ -51,18 +54,57 @@ export function boundConnections(server: Server, limits: ListenLimits): void {
   });
 }
 
-/** Of many requests sent in one piece, the ones that nobody has answered yet are bounded: each costs the work of a whole one. */
+/**
+ * Of many requests sent in one piece, the ones that nobody has answered yet are bounded, and one after the other is begun: the next
+ * once the answer before it has left this process. So a peer that asks and does not read costs the memory of one answer.
+ */
 export function boundPipeline(handler: RequestListener): RequestListener {
-  const waiting = new WeakMap<Socket, number>();
+  const waiting = new WeakMap<Socket, (() => void)[]>();
   return (request, response) => {
     const { socket } = request;
-    const count = (waiting.get(socket) ?? 0) + 1;
-    if (count > REQUESTS_WAITING) return void hangUp(socket);
-    waiting.set(socket, count);
-    response.on('close', () => waiting.set(socket, (waiting.get(socket) ?? 1) - 1));
-    handler(request, response);
+    const queue = waiting.get(socket) ?? [];
+    waiting.set(socket, queue);
+    if (queue.length >= REQUESTS_WAITING) return void hangUp(socket);
+    queue.push(() => handler(request, response));
+    response.on('close', () => {
+      queue.shift();
+      if (!socket.destroyed) queue[0]?.();
+    });
+    if (queue.length === 1) queue[0]?.();
   };
 }
+
+export interface Connections {
+  /** Watches the connections of this server, which is not listening yet. */
+  of(server: Server): Server;
+  /** Destroys them all, handshakes that are under way included: Node's own list begins where they have ended. */
+  cut(): void;
+}
+
+export function connectionsThere(): Connections {
+  const open = new Set<Socket>();
+  return {
+    of: (server) =>
+      server.on('connection', (socket: Socket) => {
+        open.add(socket);
+        socket.once('close', () => open.delete(socket));
+      }),
+    cut: () => {
+      for (const socket of open) end(socket);
+    },
+  };
+}
+
+/**
+ * A TLS socket that still shakes hands is nowhere to be had, but it ends when its raw connection says that it has closed. The raw
+ * one destroyed beneath it would end this process: Node 26 then reads freed memory.
+ */
+function end(socket: Socket): void {
+  if (isBeneathTls(socket)) socket.emit('close');
+  else socket.destroy();
+}
+
+const isBeneathTls = (socket: Socket & { readonly server?: unknown }): boolean => socket.server instanceof TlsServer;
 
 /**
  * The piece that Node is just parsing it parses to its end, hundreds of requests in it (16 KiB of TLS, 64 KiB of plain TCP), and

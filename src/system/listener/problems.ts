@@ -1,5 +1,6 @@
 import { type ServerResponse, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
+import { TLSSocket } from 'node:tls';
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import { asQxError, type Code, isCode, problem, QxError } from '../../errors.ts';
 import type { Denial, Headers } from '../../ports/serving.ts';
@@ -67,11 +68,16 @@ export function sendProblem(reply: FastifyReply, { refused, members, headers }: 
     .send(Buffer.from(JSON.stringify({ ...body, ...members })));
 }
 
+/** For the few bytes of a refusal to be taken: who does not read them hears nothing. */
+const LAST_WORDS_MS = 2000;
+
 /** What is no HTTP never becomes a request; it is answered on the bare socket. */
 export const refuseNoise =
   (told: (refused: QxError, address: string) => void) =>
   ({ code }: NodeJS.ErrnoException, socket: Socket): void => {
-    if (code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
+    // Before a handshake is over nothing can be said: what was written would wait for a peer that says nothing, for good.
+    const isShaking = socket instanceof TLSSocket && socket.getProtocol() === null;
+    if (code === 'ECONNRESET' || !socket.writable || isShaking) return void socket.destroy();
     const refused = noiseAs(code);
     told(refused, socket.remoteAddress ?? 'unknown');
     const answer = problem(refused);
@@ -82,6 +88,8 @@ export const refuseNoise =
       `Content-Length: ${body.length}`,
       'Connection: close',
     ];
+    const cut = setTimeout(() => socket.destroy(), LAST_WORDS_MS);
+    socket.once('close', () => clearTimeout(cut));
     socket.end(Buffer.concat([Buffer.from(`${head.join('\r\n')}\r\n\r\n`), body]), () => socket.destroy());
   };
 
