@@ -6,7 +6,7 @@ type Program = (args: readonly string[]) => Promise<number>;
 /** Each program is imported only when it is the one called: five programs share this executable, one pays for its own code. */
 const programs: Readonly<Record<string, () => Promise<Program>>> = {
   'qx-node': async () => (await import('./cli/serve.ts')).agentMain,
-  'qx-update-server': async () => (await import('./cli/serve.ts')).serverMain,
+  'qx-update-server': async () => (await import('./cli/serve-releases.ts')).serverMain,
   'qx-update': async () => (await import('./cli/host.ts')).main,
   'qx-release': async () => (await import('./cli/release.ts')).main,
   'qx-fleet': async () => (await import('./cli/fleet.ts')).main,

@@ -156,6 +156,7 @@ describe('the bundles', () => {
       'require-call src/cli/fleet.ts',
       'require-call src/cli/host.ts',
       'require-call src/cli/release.ts',
+      'require-call src/cli/serve-releases.ts',
       'require-call src/cli/serve.ts',
       'require-call src/errors.ts',
     ]);

@@ -1,9 +1,10 @@
 import type { InstallRequest } from '../core/plan.ts';
 import { isRefusal, type Refusal } from '../core/plan.ts';
 import { type Code, QxError } from '../errors.ts';
+import type { UpdateStatus } from '../format/agent-documents.ts';
 import type { AGENT_ROUTES } from '../format/agent-routes.ts';
 import type { SettingsChange } from '../format/settings-change.ts';
-import type { Caller, Handlers, Reply } from '../ports/serving.ts';
+import type { Caller, CertificateState, Handlers, Reply } from '../ports/serving.ts';
 import type { Agent } from './agent.ts';
 import { checkResponse, planResponse, progressResponse, versionsOf } from './api/answers.ts';
 import { eventStream } from './api/events.ts';
@@ -35,6 +36,8 @@ export interface Agency {
   readonly changeSettings: (change: SettingsChange) => Promise<void>;
   /** The executable of this process was put back: it should end, and be started anew. */
   readonly restart: () => void;
+  /** Of the listener on the network; null: there is none. */
+  readonly certificate: (() => CertificateState) | null;
 }
 
 export const agentHandlers = (agency: Agency): Handlers<typeof AGENT_ROUTES> => ({
@@ -46,7 +49,7 @@ export const agentHandlers = (agency: Agency): Handlers<typeof AGENT_ROUTES> => 
 type Routes = Handlers<typeof AGENT_ROUTES>;
 
 /** Whoever asks these learns something and changes nothing. */
-const looks = ({ host, agent, hostname, keyringFrom }: Agency) =>
+const looks = ({ host, agent, hostname, keyringFrom, certificate }: Agency) =>
   ({
     check: async ({ signal }) => ({ json: await checkResponse(host, await agent.check(signal)) }),
     plan: async ({ signal }) => {
@@ -54,7 +57,7 @@ const looks = ({ host, agent, hostname, keyringFrom }: Agency) =>
       const drain = plan.requiresReboot ? await host.duties.outlook() : null;
       return { json: drain === null ? plan : { ...plan, drain } };
     },
-    status: async () => ({ json: await agent.status() }),
+    status: async () => ({ json: { ...(await agent.status()), ...certificateOf(certificate, host.clock.nowMs()) } }),
     progress: async () => ({ json: progressResponse(agent) }),
     events: async ({ signal }) => eventStream(agent, host.clock, signal),
     health: async () => ({ json: { status: 'healthy' } }),
@@ -63,7 +66,10 @@ const looks = ({ host, agent, hostname, keyringFrom }: Agency) =>
     slots: async () => ({ json: { slots: [...(await slotTable(host))] } }),
     history: async () => ({ json: { entries: (await loadHistory(host)).entries.toReversed() } }),
     verify: async ({ signal }) => ({ json: await verify(host, signal) }),
-    metrics: async () => ({ bytes: new TextEncoder().encode(await metricsText(host)), type: METRICS_TYPE }),
+    metrics: async () => ({
+      bytes: new TextEncoder().encode(await metricsText(host, certificate?.() ?? null)),
+      type: METRICS_TYPE,
+    }),
     version: async () => {
       const { facts } = await situation(host);
       const keyring = { kind: host.keyring.kind, from: keyringFrom };
@@ -146,6 +152,18 @@ const rescues = ({ host, restart }: Agency) =>
       return { json: { status: 'rebooting', message: 'The host reboots now' } };
     },
   }) satisfies Partial<Routes>;
+
+const SOON_MS = 14 * 86_400_000;
+
+/** Only what somebody has to do something about. */
+function certificateOf(certificate: Agency['certificate'], nowMs: number): Pick<UpdateStatus, 'certificate'> {
+  const { notAfterMs, fault } = certificate?.() ?? { notAfterMs: null, fault: null };
+  const expires = notAfterMs === null || notAfterMs - nowMs > SOON_MS ? null : new Date(notAfterMs).toISOString();
+  if (expires === null && fault === null) return {};
+  return {
+    certificate: { ...(expires === null ? {} : { expiresAt: expires }), ...(fault === null ? {} : { problem: fault }) },
+  };
+}
 
 const ANSWER_FIRST_MS = 500;
 

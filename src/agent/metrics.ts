@@ -1,6 +1,7 @@
 import { Gauge, Registry } from 'prom-client';
 import { SLOTS } from '../format/grubenv.ts';
 import type { History } from '../format/history.ts';
+import type { CertificateState } from '../ports/serving.ts';
 import { currentBoot } from './bootenv.ts';
 import { situation } from './facts.ts';
 import { loadHistory } from './history.ts';
@@ -8,7 +9,7 @@ import type { Host } from './host.ts';
 
 /** This host's metrics for Prometheus, made anew from what is on its disk each time they are asked for. */
 
-export async function metricsText(host: Host): Promise<string> {
+export async function metricsText(host: Host, certificate: CertificateState | null): Promise<string> {
   const registry = new Registry();
   const [{ facts, journal, memory }, boot, history] = await Promise.all([
     situation(host),
@@ -39,6 +40,11 @@ export async function metricsText(host: Host): Promise<string> {
     'qx_slot_ok',
     '1 when the slot may boot; absent while the boot environment cannot be read',
     SLOTS.flatMap((slot) => (boot === null ? [] : [{ labels: { slot }, value: Number(boot[slot].ok) }])),
+  );
+  gauge(
+    'qx_certificate_not_after_seconds',
+    'When the certificate of the listener on the network is over, in seconds since 1970',
+    certificate?.notAfterMs == null ? [] : [{ labels: {}, value: certificate.notAfterMs / 1000 }],
   );
   return registry.metrics();
 }

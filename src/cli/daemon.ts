@@ -13,8 +13,10 @@ import type { RouteTable } from '../format/route.ts';
 import type { SettingsChange } from '../format/settings-change.ts';
 import type { Listening, Service } from '../ports/serving.ts';
 import type { Files, Log } from '../ports.ts';
+import { keepRenewed, type Renewal } from './certificates.ts';
 import { AGENT_SOCKET, type ComposedHost } from './composed.ts';
-import { listenPatiently } from './listen.ts';
+import type { Life, Signals } from './life.ts';
+import { listenPatiently, type PatientListening } from './listen.ts';
 import { socketPath } from './socket.ts';
 import { programVersion } from './version.ts';
 
@@ -40,14 +42,15 @@ export interface Network {
 
 interface Place {
   readonly socket: string;
-  readonly stopSignal: Promise<string>;
+  readonly signals: Signals;
+  readonly life: Life;
 }
 
 /** Whoever follows an update still reads how it ended before the agent makes way for its successor. */
 const RESTART_AFTER_MS = 1500;
 const LAST_REQUESTS_MS = 500;
 
-export async function runDaemon(host: ComposedHost, network: Network, { socket, stopSignal }: Place): Promise<void> {
+export async function runDaemon(host: ComposedHost, network: Network, { socket, signals, life }: Place): Promise<void> {
   const stop = new AbortController();
   const restart = (): void => {
     host.log.info('restarting', { detail: 'an update replaced the executable of the agent' });
@@ -60,19 +63,26 @@ export async function runDaemon(host: ComposedHost, network: Network, { socket, 
   const change = async (changed: SettingsChange): Promise<void> =>
     host.reconfigure(await changeSettings(host.files, changed));
   const listening = await listen(host, { agent, restart, changeSettings: change }, network, socket);
+  life.serving();
+  signals.onReload(() => void listening.renewal.look());
+  const renewing = listening.renewal.run(stop.signal);
   await host.audit.record({ event: 'agent_started', fields: { version: programVersion() } });
-  void stopSignal.then((signal) => {
+  void signals.stop.then((signal) => {
     host.log.info('stopping', { signal });
     stop.abort();
   });
   // The loop may itself be waiting for the update to end.
-  stop.signal.addEventListener('abort', () => void agent.stop());
+  stop.signal.addEventListener('abort', () => {
+    life.ending();
+    void agent.stop();
+  });
   try {
     await runAgent(host, agent, stop.signal);
   } finally {
     await host.duties.stop();
     await agent.stop();
     await listening.close();
+    await renewing;
   }
 }
 
@@ -81,22 +91,35 @@ async function listen(
   agency: Pick<Agency, 'agent' | 'restart' | 'changeSettings'>,
   network: Network,
   socket: string,
-): Promise<{ close(): Promise<void> }> {
+): Promise<{ readonly renewal: Renewal; close(): Promise<void> }> {
   const { config, files, clock, log } = host;
   await prepareToken(host);
-  const tls = config.tls
-    ? await network.givenCertificate(files, config.tls)
-    : await network.ownCertificate(host, Math.max(clock.nowMs(), host.buildDateMs));
-  const clientCa =
-    config.clientCa === null ? {} : { clientCa: await network.authorities(files, 'client_ca', config.clientCa) };
+  const load = async () => ({
+    ...(config.tls
+      ? await network.givenCertificate(files, config.tls)
+      : await network.ownCertificate(host, Math.max(clock.nowMs(), host.buildDateMs))),
+    ...(config.clientCa === null ? {} : { clientCa: await network.authorities(files, 'client_ca', config.clientCa) }),
+  });
+  const now: { tls: Awaited<ReturnType<typeof load>>; tcp: PatientListening | null } = { tls: await load(), tcp: null };
+  const take = (fresh: typeof now.tls): void => {
+    now.tcp?.renew(fresh);
+    now.tls = fresh;
+  };
+  const renewal = keepRenewed(now.tls, { load, take, clock, log });
   const names = [hostname(), 'localhost'];
-  const isOurName = (name: string): boolean => names.includes(name) || tls.isFor(name);
+  const isOurName = (name: string): boolean => names.includes(name) || now.tls.isFor(name);
   const service = {
     title: 'Quantix host agent',
     version: programVersion(),
     routes: { ...AGENT_ROUTES, ...PAGE_ROUTES },
     handlers: {
-      ...agentHandlers({ ...agency, host, hostname: hostname(), keyringFrom: host.keyringFrom }),
+      ...agentHandlers({
+        ...agency,
+        host,
+        hostname: hostname(),
+        keyringFrom: host.keyringFrom,
+        certificate: config.listen === null ? null : renewal.state,
+      }),
       ...pageHandlers(files),
     },
     admit: createAdmission({ currentToken: () => currentToken(host), isOurName, clock, log }),
@@ -107,13 +130,12 @@ async function listen(
   const { path, close } = await socketPath(socket);
   const unix = await network.listenUnix(service, path);
   const { listen: address } = config;
-  const tcp =
-    address &&
-    (await listenPatiently(() => network.listenTcp(service, { ...address, tls: { ...tls, ...clientCa } }), host));
-  log.info('listening', { socket: AGENT_SOCKET, host: address?.host, port: tcp?.port });
+  now.tcp = address && (await listenPatiently(() => network.listenTcp(service, { ...address, tls: now.tls }), host));
+  log.info('listening', { socket: AGENT_SOCKET, host: address?.host, port: now.tcp?.port });
   return {
+    renewal,
     close: async () => {
-      await Promise.all([unix.close(LAST_REQUESTS_MS), tcp?.close(LAST_REQUESTS_MS)]);
+      await Promise.all([unix.close(LAST_REQUESTS_MS), now.tcp?.close(LAST_REQUESTS_MS)]);
       await close();
     },
   };

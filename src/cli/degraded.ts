@@ -9,6 +9,7 @@ import type { Disks } from '../ports/disks.ts';
 import type { Handlers } from '../ports/serving.ts';
 import type { Boot, Clock, Files, Log } from '../ports.ts';
 import type { Network } from './daemon.ts';
+import type { Life, Signals } from './life.ts';
 import { socketPath } from './socket.ts';
 import { programVersion } from './version.ts';
 
@@ -29,7 +30,8 @@ interface Machine {
 
 interface Place {
   readonly socket: string;
-  readonly stopSignal: Promise<string>;
+  readonly signals: Signals;
+  readonly life: Life;
 }
 
 const LOOK_MS = 5000;
@@ -49,8 +51,12 @@ export async function waitOut(error: unknown, host: Machine, network: Network, p
   // Nothing may count this start, nor the next ones.
   await reportStarted(host).catch(() => undefined);
   const stop = new AbortController();
-  void place.stopSignal.then(() => stop.abort());
+  void place.signals.stop.then(() => {
+    place.life.ending();
+    stop.abort();
+  });
   const listening = await listen(host, wait.why, network, place.socket);
+  place.life.serving();
   try {
     do await clock.sleep(LOOK_MS, stop.signal).catch(() => undefined);
     while (!stop.signal.aborted && !(await wait.isOver()));

@@ -13,6 +13,8 @@ export interface PatientListening {
   /** Null when the first attempt failed. */
   readonly port: number | null;
   close(graceMs: number): Promise<void>;
+  /** Of what listens by then. */
+  renew(tls: Parameters<Listening['renew']>[0]): void;
 }
 
 /** Answers after the first attempt; goes on trying until one works or it is closed. Never throws. */
@@ -21,6 +23,7 @@ export async function listenPatiently(
   { clock, log }: { readonly clock: Clock; readonly log: Log },
 ): Promise<PatientListening> {
   const stop = new AbortController();
+  const now: { listening: Listening | null } = { listening: null };
   const attempt = (): Promise<Listening | null> =>
     listen().catch((error: unknown) => {
       const { code, message } = asQxError(error);
@@ -33,14 +36,17 @@ export async function listenPatiently(
       if (stop.signal.aborted) return null;
       const listening = await attempt();
       if (listening === null) continue;
+      now.listening = listening;
       log.info('listening', { port: listening.port });
       return listening;
     }
   };
   const first = await attempt();
+  now.listening = first;
   const last = first === null ? again() : Promise.resolve(first);
   return {
     port: first?.port ?? null,
+    renew: (tls) => now.listening?.renew(tls),
     close: async (graceMs) => {
       stop.abort();
       await (await last)?.close(graceMs);

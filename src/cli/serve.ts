@@ -1,12 +1,9 @@
-import { once } from 'node:events';
 import { resolve } from 'node:path';
 import { isSea } from 'node:sea';
 import { QxError } from '../errors.ts';
 import { AGENT_ROUTES } from '../format/agent-routes.ts';
 import type { Config } from '../format/config.ts';
 import type { Files, Log } from '../ports.ts';
-import type { ServerPorts } from '../server/open.ts';
-import type { Settings } from '../server/settings.ts';
 import { hostClock, hostRandom } from '../system/clock.ts';
 import { leaveForeignEnvironment } from '../system/environment.ts';
 import { hostFiles } from '../system/files.ts';
@@ -16,7 +13,8 @@ import { agentClient } from './client.ts';
 import { rootCommand, rootOption, runCommand } from './command.ts';
 import { AGENT_SOCKET, type ComposedHost, type HostRecords } from './composed.ts';
 import type { Network } from './daemon.ts';
-import { buildDateMs, programVersion } from './version.ts';
+import { lifeOf, listenToSignals } from './life.ts';
+import { buildDateMs } from './version.ts';
 
 const AGENT_LOCK = '/run/quantix/node.lock';
 const HEARTBEAT = '/run/quantix/heartbeat';
@@ -165,7 +163,9 @@ async function serveAgent({ root = '', config: path }: AgentOptions): Promise<vo
   if (unlock === null) {
     throw new QxError('BUSY', 'another qx-node runs for this host', { next: `see who holds ${root}${AGENT_LOCK}` });
   }
-  const stopHeartbeat = startHeartbeat(`${root}${HEARTBEAT}`);
+  const signals = listenToSignals(log);
+  const life = lifeOf(`${root}${AGENT_SOCKET}`, log);
+  const stopHeartbeat = startHeartbeat(`${root}${HEARTBEAT}`, life.isWell);
   const { runDaemon } = await import('./daemon.ts');
   const { waitOut } = await import('./degraded.ts');
   const { listenTcp, listenUnix } = await import('../system/listener.ts');
@@ -173,7 +173,7 @@ async function serveAgent({ root = '', config: path }: AgentOptions): Promise<vo
   const certificates = await import('../system/tls.ts');
   const listenBounded: Network['listenTcp'] = (service, to) => listenTcp(service, { ...to, limits: ONE_HOST });
   const network = { ...certificates, listenTcp: listenBounded, listenUnix };
-  const place = { socket: `${root}${AGENT_SOCKET}`, stopSignal: stopSignal() };
+  const place = { socket: `${root}${AGENT_SOCKET}`, signals, life };
   const run = async (): Promise<void> => {
     const host = await composeHost(root, { log, ...(config && { config }) });
     if (host.keyringNote !== null) host.log.warn('keyring', { detail: host.keyringNote });
@@ -193,105 +193,4 @@ async function serveAgent({ root = '', config: path }: AgentOptions): Promise<vo
     stopHeartbeat();
     await unlock();
   }
-}
-
-/** The update server: without a command it serves until it is told to stop. */
-export async function serverMain(args: readonly string[]): Promise<number> {
-  const { ENVIRONMENT, readSettings } = await import('../server/settings.ts');
-  const rows = Object.entries(ENVIRONMENT).map(([name, row]) => {
-    return `  ${name.padEnd(23)} ${row.means}${row.default === '' ? '' : ` (default ${row.default})`}`;
-  });
-  const program = rootCommand(
-    'qx-update-server',
-    'Quantix update server: publishes signed releases and serves them to hosts.',
-  )
-    .option('--dev', 'for development: listens on loopback only, needs no token there, makes keys')
-    .option(
-      '--new-authority <reason>',
-      'the files of NODE_CA_CERT and NODE_CA_KEY are lost: go on with others. No certificate of a host counts any more; each is revoked, invited and enrolled anew',
-    )
-    .addHelpText('after', `\nEnvironment:\n${rows.join('\n')}\n\n${SERVER_EXAMPLES}`)
-    .action(({ dev, newAuthority }: ServerStart) =>
-      serveReleases(readSettings(process.env, { isDev: dev === true, newAuthority })),
-    );
-  return runCommand(program, args);
-}
-
-interface ServerStart {
-  readonly dev?: boolean;
-  readonly newAuthority?: string;
-}
-
-const SERVER_EXAMPLES = `Examples:
-  PUBLISH_TOKEN=$(cat token) RELEASE_DIR=/data/releases qx-update-server
-  RELEASE_DIR=$PWD/releases KEYRING=$PWD/keyring.json qx-update-server --dev
-  qx-update-server --new-authority 'the disk with keys/ is dead'
-  curl http://localhost:9000/health
-  curl http://localhost:9000/api/v1/quantix-os/manifest?channel=stable`;
-
-async function serveReleases(settings: Settings): Promise<void> {
-  const { openServer } = await import('../server/open.ts');
-  const { jsonLog } = await import('../system/log.ts');
-  const { listenTcp, listenUnix } = await import('../system/listener.ts');
-  const { listenOnSocket } = await import('./server-socket.ts');
-  const log = jsonLog('qx-update-server');
-  const files = hostFiles('');
-  const { routes, handlers, admit, documentFor, tls, run, close } = await openServer(
-    settings,
-    await serverPorts(files, log),
-  );
-  const service = {
-    title: 'Quantix update server',
-    version: programVersion(),
-    routes,
-    handlers,
-    admit,
-    documentFor,
-    log,
-  };
-  try {
-    const machine = { files, log, listenUnix: (path: string) => listenUnix(service, path) };
-    const socket = await listenOnSocket(machine, settings.socket);
-    const { host } = settings;
-    const listening = await listenTcp(service, { host, port: settings.port, ...(tls && { tls }) }).catch(
-      (error: unknown) => socket.close().then(() => Promise.reject(error)),
-    );
-    log.info('listening', { host, port: listening.port, tls: tls !== null });
-    const stop = new AbortController();
-    const background = run(stop.signal);
-    log.info('stopping', { signal: await stopSignal() });
-    stop.abort();
-    await Promise.all([listening.close(), socket.close(), background]);
-  } finally {
-    await close();
-  }
-}
-
-async function serverPorts(files: Files, log: Log): Promise<ServerPorts> {
-  const { openAuthority } = await import('../system/authority.ts');
-  const { openDatabase } = await import('../system/database.ts');
-  const { undiciHttp } = await import('../system/http.ts');
-  const { hostRanges } = await import('../system/ranges.ts');
-  const clock = hostClock(hostProcess());
-  return {
-    files,
-    http: undiciHttp(),
-    ranges: hostRanges(''),
-    clock,
-    random: hostRandom(),
-    log,
-    bakedKeyring: bakedKeyring(),
-    openStore: openDatabase,
-    openAuthority: (paths) => openAuthority({ files, log, buildDateMs: buildDateMs() }, paths, clock.nowMs()),
-  };
-}
-
-/** The first signal lets requests finish; after it, signals have their usual effect and end the program at once. */
-async function stopSignal(): Promise<string> {
-  const heard = new AbortController();
-  const received = ['SIGTERM', 'SIGINT'].map((name) => once(process, name, { signal: heard.signal }).then(() => name));
-  const first = Promise.race(received);
-  // The one that lost the race ends by being aborted, which is no failure.
-  for (const other of received) other.catch(() => undefined);
-  return first.finally(() => heard.abort());
 }

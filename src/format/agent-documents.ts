@@ -57,6 +57,15 @@ export const UpdateStatus = Type.Object({
   progress: Type.Optional(Type.Integer({ minimum: 0, maximum: 100, description: 'percent' })),
   held: Type.Optional(Type.String({ description: 'updates are on hold; why' })),
   waitsFor: Type.Optional(Type.String({ description: 'why the reboot was not granted when it was last asked for' })),
+  certificate: Type.Optional(
+    Type.Object(
+      {
+        expiresAt: Type.Optional(Type.String({ description: 'within two weeks, or it is over' })),
+        problem: Type.Optional(Type.String({ description: 'why newer files are not taken; the one before goes on' })),
+      },
+      { description: 'of the listener on the network, where somebody has to do something about it' },
+    ),
+  ),
   identity: Type.Optional(
     Type.Object(refusalInfo, {
       description: 'why this member of a fleet may not speak for itself: it asks nobody for anything',

@@ -127,6 +127,8 @@ export interface Listening {
   readonly port: number;
   /** Stops accepting, lets requests finish for `graceMs`, then cuts what is left. */
   close(graceMs?: number): Promise<void>;
+  /** Other certificates from the next connection on. @throws QxError CONFIG_INVALID, and those of before go on */
+  renew(tls: { readonly cert: Uint8Array; readonly key: Uint8Array; readonly clientCa?: Uint8Array }): void;
 }
 
 /** Large files, a piece at a time. */
@@ -136,4 +138,12 @@ export interface Ranges {
    * many are used in turn: a piece is then valid until that many more were asked for, and otherwise for good.
    */
   openRange(path: string, start: number, end: number, buffers?: number): Promise<AsyncIterable<Uint8Array>>;
+}
+
+/** Of a listener with TLS. */
+export interface CertificateState {
+  /** When the one in use is over; null where that cannot be told. */
+  readonly notAfterMs: number | null;
+  /** Why newer files are not taken. */
+  readonly fault: string | null;
 }

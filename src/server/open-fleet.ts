@@ -27,6 +27,8 @@ interface OpenFleet {
   readonly transport: 'tls' | 'plain' | 'dev';
   /** PEM: what callers are asked for in the handshake. */
   readonly clientCa: Uint8Array | null;
+  /** Join strings name the key of this one from here on. @throws QxError CONFIG_INVALID */
+  tlsRenewed(tls: NonNullable<Tls>): void;
 }
 
 type Tls = { readonly cert: Uint8Array; readonly nextCert: Uint8Array | null } | null;
@@ -34,7 +36,7 @@ type Tls = { readonly cert: Uint8Array; readonly nextCert: Uint8Array | null } |
 export async function openFleet(settings: Settings, ports: FleetPorts, tls: Tls): Promise<OpenFleet> {
   const { log } = ports;
   const transport = tls !== null ? 'tls' : settings.isPrivate ? 'dev' : 'plain';
-  const reach = tls === null ? plainReach(settings) : certifiedReach(settings, tls);
+  const now = { reach: tls === null ? plainReach(settings) : certifiedReach(settings, tls) };
   const store = await openState(settings, ports);
   try {
     const { clock, run: keepTime } = await stateClock(store, ports);
@@ -47,9 +49,15 @@ export async function openFleet(settings: Settings, ports: FleetPorts, tls: Tls)
     if (transport === 'dev') {
       log.warn('development_nodes', { detail: 'whoever reaches this server may name a host by x-qx-dev-node' });
     }
-    const membership = authority && { authority, reach };
+    const membership = authority && {
+      authority,
+      get reach() {
+        return now.reach;
+      },
+    };
     const clientCa = transport === 'tls' && authority ? new TextEncoder().encode(authority.certificate) : null;
-    return { fleet: { store, membership, clock, log }, keepTime, transport, clientCa };
+    const tlsRenewed = (fresh: NonNullable<Tls>) => void Object.assign(now, { reach: certifiedReach(settings, fresh) });
+    return { fleet: { store, membership, clock, log }, keepTime, transport, clientCa, tlsRenewed };
   } catch (error) {
     await store.close();
     throw error;

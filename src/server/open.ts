@@ -46,12 +46,25 @@ const ROUTES = {
   ...FLEETLOCK_ROUTES,
 } as const;
 
+/** PEM. */
+interface ServerTls {
+  readonly cert: Uint8Array;
+  readonly key: Uint8Array;
+  /** With the key that it will have next. */
+  readonly nextCert: Uint8Array | null;
+  readonly clientCa?: Uint8Array;
+}
+
 export interface OpenServer {
   readonly routes: typeof ROUTES;
   readonly handlers: Handlers<typeof ROUTES>;
   readonly admit: Admit;
   readonly documentFor: Who;
-  readonly tls: { readonly cert: Uint8Array; readonly key: Uint8Array; readonly clientCa?: Uint8Array } | null;
+  readonly tls: ServerTls | null;
+  /** The files of the certificate, read again. @throws QxError CONFIG_INVALID */
+  loadTls(): Promise<ServerTls>;
+  /** They are in use from here on: join strings name their key. */
+  tlsRenewed(tls: ServerTls): void;
   /** What goes on beside the requests, until the signal; it has ended before `close`. */
   run(signal: AbortSignal): Promise<void>;
   close(): Promise<void>;
@@ -65,12 +78,7 @@ const MAX_ARTIFACT_BYTES = 64 * 2 ** 30;
 export async function openServer(settings: Settings, ports: ServerPorts): Promise<OpenServer> {
   const { files, log, clock } = ports;
   const store: ReleaseStore = { files, log, directory: settings.releaseDirectory };
-  const tls = settings.tls && {
-    cert: await readFile(files, 'TLS_CERT', settings.tls.certPath),
-    key: await readFile(files, 'TLS_KEY', settings.tls.keyPath),
-    nextCert:
-      settings.tls.nextCertPath === null ? null : await readFile(files, 'TLS_NEXT_CERT', settings.tls.nextCertPath),
-  };
+  const tls = settings.tls && (await readTls(files, settings.tls));
   const signer = await openSigner(settings, ports);
   const keyring = trusting(await trustedKeys(settings, ports), signer);
   if (keyring.keys.length === 0) log.warn('no_key_trusted', { detail: 'every publish will be refused' });
@@ -84,7 +92,7 @@ export async function openServer(settings: Settings, ports: ServerPorts): Promis
   if (isNew)
     log.warn('release_directory_made', { detail: `RELEASE_DIR ${store.directory} was not there and is empty now` });
   await recoverStore(store);
-  const { fleet, keepTime, transport, clientCa } = await openFleet(settings, ports, tls).catch(
+  const { fleet, keepTime, transport, clientCa, tlsRenewed } = await openFleet(settings, ports, tls).catch(
     async (error: unknown) => {
       await unlock();
       throw error;
@@ -116,6 +124,11 @@ export async function openServer(settings: Settings, ports: ServerPorts): Promis
     admit: (who, caller) => (who === 'open' || who === 'publisher' ? admitPublisher : identify)(who, caller),
     documentFor: readNeedsCertificate ? READERS : 'open',
     tls: tls && { ...tls, ...(clientCa && { clientCa }) },
+    loadTls: async () => {
+      if (settings.tls === null) throw new QxError('CONFIG_INVALID', 'TLS_CERT is not set');
+      return { ...(await readTls(files, settings.tls)), ...(clientCa && { clientCa }) };
+    },
+    tlsRenewed,
     run: async (signal) =>
       void (await Promise.all([keepTime(signal), maintenance.run(signal), runSealing(fleet, signal)])),
     close: async () => {
@@ -135,6 +148,12 @@ const readByMembers = (routes: typeof ROUTES): typeof ROUTES =>
       route.who === 'open' && name !== 'health' ? { ...route, who: READERS } : route,
     ]),
   ) as unknown as typeof ROUTES;
+
+const readTls = async (files: Files, { certPath, keyPath, nextCertPath }: NonNullable<Settings['tls']>) => ({
+  cert: await readFile(files, 'TLS_CERT', certPath),
+  key: await readFile(files, 'TLS_KEY', keyPath),
+  nextCert: nextCertPath === null ? null : await readFile(files, 'TLS_NEXT_CERT', nextCertPath),
+});
 
 async function readFile(files: Files, name: string, path: string): Promise<Uint8Array> {
   const bytes = await files.read(path, FILE_MAX_BYTES);

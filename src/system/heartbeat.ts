@@ -3,15 +3,16 @@ import { closeSync, openSync, rmSync, writeSync } from 'node:fs';
 const EVERY_MS = 2000;
 
 /**
- * Shows `node-watch` that the event loop turns: a number in a file in memory, changed again and again. Written in this thread,
+ * Shows `node-watch` that the event loop turns and that the agent `isWell`: a number in a file in memory, changed again and again. Written in this thread,
  * since a disk that hangs must not make a living agent look dead. A file that cannot be written goes, because one that stands
  * still says that the agent hangs.
  */
-export function startHeartbeat(path: string): () => void {
+export function startHeartbeat(path: string, isWell: () => boolean): () => void {
   const file = openQuietly(path);
   if (file === null) return () => undefined;
   const count = { beats: 0 };
   const beat = (): void => {
+    if (!isWell()) return;
     try {
       writeSync(file, `${++count.beats}\n`, 0);
     } catch {

@@ -36,6 +36,7 @@ export function agentApi(host: TestHost): AgentApi {
     host,
     agent,
     hostname: 'test-host',
+    certificate: null,
     keyringFrom: 'executable',
     restart,
     changeSettings: async (change) => void Object.assign(host, { config: await changeSettings(host.files, change) }),

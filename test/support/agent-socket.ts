@@ -21,6 +21,7 @@ export async function agentSocket(host: TestHost): Promise<AgentSocket> {
     host,
     agent,
     hostname: 'host',
+    certificate: null,
     keyringFrom: 'configuration',
     changeSettings: async () => undefined,
     restart: () => undefined,

@@ -90,7 +90,7 @@ export interface RunningAgent {
   readonly pid: number;
   readonly port: number;
   output(): string;
-  kill(signal: 'SIGTERM' | 'SIGKILL'): void;
+  kill(signal: NodeJS.Signals): void;
   readonly ended: Promise<{ readonly exitCode: number | undefined }>;
 }
 

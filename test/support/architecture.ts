@@ -23,7 +23,7 @@ const below: Readonly<Record<string, readonly string[]>> = {
  * The two files that put the real system together with agent, server and delivery, and the process that fetches for the
  * agent, which is nothing but system.
  */
-const composers = ['src/cli/serve.ts', 'src/cli/release.ts', 'src/cli/fetch.ts'];
+const composers = ['src/cli/serve.ts', 'src/cli/serve-releases.ts', 'src/cli/release.ts', 'src/cli/fetch.ts'];
 
 const isDriver = (module: string): boolean =>
   /^(@fastify|@tus)\/|^(fastify|undici|tar|execa|pg)($|\/)|^node:sqlite$/.test(module);

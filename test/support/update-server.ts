@@ -9,7 +9,7 @@ export interface RunningServer {
   readonly pid: number;
   /** Everything that it has printed so far. */
   output(): string;
-  kill(signal: 'SIGTERM' | 'SIGKILL'): void;
+  kill(signal: NodeJS.Signals): void;
   readonly ended: Promise<{ readonly exitCode: number | undefined }>;
 }
 

@@ -101,6 +101,9 @@ const pem = ({ cert, key }: { cert: string; key: string }) => ({ cert: Buffer.fr
 /** The beginning of a TLS record, and no more. */
 const HALF_A_HELLO = Buffer.from([0x16, 0x03, 0x01]);
 
+/** Also by a reset. */
+const closed = (socket: Socket): Promise<unknown> => new Promise((resolve) => socket.once('close', resolve));
+
 async function silent(port: number): Promise<Socket> {
   const socket = connect({ host: '127.0.0.1', port });
   onTestFinished(() => void socket.destroy());
@@ -117,10 +120,10 @@ test('a connection on which no handshake comes about ends, and its place is free
   const { port, close } = await listenTcp(service(), { host: '127.0.0.1', port: 0, tls, limits });
   onTestFinished(() => close(0));
   const first = [await silent(port), await silent(port)];
-  await Promise.all(first.map((socket) => once(socket, 'close')));
+  await Promise.all(first.map((socket) => closed(socket)));
   const second = await silent(port);
   // The third at once would have been closed at once.
-  await once(second, 'close');
+  await closed(second);
   expect(second.bytesRead).toBe(0);
 });
 
@@ -129,7 +132,7 @@ test('closing ends whoever is connected, also who never said anything', async ()
   const limits = { connections: 10, connectionsPerAddress: null, requestTimeoutMs: 0, handshakeTimeoutMs: 3_600_000 };
   const tcp = await listenTcp(service(), { host: '127.0.0.1', port: 0, tls, limits });
   const silents = [await silent(tcp.port), await silent(tcp.port)];
-  await Promise.all([tcp.close(0), ...silents.map((socket) => once(socket, 'close'))]);
+  await Promise.all([tcp.close(0), ...silents.map((socket) => closed(socket))]);
   const path = join(await temporaryFolder(), 's');
   const { promise: begun, resolve: begin } = Promise.withResolvers<void>();
   const unix = await listenUnix(
@@ -143,7 +146,7 @@ test('closing ends whoever is connected, also who never said anything', async ()
   socket.on('error', () => undefined);
   socket.write('GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n');
   await begun;
-  await Promise.all([unix.close(0), once(socket, 'close')]);
+  await Promise.all([unix.close(0), closed(socket)]);
 });
 
 test('who asks again and again and reads nothing is answered no further than the answers have gone', async () => {

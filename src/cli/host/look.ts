@@ -35,7 +35,7 @@ export const status: Verb = {
 };
 
 function statusText(
-  { status: state, message, progress, held, waitsFor, identity }: UpdateStatus,
+  { status: state, message, progress, held, waitsFor, identity, certificate }: UpdateStatus,
   version: VersionInfo | null,
 ): string {
   const rows = [
@@ -43,6 +43,7 @@ function statusText(
     ...(message === undefined || message === identity?.detail ? [] : [['', message]]),
     ...(held === undefined ? [] : [['On hold', held]]),
     ...(waitsFor === undefined ? [] : [['Waits', waitsFor]]),
+    ...certificateRows(certificate),
     ...(identity === undefined ? [] : [['Identity', `${identity.detail} [${identity.code}]`]]),
     ...(identity?.next === undefined ? [] : [['', `next: ${identity.next}`]]),
   ];
@@ -54,6 +55,13 @@ function statusText(
   if (kind !== 'release' || from !== 'executable')
     rows.push(['Keyring', `${keyringText(version)}, not for production`]);
   return table(rows);
+}
+
+function certificateRows({ expiresAt, problem }: NonNullable<UpdateStatus['certificate']> = {}): string[][] {
+  return [
+    ...(expiresAt === undefined ? [] : [['Certificate', `of the network interface, expires ${expiresAt}`]]),
+    ...(problem === undefined ? [] : [['Certificate', `the new one is not taken: ${problem}`]]),
+  ];
 }
 
 const keyringText = ({ keyring: { kind, from } }: VersionInfo): string => {

@@ -77,21 +77,33 @@ export function boundPipeline(handler: RequestListener): RequestListener {
 export interface Connections {
   /** Watches the connections of this server, which is not listening yet. */
   of(server: Server): Server;
-  /** Destroys them all, handshakes that are under way included: Node's own list begins where they have ended. */
+  /** Ends those on which no handshake has come about: nobody there waits for an answer. */
+  cutShaking(): void;
+  /** Ends them all, handshakes that are under way included: Node's own list begins where they have ended. */
   cut(): void;
 }
 
 export function connectionsThere(): Connections {
-  const open = new Set<Socket>();
+  const [open, shaken] = [new Set<Socket>(), new Set<string>()];
+  // The TLS socket and the raw one beneath it have nothing else in common that is public.
+  const peer = ({ remoteAddress, remotePort }: Socket): string => `${remoteAddress} ${remotePort}`;
+  const cut = (which: (socket: Socket) => boolean): void => {
+    for (const socket of [...open].filter(which)) end(socket);
+  };
   return {
     of: (server) =>
-      server.on('connection', (socket: Socket) => {
-        open.add(socket);
-        socket.once('close', () => open.delete(socket));
-      }),
-    cut: () => {
-      for (const socket of open) end(socket);
-    },
+      server
+        .on('connection', (socket: Socket) => {
+          const name = peer(socket);
+          open.add(socket);
+          socket.once('close', () => {
+            open.delete(socket);
+            shaken.delete(name);
+          });
+        })
+        .on('secureConnection', (socket: Socket) => void shaken.add(peer(socket))),
+    cutShaking: () => cut((socket) => isBeneathTls(socket) && !shaken.has(peer(socket))),
+    cut: () => cut(() => true),
   };
 }
 
