@@ -33,7 +33,7 @@ async function stopSignal(): Promise<string> {
 }
 
 /** What is under way comes to its next safe point within this time, or is cut as by a crash, which everything here outlives. */
-export const END_WITHIN_MS = 30_000;
+const END_WITHIN_MS = 30_000;
 
 export interface Life {
   /** From here on a sign of life means that the socket is there. */

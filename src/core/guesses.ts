@@ -6,7 +6,7 @@ import { networkOf } from './network.ts';
  * have every address, counts as one.
  */
 export interface Guesses {
-  /** 0: may try now. Asked before the secret is looked at, or waiting would slow down nobody who guesses. */
+  /** 0: a wrong one counts now. */
   waitMs(address: string, nowMs: number): number;
   wrong(address: string, nowMs: number): void;
   right(address: string): void;

@@ -38,15 +38,14 @@ function createPublishGuard(token: string, clock: Clock, log: Log): (caller: Cal
   const right = digest(token);
   const guard = createGuard(clock);
   return ({ address, headers }) => {
-    const early = guard.mustWait(address);
-    if (early !== null) return early;
     const sent = headers.authorization;
     if (sent === undefined) return refuseToken('TOKEN_REQUIRED', 'this needs the publish token');
     if (isRight(sent, right)) {
       guard.right(address);
       return null;
     }
-    guard.wrong(address);
+    const mustWait = guard.wrong(address);
+    if (mustWait !== null) return mustWait;
     log.warn('token_refused', { address });
     return refuseToken('TOKEN_REFUSED', 'the publish token is wrong');
   };

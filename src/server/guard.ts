@@ -4,23 +4,28 @@ import { QxError } from '../errors.ts';
 import type { Denial } from '../ports/serving.ts';
 import type { Clock } from '../ports.ts';
 
-/** What everybody hears who shows a wrong secret, and how he is slowed down. */
+/**
+ * What everybody hears who shows a wrong secret, and how he is slowed down. The right one is let in at any time: many come from one
+ * address, behind a proxy for one, and no secret here is short enough to be found by trying (32 bytes that somebody chose, or
+ * at least 128 bits of chance). What waiting spares is the log, the audit trail and the database.
+ */
 
 export interface Guard {
-  /** Null: may try now. Asked again once the right secret was looked up, since many guesses can be under way at once. */
-  mustWait(address: string): Denial | null;
-  wrong(address: string): void;
+  /** Null: said for the first few times, it is only wrong. Asked once the secret was looked at, and right before the answer. */
+  wrong(address: string): Denial | null;
   right(address: string): void;
 }
 
 export function createGuard(clock: Clock): Guard {
   const guesses = createGuesses();
   return {
-    mustWait: (address) => {
-      const waitMs = guesses.waitMs(address, clock.monotonicMs());
-      return waitMs > 0 ? tellToWait(waitMs) : null;
+    wrong: (address) => {
+      const nowMs = clock.monotonicMs();
+      const waitMs = guesses.waitMs(address, nowMs);
+      if (waitMs > 0) return tellToWait(waitMs);
+      guesses.wrong(address, nowMs);
+      return null;
     },
-    wrong: (address) => guesses.wrong(address, clock.monotonicMs()),
     right: (address) => guesses.right(address),
   };
 }

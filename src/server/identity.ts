@@ -86,15 +86,12 @@ async function ofToken(
   { address, headers: { authorization = '' } }: Caller,
   accepted: readonly Accepted[],
 ): Promise<Denial | Admission> {
-  const early = guard.mustWait(address);
-  if (early !== null) return early;
   const token = tokenIn(authorization.trim());
   const isControlPlane = controlPlaneToken !== null && timingSafeEqual(digest(token), digest(controlPlaneToken));
   const principal = isControlPlane ? ({ kind: 'control-plane' } as const) : await operatorOf(db, token);
-  const late = guard.mustWait(address);
-  if (late !== null) return late;
   if (principal === null) {
-    guard.wrong(address);
+    const mustWait = guard.wrong(address);
+    if (mustWait !== null) return mustWait;
     log.warn('token_refused', { address });
     return refuseToken('TOKEN_REFUSED', 'this token is not known, or was taken back');
   }

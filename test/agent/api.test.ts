@@ -113,9 +113,10 @@ test('defect 1, T37: over the network orders need the token, and a wrong one is 
     const wrong = await ask(`${api}/apply`, '-X', 'POST', ...bearer(`wrong-${i}`));
     expect(wrong).toMatchObject({ status: 401, json: { code: 'TOKEN_REFUSED' } });
   }
-  const slowed = await ask(`${api}/apply`, '-X', 'POST', ...bearer(token));
+  const slowed = await ask(`${api}/apply`, '-X', 'POST', ...bearer('wrong-again'));
   expect(slowed).toMatchObject({ status: 429, json: { code: 'TOO_MANY_ATTEMPTS' } });
   expect(Number(slowed.headers['retry-after'])).toBeGreaterThan(0);
+  expect((await ask(`${api}/status`, ...bearer(token))).status).toBe(200);
   const socket = join(host.path, 'run/quantix/node.sock');
   const status = await curl('--unix-socket', socket, 'http://localhost/api/v1/updates/status');
   expect(JSON.parse(status.text)).toEqual({ status: 'idle' });

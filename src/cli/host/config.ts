@@ -83,7 +83,7 @@ async function changeTo(context: VerbContext, change: SettingsChange): Promise<n
 }
 
 /** Through the agent, or on the host itself where the agent does not run. Answers the settings that count from now on. */
-export const makeChange = (context: VerbContext, change: SettingsChange): Promise<Settings> =>
+const makeChange = (context: VerbContext, change: SettingsChange): Promise<Settings> =>
   throughAgent(context, change).catch((error: unknown) => {
     if (isCode(error, 'AGENT_DOWN')) return onHost(context, change);
     throw error;

@@ -70,17 +70,14 @@ async function provenInvite(
   { inviteId, secret }: { readonly inviteId: string; readonly secret: string },
   { address }: Caller,
 ): Promise<InviteTable | Denial> {
-  const early = guard.mustWait(address);
-  if (early !== null) return early;
   const row = await store.db.selectFrom('node_invite').selectAll().where('id', '=', inviteId).executeTakeFirst();
   const isRight = timingSafeEqual(digest(row?.secret_sha256 ?? ''), digest(sha256Hex(secret)));
-  const late = guard.mustWait(address);
-  if (late !== null) return late;
   if (row !== undefined && isRight) {
     guard.right(address);
     return row;
   }
-  guard.wrong(address);
+  const mustWait = guard.wrong(address);
+  if (mustWait !== null) return mustWait;
   log.warn('invitation_refused', { address });
   return { refused: refused('there is no such invitation', 'copy the whole join string, or ask for a new one') };
 }
