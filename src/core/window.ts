@@ -1,38 +1,69 @@
 import { DAYS, type Window } from '../format/window.ts';
 
 /**
- * Maintenance windows in their own time zone, daylight saving included: a window starts at its local time on each of its
- * days, and ends at the first moment after that when the local clock has reached its end.
+ * Maintenance windows in their own time zone, daylight saving included. A window opens at the first instant of one of its days whose
+ * local clock is at or past the start, and closes at the first one after it when the local clock has reached the end. Where the
+ * clock was put forward over all of it, it is as long as it is written, from the instant of the change on.
  */
+
+/** Milliseconds since 1970; closed at `toMs` again. */
+export interface Opening {
+  readonly fromMs: number;
+  readonly toMs: number;
+}
 
 /** No window at all means that any time will do. */
 export const isOpen = (windows: readonly Window[], nowMs: number): boolean =>
-  windows.length === 0 ||
-  windows.some((window) => openings(window, nowMs).some(([from, to]) => from <= nowMs && nowMs < to));
+  windows.length === 0 || windows.some((window) => isWithin(openings(window, nowMs, NEAR_DAYS), nowMs));
 
-/** When the next window opens, in milliseconds since 1970; `nowMs` itself when one is open. */
+/** When the next window opens; `nowMs` itself when one is open, and infinity when none does within a year. */
 export function nextOpeningMs(windows: readonly Window[], nowMs: number): number {
   if (isOpen(windows, nowMs)) return nowMs;
-  const starts = windows.flatMap((window) => openings(window, nowMs)).map(([from]) => from);
-  return Math.min(...starts.filter((from) => from > nowMs));
+  const next = (days: number): number =>
+    Math.min(
+      ...windows
+        .flatMap((window) => openings(window, nowMs, days))
+        .map(({ fromMs }) => fromMs)
+        .filter((fromMs) => fromMs > nowMs),
+    );
+  const near = next(NEAR_DAYS);
+  return near === Number.POSITIVE_INFINITY ? next(YEAR_DAYS) : near;
 }
 
-/** Openings that may matter now: from the day before yesterday (a window may cross midnight) to a week ahead. */
-function openings(window: Window, nowMs: number): (readonly [fromMs: number, toMs: number])[] {
+const NEAR_DAYS = 9;
+const YEAR_DAYS = 367;
+
+const isWithin = (all: readonly Opening[], nowMs: number): boolean =>
+  all.some(({ fromMs, toMs }) => fromMs <= nowMs && nowMs < toMs);
+
+/** Those that begin on the days around now: from the day before yesterday, since one may cross midnight, so many days on. */
+export function openings(window: Window, nowMs: number, days: number): Opening[] {
   const zone = window.timezone ?? 'UTC';
   const today = Temporal.Instant.fromEpochMilliseconds(nowMs).toZonedDateTimeISO(zone).toPlainDate();
-  const days: readonly string[] = window.days ?? DAYS;
-  return Array.from({ length: 10 }, (_, i) => today.add({ days: i - 2 }))
-    .filter((date) => days.includes(DAYS[date.dayOfWeek - 1] as string))
-    .map((date) => opening(window, date, zone));
+  const named: readonly string[] = window.days ?? DAYS;
+  return Array.from({ length: days }, (_, i) => today.add({ days: i - 2 }))
+    .filter((date) => named.includes(DAYS[date.dayOfWeek - 1] as string))
+    .map((date) => opening(window, date, zone))
+    .filter((one) => one !== null);
 }
 
-function opening(window: Window, date: Temporal.PlainDate, zone: string): readonly [number, number] {
+/** Null on a day that its zone has left out, as islands do that change sides of the date line. */
+function opening(window: Window, date: Temporal.PlainDate, zone: string): Opening | null {
   const start = Temporal.PlainTime.from(window.start);
   const end = Temporal.PlainTime.from(window.end);
-  const isNextDay = Temporal.PlainTime.compare(end, start) <= 0;
-  // A local time that daylight saving skips is taken an hour later, one that it repeats the first time.
-  const at = (day: Temporal.PlainDate, time: Temporal.PlainTime) =>
-    day.toZonedDateTime({ timeZone: zone, plainTime: time }).epochMilliseconds;
-  return [at(date, start), at(isNextDay ? date.add({ days: 1 }) : date, end)];
+  const endDate = Temporal.PlainTime.compare(end, start) <= 0 ? date.add({ days: 1 }) : date;
+  const [from, to] = [date.toPlainDateTime(start), endDate.toPlainDateTime(end)];
+  const fromMs = reachedMs(from, zone);
+  if (!Temporal.Instant.fromEpochMilliseconds(fromMs).toZonedDateTimeISO(zone).toPlainDate().equals(date)) return null;
+  const toMs = reachedMs(to, zone);
+  return { fromMs, toMs: toMs > fromMs ? toMs : fromMs + from.until(to).total('milliseconds') };
+}
+
+/** The first instant when the clock of the zone shows this time: of one that it skips that of the change, of one that comes twice the first. */
+function reachedMs(time: Temporal.PlainDateTime, zone: string): number {
+  const first = time.toZonedDateTime(zone, { disambiguation: 'earlier' });
+  if (first.toPlainDateTime().equals(time)) return first.epochMilliseconds;
+  // Read by the offset from before the change it lies behind that, or right on it.
+  const behind = time.toZonedDateTime(zone, { disambiguation: 'later' }).add({ nanoseconds: 1 });
+  return (behind.getTimeZoneTransition('previous') ?? first).epochMilliseconds;
 }
