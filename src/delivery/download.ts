@@ -3,7 +3,16 @@ import { asQxError, type Code, ERRORS, QxError } from '../errors.ts';
 import type { ArtifactRef } from '../format/manifest.ts';
 import type { Clock, Files, Http, HttpResponse, OpenFile } from '../ports.ts';
 import { type Attempt, done, later, never } from './attempts.ts';
-import { discard, isEncoded, PLAIN_BYTES, retryAfterMs, statusError, strongEtag, type WaitLimits } from './source.ts';
+import {
+  discard,
+  foreignError,
+  isEncoded,
+  PLAIN_BYTES,
+  retryAfterMs,
+  statusError,
+  strongEtag,
+  type WaitLimits,
+} from './source.ts';
 
 /**
  * One attempt to get the rest of one artifact from one server into its `.part` file. What is there already is only a hope:
@@ -98,6 +107,8 @@ function judgeResponse(
   etag: string | null,
 ): TransferResult | null {
   const { status, headers } = response;
+  const foreign = foreignError(response, url);
+  if (foreign !== null) return later(foreign);
   if (isEncoded(response)) return never(statusError(response, url));
   if (status === 200) return sizeRefusal(url, headers['content-length'], part.artifact.size_bytes);
   const restart = (what: string): TransferResult => ({
@@ -140,7 +151,8 @@ async function receive(
 ): Promise<TransferResult> {
   const { url, part } = request;
   const { size_bytes: sizeBytes } = part.artifact;
-  const file = await openPart(files, part, response, fromBytes);
+  const place = await placeFor(files, part, fromBytes);
+  const file = await openPart(files, place, response, fromBytes);
   const startedMs = clock.monotonicMs();
   const isCheap = () => progress.atBytes === sizeBytes && clock.monotonicMs() - startedMs < QUICK_MS;
   const progress: Received = { atBytes: fromBytes, hash: fromBytes === 0 ? createHash('sha256') : null };
@@ -150,14 +162,44 @@ async function receive(
     return failed(error);
   } finally {
     await file.close();
+    await settle(files, part, place, progress.atBytes);
   }
   const { atBytes, hash } = progress;
   if (atBytes === sizeBytes) return done(hash?.digest('hex') ?? null);
-  // A connection that broke looks the same as an end where no length was declared: no judgement about the file rests on it.
+  if (response.status === 200 && response.headers['transfer-encoding'] === 'chunked') {
+    return never(new QxError('SIZE_MISMATCH', `${url} has ${atBytes} bytes, ${sizeBytes} were signed`));
+  }
+  // Where nothing tells the end, a connection that broke looks the same: no judgement about the file rests on it.
   return later(new QxError('SERVER_UNREACHABLE', `${url} broke off after ${atBytes} of ${sizeBytes} bytes`));
 }
 
-async function openPart(files: Files, part: Part, response: HttpResponse, fromBytes: number): Promise<OpenFile> {
+type Place = Pick<Part, 'partPath' | 'etagPath'>;
+
+/**
+ * A whole file that comes although a part is held, from a server that knows no ranges or from somebody in its place, is written
+ * beside that part as long as there is room for both.
+ */
+async function placeFor(files: Files, { artifact, partPath, etagPath }: Part, fromBytes: number): Promise<Place> {
+  if (fromBytes > 0 || ((await files.info(partPath))?.sizeBytes ?? 0) === 0) return { partPath, etagPath };
+  const freeBytes = await files.freeBytes(partPath.slice(0, partPath.lastIndexOf('/')));
+  if (freeBytes < artifact.size_bytes) return { partPath, etagPath };
+  return { partPath: `${partPath}.new`, etagPath: `${etagPath}.new` };
+}
+
+/** The longer one stays: what nobody vouches for takes nothing away, and a line that breaks again and again moves on. */
+async function settle(files: Files, part: Part, place: Place, atBytes: number): Promise<void> {
+  if (place.partPath === part.partPath) return;
+  const heldBytes = (await files.info(part.partPath))?.sizeBytes ?? 0;
+  if (atBytes <= heldBytes) {
+    await files.remove(place.partPath);
+    return files.remove(place.etagPath);
+  }
+  await files.remove(part.etagPath);
+  await files.rename(place.partPath, part.partPath);
+  if ((await files.info(place.etagPath)) !== null) await files.rename(place.etagPath, part.etagPath);
+}
+
+async function openPart(files: Files, part: Place, response: HttpResponse, fromBytes: number): Promise<OpenFile> {
   if (fromBytes > 0) return files.openPart(part.partPath, fromBytes);
   // Before the part is cut to nothing: an ETag must never stand beside bytes of another file.
   await files.remove(part.etagPath);

@@ -82,7 +82,7 @@ async function openStaging(files: Files, directory: string): Promise<void> {
   });
 }
 
-const PART_NAME = /^[a-f0-9]{64}\.(?:part|etag)$/;
+const PART_NAME = /^[a-f0-9]{64}\.(?:part|etag)(?:\.new)?$/;
 
 /** Halves of other releases would otherwise stay for ever, one image after another. Only what is surely ours is removed. */
 async function removeOldParts(files: Files, { stagingDirectory, manifest }: FetchRequest): Promise<void> {

@@ -1,3 +1,4 @@
+import { foreignAnswer, LOG_IN } from '../core/foreign.ts';
 import { readRetryAfter } from '../core/retry.ts';
 import { QxError } from '../errors.ts';
 import type { Channel, Product } from '../format/manifest.ts';
@@ -69,13 +70,23 @@ export const WAIT_LIMITS: WaitLimits = {
 /** Compressed on the way, the bytes would be others than those that were signed. */
 export const PLAIN_BYTES = { 'accept-encoding': 'identity' } as const;
 
+/** Nobody vouches for it, and nothing that is held goes for it. Null: it may be the answer of a server. */
+export function foreignError(response: HttpResponse, url: string): QxError | null {
+  const foreign = foreignAnswer(response);
+  if (foreign === null) return null;
+  return new QxError('SERVER_UNREACHABLE', `${url} was answered by ${foreign}`, { next: LOG_IN });
+}
+
 /** What a status means when it is not one that the caller was waiting for. */
 export function statusError(response: HttpResponse, url: string): QxError {
   const { status, headers } = response;
+  const foreign = foreignError(response, url);
+  if (foreign !== null) return foreign;
+  if (status === 304) return new QxError('SERVER_ERROR', `${url} answered 304, which was not asked for`);
   if (status >= 300 && status < 400) {
     // Where it points to is not even named: it is the server's word, and ends up in logs and on pages.
     return new QxError('REDIRECT_REFUSED', `${url} answered with a redirect (${status}), which is not followed`, {
-      next: 'set updates.server_url to the address that serves releases itself',
+      next: 'log in to the network where it asks for that, or set updates.server_url to the address that serves releases itself',
     });
   }
   if (status === 408 || status === 425 || status === 429 || status >= 500) {

@@ -12,6 +12,7 @@ import { gather } from './gather.ts';
 import {
   discard,
   envelopeUrl,
+  foreignError,
   isEncoded,
   PLAIN_BYTES,
   retryAfterMs,
@@ -157,7 +158,7 @@ async function ask({ http, clock }: TrustPorts, url: string, request: TrustReque
     isEnvelope: true,
     ...(signal === undefined ? {} : { signal }),
   });
-  if (response.status === 200 && !isEncoded(response)) {
+  if (response.status === 200 && !isEncoded(response) && foreignError(response, url) === null) {
     const detached = await gather(response.body);
     return done({ detached, etag: strongEtag(response.headers.etag), isUnchanged: false });
   }

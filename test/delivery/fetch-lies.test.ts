@@ -35,11 +35,65 @@ describe('T21 T24 a server that lies', () => {
     expect(await bench.content(bench.partPath)).toBeNull();
   });
 
-  test('no length, and too few bytes, again and again: a line that breaks, and it comes to an end', async () => {
+  test('too few bytes in chunks that are whole', async () => {
     const bench = await fetchBench(bytes);
     const server = await badServer((_request, response) => void response.writeHead(200).end(half));
+    expect(await refusal(() => bench.fetch([server]))).toBe('SIZE_MISMATCH');
+    expect(server.requests).toHaveLength(1);
+  });
+
+  test('no length, and the same break again and again: it comes to an end', async () => {
+    const bench = await fetchBench(bytes);
+    const server = await badServer((_request, response) => {
+      response.useChunkedEncodingByDefault = false;
+      response.writeHead(200, { connection: 'close' }).end(half);
+    });
     expect(await refusal(() => bench.fetch([server]))).toBe('SERVER_UNREACHABLE');
     expect(server.requests.length).toBeLessThanOrEqual(10);
+    expect(await bench.content(bench.partPath)).toEqual(half);
+  });
+
+  const PAGE = '<html><body>Please accept our terms of use.</body></html>';
+  const breaks: Parameters<typeof badServer>[0] = (_request, response) => {
+    response.writeHead(200, { 'content-length': bytes.length, etag: '"one"' });
+    response.write(half, () => setImmediate(() => response.destroy()));
+  };
+
+  test.each([
+    ['a page with a length', status(200, { 'content-type': 'text/html', 'content-length': String(PAGE.length) }, PAGE)],
+    ['a page in chunks', status(200, { 'content-type': 'text/html; charset=utf-8' }, PAGE)],
+    ['text that does not say what it is, in chunks', status(200, {}, PAGE)],
+    ['a redirect', status(302, { location: 'http://login.example/' })],
+    ['a network that wants a log-in', status(511, { 'content-type': 'text/html' }, PAGE)],
+    ['a proxy that wants one', status(407, {}, PAGE)],
+    ['a 304 that nobody asked for', status(304)],
+    ['a page with 502', status(502, { 'content-type': 'text/html' }, PAGE)],
+    ['another encoding', status(200, { 'content-encoding': 'gzip' }, PAGE)],
+  ])('%s in the place of the rest: what is held stays, and is gone on with', async (_what, answer) => {
+    const bench = await fetchBench(bytes);
+    const server = await badServer(breaks, answer);
+    await refusal(() => bench.fetch([server]));
+    const held = await bench.content(bench.partPath);
+    expect(held?.length).toBeGreaterThan(0);
+    expect(held).toEqual(bytes.subarray(0, held?.length));
+    const later = await badServer(serve(bytes, '"one"'));
+    await bench.fetch([later]);
+    expect(later.requests[0]?.headers.range).toBe(`bytes=${held?.length}-`);
+    expect(await bench.content(bench.finalPath)).toEqual(bytes);
+  });
+
+  test('a server that knows no ranges and breaks later each time is moved on with', async () => {
+    const bench = await fetchBench(bytes);
+    const upTo =
+      (part: number): Parameters<typeof badServer>[0] =>
+      (_request, response) => {
+        response.writeHead(200, { 'content-length': bytes.length });
+        response.write(bytes.subarray(0, bytes.length * part), () => setImmediate(() => response.destroy()));
+      };
+    const server = await badServer(upTo(0.5), upTo(0.25), upTo(0.75), upTo(1));
+    await bench.fetch([server]);
+    expect(await bench.content(bench.finalPath)).toEqual(bytes);
+    expect(await readdir(bench.at(STAGING))).toHaveLength(1);
   });
 
   test('no length, and a connection that broke half way: gone on with', async () => {

@@ -170,7 +170,18 @@ describe('what is not trusted is refused by a code, with one line in the log', (
 
   test('a 304 to a question that named no ETag', async () => {
     const { ask } = await serving(status(304));
-    expect(await refusal(() => ask())).toBe('REDIRECT_REFUSED');
+    expect(await refusal(() => ask())).toBe('SERVER_ERROR');
+  });
+
+  test.each([
+    ['a page', status(200, { 'content-type': 'text/html' }, '<html>Please log in</html>')],
+    ['a page of another kind', status(200, { 'content-type': 'Application/XHTML+xml; charset=utf-8' }, '<html/>')],
+    ['a network that wants a log-in', status(511, {}, 'log in')],
+    ['a proxy that wants one', status(407, {}, 'log in')],
+  ])('%s in the place of the server is no attack', async (_what, answer) => {
+    const { ask, log } = await serving(answer);
+    await expect(ask()).rejects.toMatchObject({ code: 'SERVER_UNREACHABLE', next: expect.stringContaining('log-in') });
+    expect(log.lines.map(({ event }) => event)).not.toContain('release_refused');
   });
 
   test('nothing published yet', async () => {
