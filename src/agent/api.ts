@@ -1,6 +1,6 @@
 import type { InstallRequest } from '../core/plan.ts';
 import { isRefusal, type Refusal } from '../core/plan.ts';
-import { type Code, QxError } from '../errors.ts';
+import { type Code, fieldsOf, QxError } from '../errors.ts';
 import type { UpdateStatus } from '../format/agent-documents.ts';
 import type { AGENT_ROUTES } from '../format/agent-routes.ts';
 import type { SettingsChange } from '../format/settings-change.ts';
@@ -38,7 +38,11 @@ export interface Agency {
   readonly restart: () => void;
   /** Of the listener on the network; null: there is none. */
   readonly certificate: (() => CertificateState) | null;
+  /** Ways over the network that are closed, and why. */
+  readonly closed: () => Promise<readonly (readonly [door: Door, why: QxError])[]>;
 }
+
+type Door = NonNullable<UpdateStatus['closed']>[number]['door'];
 
 export const agentHandlers = (agency: Agency): Handlers<typeof AGENT_ROUTES> => ({
   ...looks(agency),
@@ -49,7 +53,7 @@ export const agentHandlers = (agency: Agency): Handlers<typeof AGENT_ROUTES> => 
 type Routes = Handlers<typeof AGENT_ROUTES>;
 
 /** Whoever asks these learns something and changes nothing. */
-const looks = ({ host, agent, hostname, keyringFrom, certificate }: Agency) =>
+const looks = ({ host, agent, hostname, keyringFrom, certificate, closed }: Agency) =>
   ({
     check: async ({ signal }) => ({ json: await checkResponse(host, await agent.check(signal)) }),
     plan: async ({ signal }) => {
@@ -57,7 +61,13 @@ const looks = ({ host, agent, hostname, keyringFrom, certificate }: Agency) =>
       const drain = plan.requiresReboot ? await host.duties.outlook() : null;
       return { json: drain === null ? plan : { ...plan, drain } };
     },
-    status: async () => ({ json: { ...(await agent.status()), ...certificateOf(certificate, host.clock.nowMs()) } }),
+    status: async () => ({
+      json: {
+        ...(await agent.status()),
+        ...certificateOf(certificate, host.clock.nowMs()),
+        ...closedOf(await closed()),
+      },
+    }),
     progress: async () => ({ json: progressResponse(agent) }),
     events: async ({ signal }) => eventStream(agent, host.clock, signal),
     health: async () => ({ json: { status: 'healthy' } }),
@@ -152,6 +162,9 @@ const rescues = ({ host, restart }: Agency) =>
       return { json: { status: 'rebooting', message: 'The host reboots now' } };
     },
   }) satisfies Partial<Routes>;
+
+const closedOf = (doors: Awaited<ReturnType<Agency['closed']>>): Pick<UpdateStatus, 'closed'> =>
+  doors.length === 0 ? {} : { closed: doors.map(([door, why]) => ({ door, ...fieldsOf(why) })) };
 
 const SOON_MS = 14 * 86_400_000;
 

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { asQxError, QxError } from '../errors.ts';
+import { asQxError, fieldsOf, QxError } from '../errors.ts';
 import type { Files, Log } from '../ports.ts';
 
 /** The secret with which the administrator of a host reaches its agent over the network. Made when the agent first starts. */
@@ -16,7 +16,7 @@ interface Machine {
 
 /**
  * Sees to it that there is a token when the agent starts. Where none can be kept, on a host whose /quantix is broken for
- * example, the agent still has to start, and then takes no orders over the network. @throws QxError INSECURE_TOKEN
+ * example, or the file holds none, the agent still has to start, and then takes no orders over the network. Never throws.
  */
 export async function prepareToken({ files, log }: Machine): Promise<void> {
   try {
@@ -28,11 +28,14 @@ export async function prepareToken({ files, log }: Machine): Promise<void> {
       await files.setMode(TOKEN_PATH, 0o600);
     }
   } catch (error) {
-    const { code, message } = asQxError(error);
-    if (code === 'INSECURE_TOKEN') throw error;
-    log.warn('api_token_unavailable', { code, detail: message, effect: 'no orders are taken over the network' });
+    log.warn('api_token_unavailable', { ...fieldsOf(error), effect: NO_ORDERS });
   }
 }
+
+const NO_ORDERS = 'no orders are taken over the network by token';
+
+/** Why no token counts now; null when one does. */
+export const tokenFault = (files: Files): Promise<QxError | null> => showToken(files).then(() => null, asQxError);
 
 /** The token that counts at this moment, so that a rotation needs no restart; null while the file cannot be relied on. */
 export async function currentToken({ files, log }: Machine): Promise<string | null> {
@@ -41,8 +44,7 @@ export async function currentToken({ files, log }: Machine): Promise<string | nu
     if (!(await isReadableByOthers(files))) return token;
     log.warn('api_token_readable', { path: TOKEN_PATH, effect: 'refused until its mode is 0600 again' });
   } catch (error) {
-    const { code, message } = asQxError(error);
-    log.warn('api_token_unavailable', { code, detail: message, effect: 'no orders are taken over the network' });
+    log.warn('api_token_unavailable', { ...fieldsOf(error), effect: NO_ORDERS });
   }
   return null;
 }

@@ -37,22 +37,28 @@ const DAY_MS = 86_400_000;
 /** Warned of once a day. */
 const WARN_BEFORE_MS = 14 * DAY_MS;
 
-export function keepRenewed<T extends Tls>(first: T, { load, take, clock, log }: Renewing<T>): Renewal {
-  const now: { tls: T; fault: string | null; warnedMs: number | null } = { tls: first, fault: null, warnedMs: null };
+/** `first` null: none could be used so far. */
+export function keepRenewed<T extends Tls>(first: T | null, { load, take, clock, log }: Renewing<T>): Renewal {
+  const now: { tls: T | null; fault: string | null; warnedMs: number | null } = {
+    tls: first,
+    fault: null,
+    warnedMs: null,
+  };
 
   const look = async (): Promise<void> => {
     try {
       const tls = await load();
-      if (!isSame(tls, now.tls)) {
+      if (now.tls === null || !isSame(tls, now.tls)) {
         take(tls);
+        const isFirst = now.tls === null;
         now.tls = tls;
-        log.info('certificate_renewed', { not_after: endOf(tls) });
+        if (!isFirst) log.info('certificate_renewed', { not_after: endOf(tls) });
       }
       now.fault = null;
     } catch (error) {
       const { code, message } = asQxError(error);
-      if (message !== now.fault)
-        log.warn('certificate_not_taken', { code, detail: message, next: 'the one before goes on' });
+      const next = now.tls === null ? 'nothing listens on the network before it can be used' : 'the one before goes on';
+      if (message !== now.fault) log.warn('certificate_not_taken', { code, detail: message, next });
       now.fault = message;
     }
     warn();
@@ -93,12 +99,12 @@ const filesOf = (tls: Tls): string =>
     .sort()
     .join('\n');
 
-const notAfterOf = ({ cert }: Tls): number | null => {
+const notAfterOf = (tls: Tls | null): number | null => {
   try {
-    return new X509Certificate(cert).validToDate.getTime();
+    return tls === null ? null : new X509Certificate(tls.cert).validToDate.getTime();
   } catch {
     return null;
   }
 };
 
-const endOf = (tls: Tls): string => new Date(notAfterOf(tls) ?? Number.NaN).toJSON() ?? 'unknown';
+const endOf = (tls: Tls | null): string => new Date(notAfterOf(tls) ?? Number.NaN).toJSON() ?? 'unknown';

@@ -6,7 +6,8 @@ import { auditRefusals } from '../agent/audit-access.ts';
 import { runAgent, settleAtStart } from '../agent/daemon.ts';
 import { pageHandlers } from '../agent/page.ts';
 import { changeSettings } from '../agent/settings.ts';
-import { currentToken, prepareToken } from '../agent/token.ts';
+import { currentToken, prepareToken, tokenFault } from '../agent/token.ts';
+import { asQxError, QxError } from '../errors.ts';
 import { AGENT_ROUTES } from '../format/agent-routes.ts';
 import { PAGE_ROUTES } from '../format/page-routes.ts';
 import type { RouteTable } from '../format/route.ts';
@@ -45,6 +46,10 @@ interface Place {
   readonly signals: Signals;
   readonly life: Life;
 }
+
+type HostTls = Certificate & { readonly clientCa?: Uint8Array };
+
+const MEND = 'mend the file that is named; it is looked at again every minute';
 
 /** Whoever follows an update still reads how it ended before the agent makes way for its successor. */
 const RESTART_AFTER_MS = 1500;
@@ -94,20 +99,51 @@ async function listen(
 ): Promise<{ readonly renewal: Renewal; close(): Promise<void> }> {
   const { config, files, clock, log } = host;
   await prepareToken(host);
-  const load = async () => ({
+  const now: { tls: HostTls | null; tcp: PatientListening | null; clientFault: QxError | null } = {
+    tls: null,
+    tcp: null,
+    clientFault: null,
+  };
+  const clients = async (): Promise<Pick<HostTls, 'clientCa'>> => {
+    if (config.clientCa === null) return {};
+    try {
+      return { clientCa: await network.authorities(files, 'client_ca', config.clientCa) };
+    } catch (error) {
+      // Whoever could show a certificate goes on to be let in by the bundle of before; where there was none, nobody is.
+      if (now.tls?.clientCa !== undefined) throw error;
+      now.clientFault = asQxError(error);
+      return {};
+    }
+  };
+  const load = async (): Promise<HostTls> => ({
     ...(config.tls
       ? await network.givenCertificate(files, config.tls)
       : await network.ownCertificate(host, Math.max(clock.nowMs(), host.buildDateMs))),
-    ...(config.clientCa === null ? {} : { clientCa: await network.authorities(files, 'client_ca', config.clientCa) }),
+    ...(await clients()),
   });
-  const now: { tls: Awaited<ReturnType<typeof load>>; tcp: PatientListening | null } = { tls: await load(), tcp: null };
-  const take = (fresh: typeof now.tls): void => {
+  const take = (fresh: HostTls): void => {
     now.tcp?.renew(fresh);
+    if (fresh.clientCa !== undefined) now.clientFault = null;
     now.tls = fresh;
   };
-  const renewal = keepRenewed(now.tls, { load, take, clock, log });
+  const renewal = keepRenewed<HostTls>(null, { load, take, clock, log });
+  const { listen: address } = config;
+  if (address !== null) await renewal.look();
+  const certified = (): HostTls => {
+    if (now.tls !== null) return now.tls;
+    throw new QxError('CONFIG_INVALID', renewal.state().fault ?? 'there is no certificate', { next: MEND });
+  };
+  const closed: Agency['closed'] = async () => {
+    if (address === null) return [];
+    const token = await tokenFault(files);
+    return [
+      ...(token === null ? [] : [['api_token', token] as const]),
+      ...(now.clientFault === null ? [] : [['client_ca', now.clientFault] as const]),
+      ...(now.tcp?.failure() == null ? [] : [['network', now.tcp.failure() as QxError] as const]),
+    ];
+  };
   const names = [hostname(), 'localhost'];
-  const isOurName = (name: string): boolean => names.includes(name) || now.tls.isFor(name);
+  const isOurName = (name: string): boolean => names.includes(name) || (now.tls?.isFor(name) ?? false);
   const service = {
     title: 'Quantix host agent',
     version: programVersion(),
@@ -118,7 +154,8 @@ async function listen(
         host,
         hostname: hostname(),
         keyringFrom: host.keyringFrom,
-        certificate: config.listen === null ? null : renewal.state,
+        certificate: address === null ? null : renewal.state,
+        closed,
       }),
       ...pageHandlers(files),
     },
@@ -129,8 +166,8 @@ async function listen(
   };
   const { path, close } = await socketPath(socket);
   const unix = await network.listenUnix(service, path);
-  const { listen: address } = config;
-  now.tcp = address && (await listenPatiently(() => network.listenTcp(service, { ...address, tls: now.tls }), host));
+  now.tcp =
+    address && (await listenPatiently(async () => network.listenTcp(service, { ...address, tls: certified() }), host));
   log.info('listening', { socket: AGENT_SOCKET, host: address?.host, port: now.tcp?.port });
   return {
     renewal,

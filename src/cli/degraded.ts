@@ -2,7 +2,6 @@ import { createAdmission } from '../agent/admission.ts';
 import { mountTrouble } from '../agent/mounts.ts';
 import { isProven, reportStarted } from '../agent/self.ts';
 import { loadConfig } from '../agent/settings.ts';
-import { prepareToken } from '../agent/token.ts';
 import { isCode, QxError } from '../errors.ts';
 import { AGENT_ROUTES } from '../format/agent-routes.ts';
 import type { Disks } from '../ports/disks.ts';
@@ -43,7 +42,7 @@ interface Wait {
 
 /** @throws the error itself when it is none that this version can wait out */
 export async function waitOut(error: unknown, host: Machine, network: Network, place: Place): Promise<void> {
-  const wait = await waitFor(error, host, network);
+  const wait = await waitFor(error, host);
   if (wait === null) throw error;
   const { clock, log } = host;
   const { code, message: detail, next } = wait.why;
@@ -66,23 +65,18 @@ export async function waitOut(error: unknown, host: Machine, network: Network, p
   }
 }
 
-async function waitFor(error: unknown, host: Machine, network: Network): Promise<Wait | null> {
+async function waitFor(error: unknown, host: Machine): Promise<Wait | null> {
   if (isCode(error, 'MOUNT_MISSING')) {
     return { why: error, isOver: async () => (await mountTrouble(host, ['/quantix'])) === null };
   }
-  if (!isCode(error, 'CONFIG_INVALID', 'INSECURE_TOKEN') || !(await isProven(host.files))) return null;
-  const mend = error.code === 'CONFIG_INVALID' ? 'mend it, then qx-update config check' : error.next;
-  const next = `${mend}; the agent looks again every ${LOOK_MS / 1000} s`;
-  return { why: new QxError('SETTINGS_REFUSED', error.message, { next }), isOver: () => areMended(host, network) };
+  if (!isCode(error, 'CONFIG_INVALID') || !(await isProven(host.files))) return null;
+  const next = `mend it, then qx-update config check; the agent looks again every ${LOOK_MS / 1000} s`;
+  return { why: new QxError('SETTINGS_REFUSED', error.message, { next }), isOver: () => areMended(host) };
 }
 
-async function areMended({ files, log }: Pick<Machine, 'files' | 'log'>, network: Network): Promise<boolean> {
+async function areMended({ files }: Pick<Machine, 'files'>): Promise<boolean> {
   try {
-    const { tls, clientCa, serverCa } = await loadConfig(files);
-    await prepareToken({ files, log });
-    if (tls) await network.givenCertificate(files, tls);
-    if (clientCa !== null) await network.authorities(files, 'client_ca', clientCa);
-    if (serverCa !== null) await network.authorities(files, 'server_ca', serverCa);
+    await loadConfig(files);
     return true;
   } catch {
     return false;

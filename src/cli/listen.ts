@@ -1,4 +1,4 @@
-import { asQxError } from '../errors.ts';
+import { asQxError, fieldsOf, type QxError } from '../errors.ts';
 import type { Listening } from '../ports/serving.ts';
 import type { Clock, Log } from '../ports.ts';
 
@@ -13,6 +13,8 @@ export interface PatientListening {
   /** Null when the first attempt failed. */
   readonly port: number | null;
   close(graceMs: number): Promise<void>;
+  /** Why nothing listens yet; null when something does. */
+  failure(): QxError | null;
   /** Of what listens by then. */
   renew(tls: Parameters<Listening['renew']>[0]): void;
 }
@@ -23,13 +25,19 @@ export async function listenPatiently(
   { clock, log }: { readonly clock: Clock; readonly log: Log },
 ): Promise<PatientListening> {
   const stop = new AbortController();
-  const now: { listening: Listening | null } = { listening: null };
+  const now: { listening: Listening | null; failure: QxError | null } = { listening: null, failure: null };
   const attempt = (): Promise<Listening | null> =>
-    listen().catch((error: unknown) => {
-      const { code, message } = asQxError(error);
-      log.warn('listen_failed', { code, detail: message, againInMs: AGAIN_MS });
-      return null;
-    });
+    listen().then(
+      (listening) => {
+        now.failure = null;
+        return listening;
+      },
+      (error: unknown) => {
+        now.failure = asQxError(error);
+        log.warn('listen_failed', { ...fieldsOf(error), againInMs: AGAIN_MS });
+        return null;
+      },
+    );
   const again = async (): Promise<Listening | null> => {
     for (;;) {
       await clock.sleep(AGAIN_MS, stop.signal).catch(() => undefined);
@@ -46,6 +54,7 @@ export async function listenPatiently(
   const last = first === null ? again() : Promise.resolve(first);
   return {
     port: first?.port ?? null,
+    failure: () => now.failure,
     renew: (tls) => now.listening?.renew(tls),
     close: async (graceMs) => {
       stop.abort();

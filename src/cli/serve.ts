@@ -65,7 +65,7 @@ export async function composeHost(root: string, options: HostOptions): Promise<C
   const live = { config };
   const runner = hostProcess();
   const clock = hostClock(runner);
-  const isolated = isolatedHttp({ program: ownProgram(), log, ...(await serverAuthorities(files, config)) });
+  const isolated = isolatedHttp({ program: ownProgram(), log, authorities: () => serverAuthorities(files, config) });
   const http = memberHttp(isolated, files, boot);
   const hooks = hostHooks(root, runner);
   const daemon = agentClient(`${root}${AGENT_SOCKET}`);

@@ -66,6 +66,11 @@ export const UpdateStatus = Type.Object({
       { description: 'of the listener on the network, where somebody has to do something about it' },
     ),
   ),
+  closed: Type.Optional(
+    Type.Array(Type.Object({ door: Type.Enum(['api_token', 'client_ca', 'network']), ...refusalInfo }), {
+      description: 'ways to this host that are closed, because what they need cannot be used; all else goes on',
+    }),
+  ),
   identity: Type.Optional(
     Type.Object(refusalInfo, {
       description: 'why this member of a fleet may not speak for itself: it asks nobody for anything',

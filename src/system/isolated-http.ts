@@ -19,6 +19,8 @@ export interface IsolatedOptions extends HttpOptions {
   /** How this very executable is started, up to the name of a program. */
   readonly program: readonly string[];
   readonly log: Log;
+  /** Asked at each request: a bundle that cannot be read now keeps nothing else from working. @throws QxError CONFIG_INVALID */
+  readonly authorities?: () => Promise<HttpOptions>;
 }
 
 const PROGRAM = 'qx-fetch';
@@ -39,11 +41,12 @@ const OPTIONS = {
   detached: true,
 } as const satisfies Options;
 
-export function isolatedHttp({ program, log, ...options }: IsolatedOptions): ClosableHttp {
+export function isolatedHttp({ program, log, authorities, ...given }: IsolatedOptions): ClosableHttp {
   const running = new Set<Fetcher>();
   const prepared: { command?: Promise<readonly string[]> } = {};
   const send = async (url: string, request: Asked): Promise<HttpResponse> => {
     if (request.signal?.aborted) throw new QxError('CANCELLED', `the transfer from ${url} was cancelled`);
+    const options = { ...given, ...(await authorities?.()) };
     prepared.command ??= prepare(program, log);
     const fetcher = start(await prepared.command);
     running.add(fetcher);

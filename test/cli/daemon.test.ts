@@ -76,23 +76,63 @@ test('after a crash the next agent takes over its socket and its lock', async ()
   expect((await qxUpdate(host.path, 'status')).exitCode).toBe(0);
 });
 
-test('a token that is too short to be one is refused', async () => {
+/** What is closed, and that all else goes on. */
+async function closedDoors(path: string): Promise<readonly { door: string; code: string; next?: string }[]> {
+  const status = JSON.parse((await qxUpdate(path, 'status', '--json')).stdout);
+  expect(status).toMatchObject({ status: 'idle' });
+  expect((await qxUpdate(path, 'current')).exitCode).toBe(0);
+  return status.closed ?? [];
+}
+
+test.each(['changeme\n', '', '\0\0\0'])(
+  'a token that is none (%j) closes the network to tokens, and nothing else',
+  async (token) => {
+    const host = await hostFolder();
+    await host.write('quantix/limiquantix/api-token', token, 0o600);
+    const { port, output } = await startAgent(host.path);
+    expect(await closedDoors(host.path)).toMatchObject([
+      { door: 'api_token', code: 'INSECURE_TOKEN', next: expect.stringContaining('qx-update token rotate') },
+    ]);
+    expect((await qxUpdate(host.path, 'status')).stdout).toMatch(/^Closed +the network, by token: .*INSECURE_TOKEN/m);
+    const asked = [
+      '-k',
+      '-H',
+      `Authorization: Bearer ${token.trim() || 'x'}`,
+      `https://127.0.0.1:${port}/api/v1/updates/status`,
+    ];
+    expect((await curl(...asked.map((part) => part.replaceAll('\0', '0')))).status).toBe(401);
+    expect(output()).not.toContain('changeme');
+    expect((await qxUpdate(host.path, 'token', 'rotate')).exitCode).toBe(0);
+    expect(await closedDoors(host.path)).toEqual([]);
+  },
+);
+
+test('without the network nobody misses a token', async () => {
   const host = await hostFolder();
-  await host.write('quantix/limiquantix/api-token', 'changeme\n', 0o600);
-  const { exitCode, all } = await runAgentProcess(host.path);
-  expect(exitCode).toBe(2);
-  expect(all).toContain('[INSECURE_TOKEN]');
-  expect(all).not.toContain('changeme');
+  await host.write('etc/limiquantix/node.d/20-off.yaml', 'updates:\n  listen: "off"\n');
+  await host.write('quantix/limiquantix/api-token', '', 0o600);
+  await startAgent(host.path);
+  expect(await closedDoors(host.path)).toEqual([]);
 });
 
-test('a certificate of the operator that cannot be used is refused by its setting', async () => {
+test('a certificate of the operator that cannot be used closes the network by its setting, and nothing else', async () => {
   const host = await hostFolder(['tls_cert: /etc/tls.crt', 'tls_key: /etc/tls.key']);
-  expect((await runAgentProcess(host.path)).all).toContain('updates.tls_cert: there is no file /etc/tls.crt');
-  await host.write('etc/tls.crt', 'no certificate\n');
-  await host.write('etc/tls.key', 'no key\n');
-  const { exitCode, all } = await runAgentProcess(host.path);
-  expect(exitCode).toBe(2);
-  expect(all).toContain('updates.tls_cert');
+  await startAgent(host.path);
+  expect(await closedDoors(host.path)).toMatchObject([
+    { door: 'network', code: 'CONFIG_INVALID', detail: 'updates.tls_cert: there is no file /etc/tls.crt' },
+  ]);
+});
+
+test('a bundle of authorities that cannot be read lets nobody in by a certificate, and everybody else', async () => {
+  const host = await hostFolder(['client_ca: /etc/client-ca.pem', 'server_ca: /etc/server-ca.pem']);
+  await host.write('etc/client-ca.pem', 'no certificate\n');
+  const { port } = await startAgent(host.path);
+  expect(await closedDoors(host.path)).toMatchObject([{ door: 'client_ca', code: 'CONFIG_INVALID' }]);
+  expect((await curl('-k', `https://127.0.0.1:${port}/health`)).status).toBe(200);
+  expect(await qxUpdate(host.path, 'check')).toMatchObject({
+    exitCode: 2,
+    stderr: expect.stringContaining('updates.server_ca: there is no file /etc/server-ca.pem'),
+  });
 });
 
 test('T32 a planted symlink in the place of the socket, the token or the key is replaced or refused, never followed', async () => {

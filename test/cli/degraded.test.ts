@@ -62,17 +62,6 @@ describe('settings that the agent refuses', () => {
     expect(await qxUpdate(host.path, 'status')).toMatchObject({ exitCode: 0 });
   });
 
-  test('a token that is none is waited for as well: no version of the agent is at fault for it', async () => {
-    const host = await startedAs('1.0.0', '1.0.0');
-    await host.write(CHANGED, GOOD);
-    await host.write('quantix/limiquantix/api-token', '\n');
-    const agent = await startAgent(host.path);
-    expect((await qxUpdate(host.path, 'status')).stdout).toMatch(/api-token holds no token.*qx-update token rotate/s);
-    expect(await qxUpdate(host.path, 'token', 'rotate')).toMatchObject({ exitCode: 0 });
-    expect(await agent.ended).toEqual({ exitCode: 0 });
-    expect(await startAgent(host.path)).toMatchObject({ port: 0 });
-  });
-
   test('it ends when it is told to', async () => {
     const host = await startedAs('1.0.0', '1.0.0');
     const agent = await startAgent(host.path);

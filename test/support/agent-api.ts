@@ -37,6 +37,7 @@ export function agentApi(host: TestHost): AgentApi {
     agent,
     hostname: 'test-host',
     certificate: null,
+    closed: async () => [],
     keyringFrom: 'executable',
     restart,
     changeSettings: async (change) => void Object.assign(host, { config: await changeSettings(host.files, change) }),

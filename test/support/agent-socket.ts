@@ -22,6 +22,7 @@ export async function agentSocket(host: TestHost): Promise<AgentSocket> {
     agent,
     hostname: 'host',
     certificate: null,
+    closed: async () => [],
     keyringFrom: 'configuration',
     changeSettings: async () => undefined,
     restart: () => undefined,

@@ -35,7 +35,7 @@ export const status: Verb = {
 };
 
 function statusText(
-  { status: state, message, progress, held, waitsFor, identity, certificate }: UpdateStatus,
+  { status: state, message, progress, held, waitsFor, identity, certificate, closed = [] }: UpdateStatus,
   version: VersionInfo | null,
 ): string {
   const rows = [
@@ -44,6 +44,10 @@ function statusText(
     ...(held === undefined ? [] : [['On hold', held]]),
     ...(waitsFor === undefined ? [] : [['Waits', waitsFor]]),
     ...certificateRows(certificate),
+    ...closed.flatMap(({ door, detail, code, next }) => [
+      ['Closed', `${DOORS[door]}: ${detail} [${code}]`],
+      ...(next === undefined ? [] : [['', `next: ${next}`]]),
+    ]),
     ...(identity === undefined ? [] : [['Identity', `${identity.detail} [${identity.code}]`]]),
     ...(identity?.next === undefined ? [] : [['', `next: ${identity.next}`]]),
   ];
@@ -56,6 +60,12 @@ function statusText(
     rows.push(['Keyring', `${keyringText(version)}, not for production`]);
   return table(rows);
 }
+
+const DOORS = {
+  api_token: 'the network, by token',
+  client_ca: 'the network, by client certificate',
+  network: 'the network',
+} as const;
 
 function certificateRows({ expiresAt, problem }: NonNullable<UpdateStatus['certificate']> = {}): string[][] {
   return [
