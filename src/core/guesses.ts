@@ -9,7 +9,6 @@ export interface Guesses {
   /** 0: a wrong one counts now. */
   waitMs(address: string, nowMs: number): number;
   wrong(address: string, nowMs: number): void;
-  right(address: string): void;
 }
 
 const FREE_GUESSES = 5;
@@ -45,7 +44,5 @@ export function createGuesses(): Guesses {
       guessers.set(from, { wrong, lastMs: nowMs, blockedUntilMs: nowMs + waitMs });
       if (guessers.size > MAX_ADDRESSES) guessers.delete(guessers.keys().next().value ?? from);
     },
-
-    right: (address) => void guessers.delete(networkOf(address)),
   };
 }

@@ -13,7 +13,6 @@ import type { Clock } from '../ports.ts';
 export interface Guard {
   /** Null: said for the first few times, it is only wrong. Asked once the secret was looked at, and right before the answer. */
   wrong(address: string): Denial | null;
-  right(address: string): void;
 }
 
 export function createGuard(clock: Clock): Guard {
@@ -26,7 +25,6 @@ export function createGuard(clock: Clock): Guard {
       guesses.wrong(address, nowMs);
       return null;
     },
-    right: (address) => guesses.right(address),
   };
 }
 

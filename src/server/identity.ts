@@ -95,7 +95,6 @@ async function ofToken(
     log.warn('token_refused', { address });
     return refuseToken('TOKEN_REFUSED', 'this token is not known, or was taken back');
   }
-  guard.right(address);
   return mayDo(principal, accepted) ? { principal } : refuseRole(principal, accepted);
 }
 

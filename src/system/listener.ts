@@ -29,7 +29,6 @@ export interface TcpEndpoint {
   readonly limits?: ListenLimits;
 }
 
-const HANDSHAKE_TIMEOUT_MS = 10_000;
 const HEADERS_TIMEOUT_MS = 20_000;
 const KEEP_ALIVE_MS = 15_000;
 /** How often Node looks for requests that are late. */
@@ -51,10 +50,10 @@ export async function listenTcp<T extends RouteTable>(
   service: Service<T>,
   { host, port, tls, limits = MANY_HOSTS }: TcpEndpoint,
 ): Promise<Listening> {
-  const connections = connectionsThere();
+  const connections = connectionsThere(limits.handshakeTimeoutMs);
   const app = createApp(service, 'tcp', (handler) => {
     const requests = boundPipeline(handler);
-    const server = timed(tls ? tlsServer(tls, requests, limits) : createServer(HTTP, requests), requests);
+    const server = timed(tls ? tlsServer(tls, requests) : createServer(HTTP, requests), requests);
     server.requestTimeout = limits.requestTimeoutMs;
     boundConnections(server, limits);
     return connections.of(server);
@@ -102,10 +101,9 @@ const TLS = {
   secureOptions: constants.SSL_OP_NO_TICKET | constants.SSL_OP_NO_RENEGOTIATION,
 } as const;
 
-function tlsServer(tls: NonNullable<TcpEndpoint['tls']>, handler: Requests, limits: ListenLimits): Server {
-  const { handshakeTimeoutMs: handshakeTimeout = HANDSHAKE_TIMEOUT_MS } = limits;
+function tlsServer(tls: NonNullable<TcpEndpoint['tls']>, handler: Requests): Server {
   const clients = tls.clientCa && { requestCert: true, rejectUnauthorized: false };
-  return usable(() => createTlsServer({ ...HTTP, handshakeTimeout, ...secureContext(tls), ...clients }, handler));
+  return usable(() => createTlsServer({ ...HTTP, ...secureContext(tls), ...clients }, handler));
 }
 
 const secureContext = ({ cert, key, clientCa }: NonNullable<TcpEndpoint['tls']>) => ({

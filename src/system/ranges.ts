@@ -5,6 +5,8 @@ import { openRegular } from './durable.ts';
 import { hostPath } from './host-path.ts';
 
 const PIECE_BYTES = 256 * 1024;
+/** What each reader of a file over the network may hold while he does not read: two or three of these. */
+const SHARED_PIECE_BYTES = 64 * 1024;
 
 /** Files below `root`, read a piece at a time: what is in memory does not grow with the file. */
 export const hostRanges = (root: string): Ranges => ({
@@ -18,7 +20,7 @@ type Memory = (sizeBytes: number) => Buffer;
 
 /** A new buffer each time unless they are used in turn: a piece may wait in a socket's queue when the next is read. */
 function memoryFor(buffers: number | undefined): Memory {
-  if (buffers === undefined) return (sizeBytes) => Buffer.allocUnsafe(sizeBytes);
+  if (buffers === undefined) return (sizeBytes) => Buffer.allocUnsafe(Math.min(sizeBytes, SHARED_PIECE_BYTES));
   const turns = Array.from({ length: buffers }, () => Buffer.allocUnsafe(PIECE_BYTES));
   let turn = 0;
   return (sizeBytes) => (turns[turn++ % buffers] as Buffer).subarray(0, sizeBytes);

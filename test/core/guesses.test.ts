@@ -12,11 +12,8 @@ test('a few slips are free, then each wait is twice the one before, up to five m
   expect(guesses.waitMs('one', 300_000)).toBe(0);
 });
 
-test('who was right, and who was quiet for an hour, starts anew', () => {
+test('who was quiet for an hour starts afresh', () => {
   const guesses = createGuesses();
-  for (let i = 0; i < 6; i++) guesses.wrong('one', 0);
-  guesses.right('one');
-  expect(guesses.waitMs('one', 0)).toBe(0);
   for (let i = 0; i < 6; i++) guesses.wrong('two', 0);
   guesses.wrong('two', 3_600_000);
   expect(guesses.waitMs('two', 3_600_000)).toBe(0);
@@ -37,8 +34,6 @@ test('T37 another address of the same IPv6 network is no other guesser', () => {
   expect(guesses.waitMs('2001:db8:1:2:ffff::1', 0)).toBe(1000);
   expect(guesses.waitMs('2001:db8:1:3::1', 0)).toBe(0);
   expect(guesses.waitMs('::ffff:192.0.2.1', 0)).toBe(0);
-  guesses.right('2001:db8:1:2::99');
-  expect(guesses.waitMs('2001:db8:1:2::1', 0)).toBe(0);
 });
 
 test('what it remembers is bounded', () => {

@@ -127,6 +127,18 @@ test('a connection on which no handshake comes about ends, and its place is free
   expect(second.bytesRead).toBe(0);
 });
 
+test('a handshake that comes a byte at a time has no longer', async () => {
+  const tls = pem(await (await authority('a')).issue('127.0.0.1'));
+  const limits = { connections: 10, connectionsPerAddress: null, requestTimeoutMs: 0, handshakeTimeoutMs: 300 };
+  const { port, close } = await listenTcp(service(), { host: '127.0.0.1', port: 0, tls, limits });
+  onTestFinished(() => close(0));
+  const socket = await silent(port);
+  // A record that is longer than what will ever come of it.
+  const drip = setInterval(() => socket.write(Buffer.from([0x01])), 20);
+  await closed(socket);
+  clearInterval(drip);
+});
+
 test('closing ends whoever is connected, also who never said anything', async () => {
   const tls = pem(await (await authority('a')).issue('127.0.0.1'));
   const limits = { connections: 10, connectionsPerAddress: null, requestTimeoutMs: 0, handshakeTimeoutMs: 3_600_000 };

@@ -161,6 +161,19 @@ describe('on the Unix socket', () => {
   });
 });
 
+/** Not curl, which sends one of them. */
+test.each(['/fails', '/nothing', 'http://one/fails'])(
+  'two Host lines are refused on both listeners: %s',
+  async (target) => {
+    for (const peer of [connect(Number(new URL(url).port), '127.0.0.1'), connect(socket)]) {
+      peer.write(`GET ${target} HTTP/1.1\r\nHost: one\r\nHost: two\r\nConnection: close\r\n\r\n`);
+      const [data] = (await once(peer, 'data')) as [Buffer];
+      peer.destroy();
+      expect(String(data)).toMatch(/^HTTP\/1.1 400 /);
+    }
+  },
+);
+
 test('who may not call is refused before the body is judged', async () => {
   const answer = await curl('--json', '{', `${url}/apply/all`);
   expect([answer.status, answer.headers['x-why']]).toEqual([403, 'who']);

@@ -23,7 +23,10 @@ export const withServer = (command: Command): Command =>
     .option('--server <url>', 'update server (default: $QX_SERVER, else the Unix socket of this machine)')
     .option('--token-file <file>', 'file that holds your token (default: $QX_FLEET_TOKEN itself)')
     .option('--ca <file>', 'PEM bundle of the authority that the server has its certificate from')
-    .option('--socket <path>', `Unix socket of the server on this machine (default: ${SERVER_SOCKET})`);
+    .option(
+      '--socket <path>',
+      `Unix socket of the server on this machine (default: $SERVER_SOCKET, else ${SERVER_SOCKET})`,
+    );
 
 export interface FleetServer {
   /** Null for the Unix socket. */
@@ -90,7 +93,8 @@ async function endpointOf(env: FleetTools['env'], options: ServerOptions): Promi
     throw new QxError('USAGE', '--server and --socket name two servers: give one of them');
   }
   const address = options.server ?? (options.socket === undefined ? env.QX_SERVER : undefined);
-  if (address === undefined || address === '') return { socket: options.socket ?? SERVER_SOCKET };
+  if (address === undefined || address === '')
+    return { socket: options.socket ?? (env.SERVER_SOCKET || SERVER_SOCKET) };
   const url = serverAddress(address);
   if (isUnprotected(url)) {
     throw new QxError('TLS_REQUIRED', `over plain HTTP to ${url.hostname}, whoever listens could use your token`, {

@@ -73,7 +73,6 @@ async function provenInvite(
   const row = await store.db.selectFrom('node_invite').selectAll().where('id', '=', inviteId).executeTakeFirst();
   const isRight = timingSafeEqual(digest(row?.secret_sha256 ?? ''), digest(sha256Hex(secret)));
   if (row !== undefined && isRight) {
-    guard.right(address);
     return row;
   }
   const mustWait = guard.wrong(address);

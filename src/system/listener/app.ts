@@ -99,7 +99,12 @@ function watch<T extends RouteTable>(app: FastifyInstance, { log, onRefused }: S
     return sendProblem(reply, { refused: new QxError('NOT_FOUND', `there is nothing at ${pathOf(request)}`) });
   });
   // What a publisher named .html must not run as a page of this server.
-  app.addHook('onRequest', async (_request, reply) => void reply.header('x-content-type-options', 'nosniff'));
+  app.addHook('onRequest', async (request, reply) => {
+    reply.header('x-content-type-options', 'nosniff');
+    // RFC 9112 3.2: what stands between us and the caller may have believed the other one.
+    const hosts = request.raw.rawHeaders.filter((name, i) => i % 2 === 0 && name.toLowerCase() === 'host');
+    if (hosts.length > 1) throw new QxError('BAD_REQUEST', 'the request has more than one Host header');
+  });
   app.addHook('onResponse', async (request, reply) => {
     log.info('request', {
       method: request.method,

@@ -13,9 +13,11 @@ export interface ListenLimits {
   readonly connectionsPerAddress: number | null;
   /** For a whole request to arrive; 0 where images are sent, which takes hours over a slow line. */
   readonly requestTimeoutMs: number;
-  /** For a TLS handshake; 10 s unless said. */
+  /** For a TLS handshake, all of it; 10 s unless said. */
   readonly handshakeTimeoutMs?: number;
 }
+
+const HANDSHAKE_TIMEOUT_MS = 10_000;
 
 /** A server to which thousands of hosts come. */
 export const MANY_HOSTS: ListenLimits = { connections: 8192, connectionsPerAddress: null, requestTimeoutMs: 0 };
@@ -83,7 +85,8 @@ export interface Connections {
   cut(): void;
 }
 
-export function connectionsThere(): Connections {
+/** A handshake has so long in all: Node's own limit begins again with each byte, and one every few seconds would hold a connection for good. */
+export function connectionsThere(handshakeTimeoutMs = HANDSHAKE_TIMEOUT_MS): Connections {
   const [open, shaken] = [new Set<Socket>(), new Set<string>()];
   // The TLS socket and the raw one beneath it have nothing else in common that is public.
   const peer = ({ remoteAddress, remotePort }: Socket): string => `${remoteAddress} ${remotePort}`;
@@ -96,7 +99,11 @@ export function connectionsThere(): Connections {
         .on('connection', (socket: Socket) => {
           const name = peer(socket);
           open.add(socket);
+          const late = setTimeout(() => {
+            if (isBeneathTls(socket) && !shaken.has(name)) end(socket);
+          }, handshakeTimeoutMs).unref();
           socket.once('close', () => {
+            clearTimeout(late);
             open.delete(socket);
             shaken.delete(name);
           });
