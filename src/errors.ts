@@ -124,12 +124,15 @@ export const ERRORS = {
   // Policy: the host may not do this now.
   NOTHING_NEWER: row(409, 'nothing'),
   REBOOT_PENDING: row(409, 'rebootRequired', true),
+  ALREADY_INSTALLED: row(409, 'rebootRequired'),
   NOTHING_TO_CONFIRM: row(409, 'nothing'),
   NOTHING_TO_ROLL_BACK: row(409, 'nothing'),
   NOTHING_TO_CANCEL: row(409, 'nothing'),
   UPDATES_DISABLED: row(409, 'policy'),
   HELD: row(409, 'policy'),
   RELEASE_BAD: row(409, 'policy'),
+  // By somebody who wanted it so.
+  TAKEN_BACK: row(409, 'policy'),
   SLOT_RUNNING: row(409, 'policy'),
   OFFER_REFUSED: row(409, 'policy', true),
   REBOOT_REFUSED: row(409, 'policy', true),

@@ -193,14 +193,20 @@ function lastOf(finished: Finished): LastResult {
     case 'reboot_required':
       return null;
     case 'failed':
+      if (finished.error.code === 'CANCELLED') return { kind: 'stopped', message: 'The update was cancelled' };
       return isSeenNow(finished.error) ? null : { kind: 'error', message: finished.error.message };
     case 'refusal':
+      if (finished.code === 'ALREADY_INSTALLED') return null;
+      if (finished.code === 'CANCELLED' || finished.code === 'TAKEN_BACK')
+        return { kind: 'stopped', message: finished.detail };
       return finished.code === 'NOTHING_NEWER' ? { kind: 'up_to_date' } : { kind: 'error', message: finished.detail };
   }
 }
 
 function lastOfCheck(plan: Plan | Refusal): LastResult {
   if (plan.kind === 'plan') return { kind: 'available', version: plan.manifest.version };
+  if (plan.code === 'ALREADY_INSTALLED') return null;
+  if (plan.code === 'TAKEN_BACK') return { kind: 'stopped', message: plan.detail };
   return plan.code === 'NOTHING_NEWER' || plan.code === 'NO_RELEASE'
     ? { kind: 'up_to_date' }
     : { kind: 'error', message: plan.detail };

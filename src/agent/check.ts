@@ -3,7 +3,7 @@ import { type InstallRequest, isRefusal, type Plan, planUpdate, type Refusal, re
 import { remember } from '../core/trust.ts';
 
 import { type KnownRelease, type TrustedRelease, trustedRelease } from '../delivery/trust.ts';
-import { asQxError, ERRORS } from '../errors.ts';
+import { asQxError, type Code, ERRORS } from '../errors.ts';
 import type { Manifest } from '../format/manifest.ts';
 import type { ReleaseRef } from '../ports/offer.ts';
 import { type Situation, situation, startingPoint } from './facts.ts';
@@ -56,11 +56,13 @@ export async function noted<T>(host: Host, act: () => Promise<T | Refusal>): Pro
   }
 }
 
+const QUIET: ReadonlySet<Code> = new Set<Code>(['REBOOT_PENDING', 'ALREADY_INSTALLED', 'CANCELLED']);
+
 /** That there is nothing to do, or nothing before the reboot, or that somebody changed their mind, is no refusal. */
 async function refuse(host: Host, refused: Refusal): Promise<Refusal> {
   const { code, detail } = refused;
   const { product, channel } = host.config;
-  if (ERRORS[code].exit !== 'nothing' && code !== 'REBOOT_PENDING' && code !== 'CANCELLED') {
+  if (ERRORS[code].exit !== 'nothing' && !QUIET.has(code)) {
     host.log.warn('update_refused', { code, detail, product, channel });
     await host.audit.record({ event: 'release_refused', code, detail, fields: { product, channel } });
   }

@@ -65,7 +65,10 @@ const badNow = ({ bad }: Memory, nowMs: number): HostFacts['bad'] =>
   new Map(
     bad
       .filter((entry) => isHeldAgainst(entry, nowMs))
-      .map(({ release_digest, reason, until = null }) => [release_digest, { reason, until }]),
+      .map(({ release_digest, reason, code, until = null }) => [
+        release_digest,
+        { reason, until, isTakenBack: code === 'ROLLED_BACK' },
+      ]),
   );
 
 /**

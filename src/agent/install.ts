@@ -33,11 +33,19 @@ export async function install(host: Host, request: InstallRequest, watch: Watch)
   if (isRefusal(unlock)) return unlock;
   try {
     const begun = await noted(host, () => prepare(host, request, watch));
-    return isRefusal(begun) ? begun : await carryOut(host, begun, watch);
+    if (!isRefusal(begun)) return await carryOut(host, begun, watch);
+    return begun.code === 'ALREADY_INSTALLED' ? await waiting(host) : begun;
   } finally {
     await unlock();
   }
 }
+
+/** What was asked for is done already, up to the reboot. */
+const waiting = async (host: Host): Promise<InstallResult> => ({
+  kind: 'reboot_required',
+  version: (await loadJournal(host))?.target_version ?? '',
+  restartsAgent: false,
+});
 
 interface Begun {
   readonly plan: Plan;
@@ -52,7 +60,8 @@ async function prepare(host: Host, request: InstallRequest, watch: Watch): Promi
   if (held !== null) return held;
   const plan = await makePlan(host, request, watch);
   if (plan.kind === 'refusal') {
-    if (plan.code === 'NOTHING_NEWER' && request.reboot === true) await wantReboot(host);
+    const isHere = plan.code === 'NOTHING_NEWER' || plan.code === 'ALREADY_INSTALLED';
+    if (isHere && request.reboot === true) await wantReboot(host);
     return plan;
   }
   const grant = await host.offer.mayApply(releaseOf(plan.manifest), plan.requiresReboot);

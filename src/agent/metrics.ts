@@ -70,13 +70,22 @@ function lastUpdate({ entries, totals }: History, gauge: SetGauge): void {
     seconds(last?.reboot_ms),
   );
   const count = (value: number) => [{ labels: {}, value }];
-  gauge('update_rollback_count', 'Updates that were taken back on this host', count(totals.rolled_back));
+  const { taken_back = 0 } = totals;
+  gauge(
+    'update_rollback_count',
+    'Updates that this host rolled back by itself',
+    count(totals.rolled_back - taken_back),
+  );
   const all = totals.complete + totals.rolled_back + totals.failed;
   gauge(
     'update_success_rate',
     'Part of the updates of this host that went well',
     all === 0 ? [] : count(totals.complete / all),
   );
-  const ended = Object.entries(totals).map(([result, value]) => ({ labels: { result }, value }));
+  const { complete, rolled_back, failed } = totals;
+  const ended = Object.entries({ complete, rolled_back, failed }).map(([result, value]) => ({
+    labels: { result },
+    value,
+  }));
   gauge('qx_updates', 'Updates of this host by how they ended', ended);
 }

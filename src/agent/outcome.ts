@@ -68,7 +68,7 @@ export async function rememberFailure(
   { code, detail: reason }: NonNullable<Journal['error']>,
   isBad: boolean,
 ): Promise<void> {
-  const entry = { version, release_digest, at: instant(host.clock), reason };
+  const entry = { version, release_digest, at: instant(host.clock), reason, code };
   const memory = await loadMemory(host);
   if (isHostAtFault(code)) await saveMemory(host, withInterrupted(memory, { ...entry, id }));
   else if (isBad) await saveMemory(host, withBad(memory, entry));

@@ -1,6 +1,7 @@
 import { type Refusal, refusal } from '../core/plan.ts';
 import { fieldsOf, QxError } from '../errors.ts';
 import { takeBaseline } from './baseline.ts';
+import { loadHold } from './hold.ts';
 import { type Host, instant, PATHS } from './host.ts';
 import { loadJournal, saveJournal } from './store.ts';
 
@@ -11,7 +12,13 @@ export async function rebootRefusal(host: Host): Promise<Refusal | null> {
   const unlock = await host.files.lock(PATHS.lock);
   if (unlock === null) return refusal('BUSY', 'an update is under way on this host', 'qx-update status');
   await unlock();
-  const grant = await host.offer.mayReboot(await armedRelease(host));
+  const armed = await armedRelease(host);
+  const held = armed === null ? null : await loadHold(host);
+  if (armed !== null && held !== null) {
+    const detail = `updates are on hold since ${held.at} (${held.reason}), and a reboot would start release ${armed.version}`;
+    return refusal('HELD', detail, 'qx-update unhold, or qx-update rollback takes that release back first');
+  }
+  const grant = await host.offer.mayReboot(armed);
   return grant.granted ? null : refusal('REBOOT_REFUSED', grant.reason, 'repeat it later');
 }
 

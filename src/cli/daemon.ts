@@ -34,7 +34,7 @@ export interface Network {
   listenUnix<T extends RouteTable>(service: Service<T>, path: string): Promise<Listening>;
   listenTcp<T extends RouteTable>(
     service: Service<T>,
-    endpoint: { host: string; port: number; tls: Certificate & { clientCa?: Uint8Array } },
+    endpoint: { host: string; port: number; tls: Certificate & { clientCa?: Uint8Array; asksClients: boolean } },
   ): Promise<Listening>;
   givenCertificate(files: Files, paths: { cert: string; key: string }): Promise<Certificate>;
   authorities(files: Files, setting: 'client_ca' | 'server_ca', path: string): Promise<Uint8Array>;
@@ -116,9 +116,10 @@ async function listen(
     }
   };
   const load = async (): Promise<HostTls> => ({
+    // Its own is looked at again at the next start: where it cannot be kept each look would make another one.
     ...(config.tls
       ? await network.givenCertificate(files, config.tls)
-      : await network.ownCertificate(host, Math.max(clock.nowMs(), host.buildDateMs))),
+      : (now.tls ?? (await network.ownCertificate(host, Math.max(clock.nowMs(), host.buildDateMs))))),
     ...(await clients()),
   });
   const take = (fresh: HostTls): void => {
@@ -167,7 +168,12 @@ async function listen(
   const { path, close } = await socketPath(socket);
   const unix = await network.listenUnix(service, path);
   now.tcp =
-    address && (await listenPatiently(async () => network.listenTcp(service, { ...address, tls: certified() }), host));
+    address &&
+    (await listenPatiently(
+      async () =>
+        network.listenTcp(service, { ...address, tls: { ...certified(), asksClients: config.clientCa !== null } }),
+      host,
+    ));
   log.info('listening', { socket: AGENT_SOCKET, host: address?.host, port: now.tcp?.port });
   return {
     renewal,

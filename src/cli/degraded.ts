@@ -50,10 +50,7 @@ export async function waitOut(error: unknown, host: Machine, network: Network, p
   // Nothing may count this start, nor the next ones.
   await reportStarted(host).catch(() => undefined);
   const stop = new AbortController();
-  void place.signals.stop.then(() => {
-    place.life.ending();
-    stop.abort();
-  });
+  void place.signals.stop.then(() => stop.abort());
   const listening = await listen(host, wait.why, network, place.socket);
   place.life.serving();
   try {

@@ -44,9 +44,11 @@ export interface Life {
   isWell(): boolean;
 }
 
-export function lifeOf(socket: string, log: Log): Life {
+/** The end begins with the first signal, also where the start has not come as far as to look at it. */
+export function lifeOf(socket: string, signals: Signals, log: Log): Life {
   const now = { isServing: false, isEnding: false };
-  return {
+  void signals.stop.then(() => life.ending());
+  const life: Life = {
     serving: () => void Object.assign(now, { isServing: true }),
     ending: () => {
       if (now.isEnding) return;
@@ -61,4 +63,5 @@ export function lifeOf(socket: string, log: Log): Life {
     },
     isWell: () => !now.isEnding && (!now.isServing || existsSync(socket)),
   };
+  return life;
 }

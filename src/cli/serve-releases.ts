@@ -51,6 +51,7 @@ async function serveReleases(settings: Settings): Promise<void> {
   const { listenOnSocket } = await import('./server-socket.ts');
   const log = jsonLog('qx-update-server');
   const signals = listenToSignals(log);
+  lifeOf(settings.socket.path, signals, log);
   const files = hostFiles('');
   const { routes, handlers, admit, documentFor, tls, loadTls, tlsRenewed, run, close } = await openServer(
     settings,
@@ -77,8 +78,10 @@ async function serveReleases(settings: Settings): Promise<void> {
     const renewed = async (signal: AbortSignal): Promise<void> => {
       if (tls === null) return;
       const take = (fresh: typeof tls): void => {
+        // Refused before anything has changed: a next certificate that cannot be read.
+        const follow = tlsRenewed(fresh);
         listening.renew(fresh);
-        tlsRenewed(fresh);
+        follow();
       };
       const renewal = keepRenewed(tls, { load: loadTls, take, clock: hostClock(hostProcess()), log });
       signals.onReload(() => void renewal.look());
@@ -86,7 +89,6 @@ async function serveReleases(settings: Settings): Promise<void> {
     };
     const background = Promise.all([run(stop.signal), renewed(stop.signal)]);
     log.info('stopping', { signal: await signals.stop });
-    lifeOf(settings.socket.path, log).ending();
     stop.abort();
     await Promise.all([listening.close(), socket.close(), background]);
   } finally {

@@ -155,6 +155,7 @@ async function serveAgent({ root = '', config: path }: AgentOptions): Promise<vo
   const { loadConfigFile } = await import('../agent/settings.ts');
   const { startHeartbeat } = await import('../system/heartbeat.ts');
   const log = jsonLog('qx-node');
+  const signals = listenToSignals(log);
   const files = hostFiles(root);
   const config = path === undefined ? undefined : await loadConfigFile(hostFiles(''), resolve(path));
   // The lock would make the folder: a misspelt root would become a host of its own.
@@ -163,8 +164,7 @@ async function serveAgent({ root = '', config: path }: AgentOptions): Promise<vo
   if (unlock === null) {
     throw new QxError('BUSY', 'another qx-node runs for this host', { next: `see who holds ${root}${AGENT_LOCK}` });
   }
-  const signals = listenToSignals(log);
-  const life = lifeOf(`${root}${AGENT_SOCKET}`, log);
+  const life = lifeOf(`${root}${AGENT_SOCKET}`, signals, log);
   const stopHeartbeat = startHeartbeat(`${root}${HEARTBEAT}`, life.isWell);
   const { runDaemon } = await import('./daemon.ts');
   const { waitOut } = await import('./degraded.ts');

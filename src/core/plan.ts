@@ -37,6 +37,8 @@ export interface BadRelease {
   readonly reason: string;
   /** It is tried again by itself from then on; null when only somebody who names it tries it again. */
   readonly until: string | null;
+  /** By somebody who wanted it so; nothing is wrong with it as far as anybody knows. */
+  readonly isTakenBack?: boolean;
 }
 
 export interface InstallRequest {
@@ -128,7 +130,7 @@ function refuseWhileWaiting(
 ): Refusal | null {
   if (armed === null) return null;
   if (armed.digest === digest) {
-    return refusal('NOTHING_NEWER', `release ${version} is installed and waits for a reboot`, 'qx-update status');
+    return refusal('ALREADY_INSTALLED', `release ${version} is installed and waits for its reboot`, 'qx-update reboot');
   }
   if (image !== null) return null;
   return refusal(
@@ -153,6 +155,15 @@ function refuseAtAll(
   }
   const bad = facts.bad.get(digest);
   if (bad === undefined || request.version === version) return null;
+  // An image that waits for its reboot is what somebody has named since.
+  if (facts.armed?.digest === digest) return null;
+  if (bad.isTakenBack === true) {
+    return refusal(
+      'TAKEN_BACK',
+      `release ${version} was taken back on this host and is not installed again by itself: ${bad.reason}`,
+      `qx-update apply --version ${version} installs it again`,
+    );
+  }
   const when = bad.until === null ? 'is not tried again by itself' : `is tried again by itself after ${bad.until}`;
   return refusal(
     'RELEASE_BAD',

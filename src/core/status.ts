@@ -21,6 +21,8 @@ export type LastResult =
   | { readonly kind: 'up_to_date' }
   | { readonly kind: 'available' | 'downloaded'; readonly version: string }
   | { readonly kind: 'complete'; readonly version: string }
+  /** Somebody wanted it so. */
+  | { readonly kind: 'stopped'; readonly message: string }
   | { readonly kind: 'error'; readonly message: string };
 
 /** The slot that runs, and the one that GRUB takes next; null when nobody knows. */
@@ -100,6 +102,8 @@ function fromLast(last: LastResult): UpdateStatus | null {
       return { status: 'available', message: `Version ${last.version} is downloaded` };
     case 'complete':
       return { status: 'complete', message: `Updated to version ${last.version}` };
+    case 'stopped':
+      return { status: 'idle', message: last.message };
     case 'error':
       return { status: 'error', message: last.message };
   }
@@ -112,13 +116,20 @@ function fromJournal(journal: Journal | null): UpdateStatus | null {
     case 'complete':
       return { status: 'complete', message: `Updated to version ${journal.target_version}` };
     case 'rolledBack':
-      return { status: 'error', message: `Rolled back from ${journal.target_version}: ${journal.error?.detail ?? ''}` };
+      return {
+        status: wanted(journal) ? 'idle' : 'error',
+        message: `Rolled back from ${journal.target_version}: ${journal.error?.detail ?? ''}`,
+      };
     case 'failed':
+      if (wanted(journal)) return { status: 'idle', message: `The update to ${journal.target_version} was cancelled` };
       return { status: 'error', message: `Update to ${journal.target_version} failed: ${journal.error?.detail ?? ''}` };
     default:
       return null;
   }
 }
+
+/** What somebody asked for is how it was to end. */
+const wanted = ({ error }: Journal): boolean => error?.code === 'ROLLED_BACK' || error?.code === 'CANCELLED';
 
 const percent = (done: number, total: number): number =>
   total <= 0 ? 0 : Math.min(100, Math.floor((done / total) * 100));

@@ -181,7 +181,7 @@ type Place = Pick<Part, 'partPath' | 'etagPath'>;
  */
 async function placeFor(files: Files, { artifact, partPath, etagPath }: Part, fromBytes: number): Promise<Place> {
   if (fromBytes > 0 || ((await files.info(partPath))?.sizeBytes ?? 0) === 0) return { partPath, etagPath };
-  const freeBytes = await files.freeBytes(partPath.slice(0, partPath.lastIndexOf('/')));
+  const freeBytes = await files.freeBytes(partPath.slice(0, partPath.lastIndexOf('/')) || '/');
   if (freeBytes < artifact.size_bytes) return { partPath, etagPath };
   return { partPath: `${partPath}.new`, etagPath: `${etagPath}.new` };
 }

@@ -27,6 +27,9 @@ export const UpdateCheckResponse = Type.Object({
   fullImageAvailable: Type.Boolean(),
   totalDownloadSize: Type.Integer({ minimum: 0, description: 'bytes' }),
   replaces: optionalVersion('the release that waits for its reboot and would be taken back for this one'),
+  waitsForReboot: optionalVersion(
+    'the release that is installed and waits for its reboot, where nothing newer is offered',
+  ),
   releaseNotes: Type.Optional(Type.String()),
 });
 export type UpdateCheckResponse = Static<typeof UpdateCheckResponse>;

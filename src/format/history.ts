@@ -27,6 +27,8 @@ export const History = Type.Object({
     complete: Type.Integer({ minimum: 0 }),
     rolled_back: Type.Integer({ minimum: 0 }),
     failed: Type.Integer({ minimum: 0 }),
+    /** Of those that were rolled back, the ones that somebody wanted so. */
+    taken_back: Type.Optional(Type.Integer({ minimum: 0 })),
   }),
   entries: Type.Array(HistoryEntry),
 });
@@ -45,7 +47,11 @@ export function withEntry(history: History, entry: HistoryEntry): History {
   if (history.entries.some(({ id, result }) => id === entry.id && result === entry.result)) return history;
   return {
     ...history,
-    totals: { ...history.totals, [entry.result]: history.totals[entry.result] + 1 },
+    totals: {
+      ...history.totals,
+      [entry.result]: history.totals[entry.result] + 1,
+      ...(entry.code === 'ROLLED_BACK' ? { taken_back: (history.totals.taken_back ?? 0) + 1 } : {}),
+    },
     entries: [...history.entries, entry].slice(-KEPT_ENTRIES),
   };
 }

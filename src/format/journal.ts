@@ -124,6 +124,8 @@ export const Memory = Type.Object({
       release_digest: Type.String(),
       at: Type.String(),
       reason: Type.String(),
+      /** `ROLLED_BACK`: by somebody who wanted it so. Entries of before do not say. */
+      code: Type.Optional(Type.String()),
       /** The host was what failed: from here on it is tried again by itself. */
       until: Type.Optional(Type.String()),
       /** How often that was so, in a row, and by which update the last time. */

@@ -7,7 +7,7 @@ import type { Clock } from '../ports.ts';
 /**
  * What everybody hears who shows a wrong secret, and how he is slowed down. The right one is let in at any time: many come from one
  * address, behind a proxy for one, and no secret here is short enough to be found by trying (32 bytes that somebody chose, or
- * at least 128 bits of chance). What waiting spares is the log, the audit trail and the database.
+ * at least 128 bits of chance). What waiting spares is the log and the audit trail.
  */
 
 export interface Guard {

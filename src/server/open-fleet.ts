@@ -27,8 +27,8 @@ interface OpenFleet {
   readonly transport: 'tls' | 'plain' | 'dev';
   /** PEM: what callers are asked for in the handshake. */
   readonly clientCa: Uint8Array | null;
-  /** Join strings name the key of this one from here on. @throws QxError CONFIG_INVALID */
-  tlsRenewed(tls: NonNullable<Tls>): void;
+  /** Answers what makes join strings name its key. @throws QxError CONFIG_INVALID */
+  tlsRenewed(tls: NonNullable<Tls>): () => void;
 }
 
 type Tls = { readonly cert: Uint8Array; readonly nextCert: Uint8Array | null } | null;
@@ -56,7 +56,10 @@ export async function openFleet(settings: Settings, ports: FleetPorts, tls: Tls)
       },
     };
     const clientCa = transport === 'tls' && authority ? new TextEncoder().encode(authority.certificate) : null;
-    const tlsRenewed = (fresh: NonNullable<Tls>) => void Object.assign(now, { reach: certifiedReach(settings, fresh) });
+    const tlsRenewed = (fresh: NonNullable<Tls>) => {
+      const reach = certifiedReach(settings, fresh);
+      return () => void Object.assign(now, { reach });
+    };
     return { fleet: { store, membership, clock, log }, keepTime, transport, clientCa, tlsRenewed };
   } catch (error) {
     await store.close();

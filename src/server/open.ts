@@ -63,8 +63,8 @@ export interface OpenServer {
   readonly tls: ServerTls | null;
   /** The files of the certificate, read again. @throws QxError CONFIG_INVALID */
   loadTls(): Promise<ServerTls>;
-  /** They are in use from here on: join strings name their key. */
-  tlsRenewed(tls: ServerTls): void;
+  /** Answers what makes join strings name their key, once they are in use. @throws QxError CONFIG_INVALID */
+  tlsRenewed(tls: ServerTls): () => void;
   /** What goes on beside the requests, until the signal; it has ended before `close`. */
   run(signal: AbortSignal): Promise<void>;
   close(): Promise<void>;

@@ -24,7 +24,13 @@ export interface TcpEndpoint {
   /** 0 picks a free port. */
   readonly port: number;
   /** PEM. With `clientCa` callers are asked for a certificate of these authorities; who has none is served all the same. */
-  readonly tls?: { readonly cert: Uint8Array; readonly key: Uint8Array; readonly clientCa?: Uint8Array };
+  readonly tls?: {
+    readonly cert: Uint8Array;
+    readonly key: Uint8Array;
+    readonly clientCa?: Uint8Array;
+    /** Callers are asked for a certificate although there is no `clientCa` yet: it may come by `renew`. */
+    readonly asksClients?: boolean;
+  };
   /** Those of a server for many hosts unless said. */
   readonly limits?: ListenLimits;
 }
@@ -102,7 +108,7 @@ const TLS = {
 } as const;
 
 function tlsServer(tls: NonNullable<TcpEndpoint['tls']>, handler: Requests): Server {
-  const clients = tls.clientCa && { requestCert: true, rejectUnauthorized: false };
+  const clients = (tls.clientCa || tls.asksClients) && { requestCert: true, rejectUnauthorized: false };
   return usable(() => createTlsServer({ ...HTTP, ...secureContext(tls), ...clients }, handler));
 }
 

@@ -91,11 +91,11 @@ requires({ commands: IMAGE_COMMANDS })('install', () => {
   });
 
   describe('two updates in a row without a reboot', () => {
-    test('the same release again, while it waits for its reboot, is nothing newer', async () => {
+    test('the same release again, while it waits for its reboot, is done already', async () => {
       const host = await bench.host([await full()]);
       await install(host, {}, {});
       const waiting = await bootState(host.root);
-      expect(await install(host, {}, {})).toMatchObject({ kind: 'refusal', code: 'NOTHING_NEWER' });
+      expect(await install(host, {}, {})).toEqual({ kind: 'reboot_required', version: '2.0.0', restartsAgent: false });
       expect(await bootState(host.root)).toEqual(waiting);
     });
 

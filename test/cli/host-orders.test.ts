@@ -42,10 +42,11 @@ test('what an operator does to a host in the course of a day', async () => {
   await expect.poll(async () => (await json('status')).status, { timeout: 20_000 }).toBe('downloading');
   expect(await run('download')).toMatchObject({ exitCode: 6, stderr: expect.stringContaining('[BUSY]') });
   expect((await run('cancel')).stdout).toContain('next safe point');
-  await expect.poll(async () => (await json('status')).status, { timeout: 20_000 }).toBe('error');
+  await expect.poll(async () => (await json('status')).status, { timeout: 20_000 }).toBe('idle');
+  expect((await json('status')).message).toBe('The update was cancelled');
   expect(await json('reset', '--downloads')).toMatchObject({
     exitCode: 0,
-    previousStatus: 'error',
+    previousStatus: 'idle',
     currentStatus: 'idle',
   });
   server.hold(false);

@@ -112,7 +112,7 @@ describe('refusals', () => {
     ['this boot is on trial', {}, { isOnTrial: true }, {}, 'ON_TRIAL'],
     ['it failed here before', {}, { bad: FAILED }, {}, 'RELEASE_BAD'],
     ['it failed before and another version was asked for', {}, { bad: FAILED }, { version: '1.0.5' }, 'RELEASE_BAD'],
-    ['it waits for its reboot', full, { armed: { digest: DIGEST, version: '1.1.0' } }, {}, 'NOTHING_NEWER'],
+    ['it waits for its reboot', full, { armed: { digest: DIGEST, version: '1.1.0' } }, {}, 'ALREADY_INSTALLED'],
     ['it is components alone, and an image waits for its reboot', {}, { armed: WAITING }, {}, 'REBOOT_PENDING'],
     [
       'components alone are asked of it, and an image waits for its reboot',
@@ -136,6 +136,18 @@ describe('refusals', () => {
     const bad = new Map([[DIGEST, { reason: 'agent: does not answer', until }]]);
     const detail = `release 1.1.0 failed on this host before and ${when}: agent: does not answer`;
     expect(plan({}, { bad })).toMatchObject({ code: 'RELEASE_BAD', detail });
+  });
+
+  test('a release that somebody took back is not called a failure', () => {
+    const bad = new Map([[DIGEST, { reason: 'no network', until: null, isTakenBack: true }]]);
+    const detail = 'release 1.1.0 was taken back on this host and is not installed again by itself: no network';
+    expect(plan({}, { bad })).toMatchObject({ code: 'TAKEN_BACK', detail });
+  });
+
+  test('one that waits for its reboot is installed, whatever it did before', () => {
+    const armed = { digest: DIGEST, version: '1.1.0' };
+    const full: Partial<Manifest> = { update_type: 'full', components: [], full_image: image };
+    expect(plan(full, { bad: FAILED, armed })).toMatchObject({ code: 'ALREADY_INSTALLED' });
   });
 
   test('a release that failed is taken when its version is named', () => {

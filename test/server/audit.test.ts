@@ -265,6 +265,7 @@ onBothEngines('the audit trail', (freshUrl) => {
     const since = ['audit_head', 'audit_seal', 'audit_sealer', 'node_boot', 'node_conflict'];
     for (const name of since) await store.db.schema.dropTable(name).execute();
     await store.db.schema.alterTable('maintenance').dropColumn('began_boot').execute();
+    await store.db.schema.alterTable('node').dropColumn('told_pins').execute();
     await store.db.schema.dropIndex('audit_at').execute();
     await store.db.schema.alterTable('place').dropColumn('heard_ms').execute();
     await store.db.schema.alterTable('node_invite').dropColumn('created_ms').execute();

@@ -1,5 +1,5 @@
 import type { HostFacts, Plan, Refusal } from '../../core/plan.ts';
-import { QxError } from '../../errors.ts';
+import { type Code, QxError } from '../../errors.ts';
 import type {
   InstalledVersions,
   PlanResponse,
@@ -25,7 +25,7 @@ export function versionsOf({ osVersion, components }: HostFacts): InstalledVersi
 export async function checkResponse(host: Host, plan: Plan | Refusal): Promise<UpdateCheckResponse> {
   const { facts } = await situation(host);
   const { channel } = host.config;
-  if (plan.kind === 'refusal') return nothingNew(plan, facts.currentVersion, channel);
+  if (plan.kind === 'refusal') return nothingNew(plan, facts, channel);
   const { manifest, components, image, downloadBytes, replaces } = plan;
   return {
     available: true,
@@ -51,13 +51,15 @@ export async function checkResponse(host: Host, plan: Plan | Refusal): Promise<U
 /** Nothing newer is an answer; a release that was refused is a failure that must not look like one. */
 function nothingNew(
   plan: Refusal,
-  currentVersion: string,
+  { currentVersion, armed }: HostFacts,
   channel: UpdateCheckResponse['channel'],
 ): UpdateCheckResponse {
-  if (plan.code !== 'NOTHING_NEWER' && plan.code !== 'NO_RELEASE') throw asError(plan);
+  if (!NOTHING.has(plan.code)) throw asError(plan);
   const none = { available: false, components: [], fullImageAvailable: false, totalDownloadSize: 0 };
-  return { ...none, currentVersion, channel };
+  return { ...none, currentVersion, channel, ...(armed === null ? {} : { waitsForReboot: armed.version }) };
 }
+
+const NOTHING: ReadonlySet<Code> = new Set<Code>(['NOTHING_NEWER', 'NO_RELEASE', 'ALREADY_INSTALLED']);
 
 const asError = ({ code, detail, next }: Refusal): QxError =>
   new QxError(code, detail, next === undefined ? {} : { next });

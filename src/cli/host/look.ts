@@ -88,12 +88,16 @@ export const check: Verb = {
   run: async ({ agent, result }) => {
     const found = await agent.call(AGENT_ROUTES.check, { timeoutMs: CHECK_TIMEOUT_MS });
     result(found, checkText(found));
-    return found.available ? EXIT.done : EXIT.nothing;
+    if (found.available) return EXIT.done;
+    return found.waitsForReboot === undefined ? EXIT.nothing : EXIT.rebootRequired;
   },
 };
 
 function checkText(found: UpdateCheckResponse): string {
   const { available, availableVersion = '', channel, currentVersion, components, releaseNotes } = found;
+  if (found.waitsForReboot !== undefined) {
+    return `Release ${found.waitsForReboot} is installed and waits for its reboot; nothing newer on channel ${channel}.\n`;
+  }
   if (!available) return `Nothing newer than ${currentVersion} on channel ${channel}.\n`;
   const rows = components.map((c) => [
     `  ${c.name}`,

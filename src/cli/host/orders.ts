@@ -66,8 +66,8 @@ const said = (status: string): string => status.replaceAll('_', ' ');
 
 export const hold: Verb<{ readonly reason?: string }> = {
   name: 'hold',
-  summary: 'Install nothing, and reboot for nothing, until the hold is lifted',
-  notes: `Checks and downloads go on; a rollback is still possible. qx-update status shows the hold, qx-update unhold lifts it.
+  summary: 'Install nothing, and reboot into nothing that was installed, until the hold is lifted',
+  notes: `Checks and downloads go on; a rollback is still possible, and a reboot where no image waits for it. qx-update status shows the hold, qx-update unhold lifts it.
 Exit code 0 when updates are on hold, 6 while an update runs, ${AGENT_DOWN}.`,
   examples: ['qx-update hold', "qx-update hold --reason 'audit until Friday'"],
   arguments: (command) => command.option('--reason <text>', 'shown by status, and kept in the audit log'),
@@ -92,7 +92,7 @@ export const unhold: Verb = {
 export const reboot: Verb = {
   name: 'reboot',
   summary: 'Reboot this host, when windows and drains allow it',
-  notes: `Exit code 0 when it reboots now, 5 when a window, a drain or a file in /run/quantix/inhibit forbids it, 6 while an update runs,
+  notes: `Exit code 0 when it reboots now, 5 when a window, a drain, a file in /run/quantix/inhibit or, with an image that waits, a hold forbids it, 6 while an update runs,
 ${AGENT_DOWN}.`,
   examples: ['qx-update reboot', 'qx-update apply || { [ $? = 4 ] && qx-update reboot; }'],
   run: async ({ agent, result }) => {
