@@ -58,7 +58,12 @@ export function createApp<T extends RouteTable>(
       const admission = await service.admit(service.documentFor, callerOf(request, via));
       return admission !== null && 'refused' in admission ? sendProblem(reply, admission) : undefined;
     };
-    scope.get(OPENAPI_PATH, { schema: { hide: true }, onRequest }, async () => app.swagger());
+    // The same bytes for everybody, however many do not read them.
+    const made: { document?: Buffer } = {};
+    scope.get(OPENAPI_PATH, { schema: { hide: true }, onRequest }, async (request, reply) => {
+      made.document ??= Buffer.from(JSON.stringify(app.swagger()));
+      return sendBytes(request, reply.type('application/json'), made.document);
+    });
   });
   return app;
 }
@@ -203,7 +208,9 @@ async function send(
     return sendProblem(reply, answer);
   }
   reply.code(answer.status ?? route.status ?? 200).headers(answer.headers ?? {});
-  if ('json' in answer) return reply.type('application/json').send(Buffer.from(JSON.stringify(answer.json)));
+  if ('json' in answer) {
+    return sendBytes(request, reply.type('application/json'), Buffer.from(JSON.stringify(answer.json)));
+  }
   if (!('type' in answer)) return reply.send();
   reply.header('content-type', answer.type);
   if ('bytes' in answer) return reply.send(answer.bytes);
@@ -211,6 +218,18 @@ async function send(
   reply.header('content-length', answer.sizeBytes);
   if (request.method === 'HEAD') return reply.send();
   return reply.send(Readable.from(await answer.open(), { objectMode: false }));
+}
+
+const PIECE_BYTES = 64 << 10;
+
+/** A piece at a time: what is encrypted and waits for the peer to read is no more than that. */
+function sendBytes({ method }: FastifyRequest, reply: FastifyReply, bytes: Buffer): FastifyReply {
+  if (bytes.length <= PIECE_BYTES || method === 'HEAD') return reply.send(bytes);
+  return reply.header('content-length', bytes.length).send(Readable.from(piecesOf(bytes), { objectMode: false }));
+}
+
+function* piecesOf(bytes: Buffer): Generator<Buffer> {
+  for (let at = 0; at < bytes.length; at += PIECE_BYTES) yield bytes.subarray(at, at + PIECE_BYTES);
 }
 
 /** 405 with the methods that do work, where fastify would say that the path does not exist. */
