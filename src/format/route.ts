@@ -46,6 +46,8 @@ export interface Route {
   readonly query?: TObject;
   /** `multipart` is read as a stream of parts; a schema is a JSON body of at most 64 KiB. */
   readonly body?: TSchema | 'multipart';
+  /** `fleetlock`: as that protocol has it, refusals name `kind` and `value` too, and curl's own content type is taken for JSON. */
+  readonly dialect?: 'fleetlock';
   readonly content: Content;
   readonly response: TSchema;
   /** Of the answer when all went well; 200 unless said. */

@@ -5,7 +5,7 @@ import { readJson } from './json.ts';
 import { KEY_ID_PATTERN } from './keyring.ts';
 import { checkShape } from './schema.ts';
 
-/** The file that holds a private signing key. Only `qx-release` makes and reads it, away from hosts and servers. */
+/** The file that holds a private signing key. `qx-release` makes it, to be kept away from hosts and servers. */
 const SigningKeyFile = Type.Object(
   {
     format: Type.Literal(1),
@@ -20,9 +20,15 @@ export const writeSigningKey = (keyId: string, seed: Uint8Array): Uint8Array =>
 
 /** @throws QxError KEYRING_INVALID, whose message never holds any of the key */
 export function readSigningKey(bytes: Uint8Array): Signer {
+  const { keyId, seed } = readKeyFile(bytes);
+  return seedSigner(keyId, seed);
+}
+
+/** @throws QxError KEYRING_INVALID, whose message never holds any of the key */
+export function readKeyFile(bytes: Uint8Array): { readonly keyId: string; readonly seed: Uint8Array } {
   const { value } = readJson(bytes, 'signing key', 'KEYRING_INVALID');
   const file = checkShape(SigningKeyFile, value, 'signing key', 'KEYRING_INVALID');
-  return seedSigner(file.key_id, Uint8Array.fromBase64(file.private_key));
+  return { keyId: file.key_id, seed: Uint8Array.fromBase64(file.private_key) };
 }
 
 export const publicKeyOf = async (seed: Uint8Array): Promise<string> => (await getPublicKeyAsync(seed)).toBase64();

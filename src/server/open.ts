@@ -175,6 +175,6 @@ async function openSigner({ signing }: Settings, { files, clock, log }: ServerPo
   const signer = await createSigner(await readFile(files, 'SIGNING_PRIVATE_KEY', privateKeyPath), keyId, clock);
   if (((await files.info(privateKeyPath))?.mode ?? 0) & 0o077) log.warn('signing_key_readable', { privateKeyPath });
   if (publicKeyPath !== null) await files.writeAtomic(publicKeyPath, Buffer.from(`${signer.publicKey}\n`));
-  log.info('signing_here', { keyId });
+  log.info('signing_here', { keyId: signer.keyId });
   return signer;
 }

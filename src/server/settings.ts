@@ -17,9 +17,12 @@ export const ENVIRONMENT = {
     means: 'certificate with the key that will follow TLS_KEY: hosts are told, and believe it from then on',
   },
   KEYRING: { default: '', means: 'keys whose releases are taken; only for a build that has none built in' },
-  SIGNING_PRIVATE_KEY: { default: '', means: 'key file: sign bare manifests when they are published (default off)' },
+  SIGNING_PRIVATE_KEY: {
+    default: '',
+    means: 'key file, such as one of qx-release keygen: sign bare manifests when they are published (default off)',
+  },
   SIGNING_PUBLIC_KEY: { default: '', means: 'file to write the public half of that key to' },
-  SIGNING_KEY_ID: { default: 'quantix-release-key-1', means: 'name of that key' },
+  SIGNING_KEY_ID: { default: '', means: 'name of that key (default: as its file says, else quantix-release-key-1)' },
   KEY_DIR: { default: '', means: 'folder for generated keys (default: keys, beside RELEASE_DIR)' },
   STATE_DATABASE_URL: {
     default: '',
@@ -72,7 +75,8 @@ export interface Settings extends FleetSettings {
   readonly signing: {
     readonly privateKeyPath: string;
     readonly publicKeyPath: string | null;
-    readonly keyId: string;
+    /** Null: as the file of the key says. */
+    readonly keyId: string | null;
   } | null;
 }
 
@@ -121,7 +125,7 @@ export function readSettings(environment: Environment, options: Started): Settin
     signing:
       privateKeyPath === null
         ? null
-        : { privateKeyPath, publicKeyPath: optional('SIGNING_PUBLIC_KEY'), keyId: get('SIGNING_KEY_ID') },
+        : { privateKeyPath, publicKeyPath: optional('SIGNING_PUBLIC_KEY'), keyId: optional('SIGNING_KEY_ID') },
   };
 }
 

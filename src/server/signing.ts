@@ -4,7 +4,12 @@ import { sealEnvelope, seedSigner } from '../format/envelope.ts';
 import { parseStrict } from '../format/json.ts';
 import type { Keyring, TrustedKey } from '../format/keyring.ts';
 import { CHANNELS, PRODUCTS } from '../format/manifest.ts';
+import { readKeyFile } from '../format/signing-key.ts';
 import type { Clock, Files } from '../ports.ts';
+
+const SEED_BYTES = 32;
+/** The ancestor's server wrote keys in Go's form: the seed, then the public key. */
+const GO_KEY_BYTES = 64;
 
 /**
  * Signing on the server. It is off unless the operator names a key: whoever breaks into a server that holds a key can sign
@@ -19,8 +24,11 @@ export interface ReleaseSigner {
   seal(manifest: Uint8Array): Promise<Uint8Array>;
 }
 
-export async function createSigner(privateKey: Uint8Array, keyId: string, clock: Clock): Promise<ReleaseSigner> {
-  const seed = await readSeed(privateKey);
+/** `name` of the key; null: what its file says, as `qx-release keygen` makes it, or the name of the first servers. */
+export async function createSigner(privateKey: Uint8Array, name: string | null, clock: Clock): Promise<ReleaseSigner> {
+  const file = isKeyFile(privateKey) ? readKeyFile(privateKey) : null;
+  const seed = file?.seed ?? (await readSeed(privateKey));
+  const keyId = name ?? file?.keyId ?? FIRST_KEY_ID;
   return {
     keyId,
     publicKey: (await getPublicKeyAsync(seed)).toBase64(),
@@ -28,6 +36,12 @@ export async function createSigner(privateKey: Uint8Array, keyId: string, clock:
     seal: (manifest) => sealEnvelope(manifest, [seedSigner(keyId, seed)], new Date(clock.nowMs()).toISOString()),
   };
 }
+
+/** A JSON document, which raw bytes and base64 are not. */
+const isKeyFile = (bytes: Uint8Array): boolean =>
+  bytes.length > GO_KEY_BYTES && /^\s*\{/.test(new TextDecoder().decode(bytes.subarray(0, 64)));
+
+const FIRST_KEY_ID = 'quantix-release-key-1';
 
 function isBare(bytes: Uint8Array): boolean {
   try {
@@ -39,10 +53,6 @@ function isBare(bytes: Uint8Array): boolean {
   }
 }
 
-const SEED_BYTES = 32;
-/** The ancestor's server wrote keys in Go's form: the seed, then the public key. */
-const GO_KEY_BYTES = 64;
-
 /** Raw or base64, 32 bytes of a seed or 64 of a Go key. @throws QxError KEY_UNSAFE, never saying what is in the file */
 export async function readSeed(file: Uint8Array): Promise<Uint8Array> {
   const raw = file.length === SEED_BYTES || file.length === GO_KEY_BYTES ? file : decode(file);
@@ -52,7 +62,7 @@ export async function readSeed(file: Uint8Array): Promise<Uint8Array> {
   if (publicKey !== null && Buffer.compare(publicKey, raw.subarray(SEED_BYTES)) === 0) return seed;
   throw new QxError(
     'KEY_UNSAFE',
-    'SIGNING_PRIVATE_KEY is no Ed25519 key: base64 of 32 bytes, or of 64 as Go writes them',
+    'SIGNING_PRIVATE_KEY is no Ed25519 key: a file of qx-release keygen, base64 of 32 bytes, or of 64 as Go writes them',
   );
 }
 

@@ -1,3 +1,4 @@
+import { execa } from 'execa';
 import { expect, test } from 'vitest';
 import type { FleetLockRequest } from '../../src/format/fleetlock.ts';
 import type { Call, Principal } from '../../src/ports/serving.ts';
@@ -6,8 +7,10 @@ import { fleetLockHandlers } from '../../src/server/fleetlock.ts';
 import { maintenanceOf } from '../../src/server/maintenance/host.ts';
 import { cancelMaintenance } from '../../src/server/maintenance/operate.ts';
 import { requestMaintenance } from '../../src/server/maintenance.ts';
+import { fleetBench, operatorToken } from '../support/fleet.ts';
 import { enrol, fleetClock, serverOn } from '../support/fleet-state.ts';
 import { onBothEngines, openStore } from '../support/stores.ts';
+import { temporaryFolder } from '../support/temp.ts';
 
 const OPERATOR: Principal = { kind: 'operator', name: 'zincati', role: 'operator' };
 
@@ -74,4 +77,42 @@ onBothEngines('FleetLock', (freshUrl) => {
     expect(await preReboot('m1', { principal })).toBe('invalid_client_identity');
     expect(await store.db.selectFrom('place').selectAll().execute()).toEqual([]);
   });
+});
+
+test('is spoken with as its own documents do it by curl, and each refusal has its kind and value', async () => {
+  const fleet = await fleetBench({ url: `sqlite:${await temporaryFolder()}/fleet.db` });
+  const token = await operatorToken(fleet, 'zincati', 'operator');
+  const ask = async (body: string, ...more: string[]) => {
+    const url = `https://zincati:${token}@127.0.0.1:${fleet.port}/v1/pre-reboot`;
+    const args = ['-sk', '-w', '\n%{http_code}', '-H', 'fleet-lock-protocol: true', '-d', body, ...more, url];
+    const [text = '', status] = (await execa('curl', args)).stdout.split('\n');
+    return { status: Number(status), ...JSON.parse(text) };
+  };
+  const params = '{"client_params":{"id":"c988d2509fdf5cdcbed39037c56406fb","group":"default"}}';
+  expect(await ask(params)).toMatchObject({ status: 200 });
+  const refused = [
+    await ask(params.replace('c988', '0000')),
+    await ask('{"client_params":{"id":"a"}}'),
+    await ask('not JSON'),
+    await ask(params, '-H', 'Content-Type: text/plain'),
+    await ask(params, '-H', 'Authorization: Bearer wrong'),
+    await ask(params, '-H', 'fleet-lock-protocol: no'),
+  ];
+  expect(refused.map(({ status, kind }) => [status, kind])).toEqual([
+    [409, 'failed_lock_semaphore_full'],
+    [400, 'bad_request'],
+    [400, 'bad_request'],
+    [415, 'media_type_unsupported'],
+    [401, 'token_refused'],
+    [400, 'missing_protocol_header'],
+  ]);
+  for (const { value } of refused) expect(value.length).toBeGreaterThan(5);
+});
+
+test('a form is no body of anything else', async () => {
+  const fleet = await fleetBench({ url: `sqlite:${await temporaryFolder()}/fleet.db` });
+  const token = await operatorToken(fleet, 'alice', 'admin');
+  const as = { token, headers: { 'content-type': 'application/x-www-form-urlencoded' } };
+  const { status } = await fleet.raw(as, 'POST', '/api/v1/nodes/invite', '{"name":"qhci-09"}');
+  expect(status).toBe(415);
 });

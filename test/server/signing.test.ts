@@ -1,8 +1,10 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { generateKeys, readSeed } from '../../src/server/signing.ts';
+import { writeSigningKey } from '../../src/format/signing-key.ts';
+import { createSigner, generateKeys, readSeed } from '../../src/server/signing.ts';
 import { hostFiles } from '../../src/system/files.ts';
+import { fakeClock } from '../support/fakes.ts';
 import { testKey } from '../support/keys.ts';
 import { encode } from '../support/publishing.ts';
 import { temporaryFolder } from '../support/temp.ts';
@@ -29,6 +31,20 @@ describe('a signing key file', () => {
       code: 'KEY_UNSAFE',
       message: expect.not.stringContaining('MC4='),
     });
+  });
+});
+
+test('a key of qx-release keygen is taken as it is, under its own name unless another is given', async () => {
+  const clock = fakeClock();
+  const file = writeSigningKey('acme-dev-1', seed);
+  expect(await createSigner(file, null, clock)).toMatchObject({ keyId: 'acme-dev-1', publicKey });
+  expect(await createSigner(file, 'other', clock)).toMatchObject({ keyId: 'other', publicKey });
+  expect(await createSigner(seed, null, clock)).toMatchObject({ keyId: 'quantix-release-key-1', publicKey });
+  await expect(
+    createSigner(encode(`{"format":1,"private_key":"${seed.toBase64()}","x":1}`), null, clock),
+  ).rejects.toMatchObject({
+    code: 'KEYRING_INVALID',
+    message: expect.not.stringContaining(seed.toBase64()),
   });
 });
 

@@ -159,6 +159,7 @@ function addRoute(
   const principals = new WeakMap<FastifyRequest, Principal>();
   const options = {
     url: fastifyPath(route.path),
+    config: { dialect: route.dialect } as object,
     // Before the body: a caller who may not publish must not be able to fill the disk first.
     onRequest: async (request: FastifyRequest, reply: FastifyReply) => {
       const admission = await admit(route.who, callerOf(request, via));

@@ -2,6 +2,7 @@ import multipart from '@fastify/multipart';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { QxError } from '../../errors.ts';
 import { parseStrict } from '../../format/json.ts';
+import type { Route } from '../../format/route.ts';
 import type { Part } from '../../ports/serving.ts';
 
 export const JSON_BODY_MAX_BYTES = 64 * 1024;
@@ -10,7 +11,7 @@ const MAX_PARTS = 520;
 /** JSON by the strict reader, and multipart as a stream; every other media type is refused. */
 export function readBodies(app: FastifyInstance): void {
   app.removeAllContentTypeParsers();
-  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, bytes: Buffer, done) => {
+  const read = (bytes: Buffer, done: (error: Error | null, body?: unknown) => void): void => {
     try {
       done(null, bytes.length === 0 ? undefined : parseStrict(bytes).value);
     } catch (error) {
@@ -18,7 +19,19 @@ export function readBodies(app: FastifyInstance): void {
         new QxError('BAD_REQUEST', `the body is not acceptable JSON: ${(error as Error).message}`, { cause: error }),
       );
     }
-  });
+  };
+  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, bytes: Buffer, done) =>
+    read(bytes, done),
+  );
+  app.addContentTypeParser(
+    'application/x-www-form-urlencoded',
+    { parseAs: 'buffer' },
+    (request, bytes: Buffer, done) => {
+      const { dialect } = request.routeOptions.config as Pick<Route, 'dialect'>;
+      if (dialect === 'fleetlock') return read(bytes, done);
+      done(new QxError('MEDIA_TYPE_UNSUPPORTED', 'the body of this request must be JSON'));
+    },
+  );
   app.register(multipart, {
     // A part without a file name would be held in memory, and one that calls itself JSON would be parsed and lose its bytes.
     isPartAFile: () => true,

@@ -3,6 +3,7 @@ import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import { asQxError, type Code, isCode, problem, QxError } from '../../errors.ts';
+import type { Route } from '../../format/route.ts';
 import type { Denial, Headers } from '../../ports/serving.ts';
 
 /** Everything that is refused or fails leaves as an RFC 9457 problem, whoever noticed it. */
@@ -61,11 +62,13 @@ export function noteHandled({ raw }: FastifyReply): void {
 export function sendProblem(reply: FastifyReply, { refused, members, headers }: ProblemReply): FastifyReply {
   (reply.raw as Noted)[REFUSAL] = asQxError(asRefused(refused));
   const body = problem(asRefused(refused));
+  const { dialect } = (reply.request.routeOptions?.config ?? {}) as Pick<Route, 'dialect'>;
+  const spoken = dialect === 'fleetlock' ? { kind: body.code.toLowerCase(), value: body.detail } : {};
   return reply
     .code(body.status)
     .headers({ 'cache-control': 'no-store', ...headers })
     .header('content-type', 'application/problem+json')
-    .send(Buffer.from(JSON.stringify({ ...body, ...members })));
+    .send(Buffer.from(JSON.stringify({ ...body, ...spoken, ...members })));
 }
 
 /** For the few bytes of a refusal to be taken: who does not read them hears nothing. */
