@@ -119,7 +119,6 @@ export const ERRORS = {
   RESPONSE_TOO_LARGE: row(502, 'verification'),
   DOWNLOAD_STALLED: row(504, 'unreachable', true),
   NO_RELEASE: row(404, 'nothing', true),
-  SIGNING_OFF: row(501, 'other'),
 
   // Policy: the host may not do this now.
   NOTHING_NEWER: row(409, 'nothing'),

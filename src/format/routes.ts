@@ -39,10 +39,29 @@ const Deleted = Type.Object({
 });
 
 const PublicKey = Type.Object({
-  public_key: Type.String({ description: 'base64 of 32 bytes' }),
-  key_id: Type.String(),
+  public_key: Type.Union([Type.String(), Type.Null()], { description: 'base64 of 32 bytes; null: it signs nothing' }),
+  key_id: Type.Union([Type.String(), Type.Null()]),
   algorithm: Type.Literal('ed25519'),
+  keys: Type.Array(Type.Object({ key_id: Type.String(), public_key: Type.String() }), {
+    description: 'those whose releases it takes',
+  }),
 });
+
+const inAnyChannel = Type.Object({
+  channel: Type.Optional({ ...ChannelName, description: 'only this one; all of them unless said' }),
+});
+
+const Ready = Type.Object({
+  status: Type.Enum(['ready', 'not_ready']),
+  checks: Type.Array(
+    Type.Object({
+      name: Type.Enum(['database', 'releases']),
+      ok: Type.Boolean(),
+      detail: Type.Optional(Type.String()),
+    }),
+  ),
+});
+export type Ready = Static<typeof Ready>;
 
 const GeneratedKeys = Type.Object({
   status: Type.Literal('generated'),
@@ -59,6 +78,15 @@ export const SERVER_ROUTES = {
     summary: 'Whether the server answers',
     content: 'json',
     response: Type.Object({ status: Type.Literal('healthy'), timestamp: Type.String() }),
+  },
+  ready: {
+    method: 'GET',
+    path: '/ready',
+    who: 'open',
+    summary:
+      'Whether the server can do its work: 503, and what is missing, when its database or its releases are not there',
+    content: 'json',
+    response: Ready,
   },
   channels: {
     method: 'GET',
@@ -92,9 +120,9 @@ export const SERVER_ROUTES = {
     method: 'GET',
     path: '/api/v1/{product}/releases',
     who: 'open',
-    summary: 'Releases of a channel, newest first',
+    summary: 'Releases of a channel, or of all of them, newest first',
     params: ofProduct,
-    query: inChannel,
+    query: inAnyChannel,
     content: 'json',
     response: Type.Array(ReleaseSummary),
   },
@@ -162,7 +190,7 @@ export const SERVER_ROUTES = {
     method: 'GET',
     path: '/api/v1/admin/public-key',
     who: 'open',
-    summary: 'Public key of the server, when it signs releases itself',
+    summary: 'Public key of the server, when it signs releases itself, and the keys whose releases it takes',
     content: 'json',
     response: PublicKey,
   },

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { QxError } from '../errors.ts';
 import { ENVELOPE_NAME } from '../format/envelope.ts';
 import { artifactsOf, CHANNELS, type Channel, type Product } from '../format/manifest.ts';
-import type { SERVER_ROUTES } from '../format/routes.ts';
+import type { Ready, SERVER_ROUTES } from '../format/routes.ts';
 import type { Caller, Handlers, Ranges, Reply } from '../ports/serving.ts';
 import type { Clock } from '../ports.ts';
 import {
@@ -24,6 +24,8 @@ export interface Server {
   readonly clock: Clock;
   /** Where keys may be generated; null unless the server was started with --dev. */
   readonly keyDirectory: string | null;
+  /** Whether the database answers. @throws what it says */
+  readonly databaseAnswers: () => Promise<unknown>;
 }
 
 const DEFAULT_CHANNEL: Channel = 'dev';
@@ -44,6 +46,17 @@ export function serverHandlers(server: Server): Handlers<typeof SERVER_ROUTES> {
   const { store } = publisher;
   return {
     health: async () => ({ json: { status: 'healthy', timestamp: new Date(clock.nowMs()).toISOString() } }),
+    ready: async () => {
+      const checks = await Promise.all([
+        checked('database', server.databaseAnswers),
+        checked('releases', async () => {
+          if ((await store.files.info(store.directory))?.kind !== 'directory') throw new Error('there is no folder');
+          await store.files.list(store.directory);
+        }),
+      ]);
+      const isReady = checks.every(({ ok }) => ok);
+      return { status: isReady ? 200 : 503, json: { status: isReady ? 'ready' : 'not_ready', checks } };
+    },
     channels: async () => ({ json: CHANNELS.map((name) => ({ name, description: CHANNEL_DESCRIPTIONS[name] })) }),
 
     latestManifest: async ({ params: { product }, query: { channel = DEFAULT_CHANNEL }, caller }) => {
@@ -54,9 +67,12 @@ export function serverHandlers(server: Server): Handlers<typeof SERVER_ROUTES> {
       const release = await latestRelease(store, product, channel);
       return release ? document(caller, release.envelope) : noRelease({ product, channel });
     },
-    releases: async ({ params: { product }, query: { channel = DEFAULT_CHANNEL } }) => {
-      const releases = await listReleases(store, product, channel);
-      return { json: releases.map(summary), headers: REVALIDATE };
+    releases: async ({ params: { product }, query: { channel } }) => {
+      const channels = channel === undefined ? CHANNELS : [channel];
+      const lists = await Promise.all(channels.map((one) => listReleases(store, product, one)));
+      const all = lists.flat();
+      if (lists.length > 1) all.sort((a, b) => b.manifest.release_date.localeCompare(a.manifest.release_date));
+      return { json: all.map(summary), headers: REVALIDATE };
     },
     releaseManifest: async ({ params, query: { channel = DEFAULT_CHANNEL }, caller }) => {
       const release = await readRelease(store, { ...params, channel });
@@ -82,14 +98,25 @@ export function serverHandlers(server: Server): Handlers<typeof SERVER_ROUTES> {
 
     generateKeys: async () => ({ json: await generate(server) }),
     publicKey: async () => {
-      const { signer } = publisher;
-      if (signer === null)
-        throw new QxError('SIGNING_OFF', 'this server signs nothing: releases come signed to it', {
-          next: 'qx-release sign, away from the server',
-        });
-      return { json: { public_key: signer.publicKey, key_id: signer.keyId, algorithm: 'ed25519' } };
+      const { signer, keyring } = publisher;
+      const keys = keyring.keys.map(({ key_id, public_key }) => ({ key_id, public_key }));
+      const own = { public_key: signer?.publicKey ?? null, key_id: signer?.keyId ?? null };
+      return { json: { ...own, algorithm: 'ed25519', keys } };
     },
   };
+}
+
+/** Not what exactly is wrong: anybody may ask, and the log says it. */
+async function checked(
+  name: Ready['checks'][number]['name'],
+  look: () => Promise<unknown>,
+): Promise<Ready['checks'][number]> {
+  try {
+    await look();
+    return { name, ok: true };
+  } catch {
+    return { name, ok: false, detail: name === 'database' ? 'it does not answer' : 'the folder cannot be read' };
+  }
 }
 
 function document(caller: Caller, bytes: Uint8Array): Reply<never> {

@@ -116,7 +116,13 @@ export async function openServer(settings: Settings, ports: ServerPorts): Promis
   return {
     routes: readNeedsCertificate ? readByMembers(ROUTES) : ROUTES,
     handlers: {
-      ...serverHandlers({ publisher, ranges: ports.ranges, clock, keyDirectory }),
+      ...serverHandlers({
+        publisher,
+        ranges: ports.ranges,
+        clock,
+        keyDirectory,
+        databaseAnswers: () => fleet.store.db.selectFrom('gate').select('id').execute(),
+      }),
       ...fleetHandlers(fleet),
       ...maintenance.handlers,
       ...auditHandlers(fleet),
@@ -145,7 +151,7 @@ const readByMembers = (routes: typeof ROUTES): typeof ROUTES =>
   Object.fromEntries(
     Object.entries(routes).map(([name, route]) => [
       name,
-      route.who === 'open' && name !== 'health' ? { ...route, who: READERS } : route,
+      route.who === 'open' && name !== 'health' && name !== 'ready' ? { ...route, who: READERS } : route,
     ]),
   ) as unknown as typeof ROUTES;
 

@@ -1,4 +1,5 @@
 import { checkDated, isSequenceAhead } from '../core/dates.ts';
+import { checkInstallable } from '../core/installable.ts';
 import { reissueOf } from '../core/reissue.ts';
 import { asQxError, QxError } from '../errors.ts';
 import { openEnvelope } from '../format/envelope.ts';
@@ -104,6 +105,7 @@ async function trust(
       next: 'qx-release publish sends it where it belongs',
     });
   checkDated(manifest, clock.nowMs(), 'this server');
+  checkInstallable(manifest, clock.nowMs());
   // A channel may count in its own way: whoever signed it has said so to qx-release.
   if (isSequenceAhead(manifest, clock.nowMs()))
     log.warn('sequence_ahead', { version: manifest.version, sequence: manifest.sequence });

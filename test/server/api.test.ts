@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { SERVER_ROUTES } from '../../src/format/routes.ts';
@@ -33,6 +33,22 @@ describe("the seeds' requests", () => {
     expect((await curl(`${site.api}/quantix-os/releases`)).text).toBe('[]');
   });
 
+  test('is ready while its database and its releases are there, and healthy as long as it answers', async () => {
+    const ready = async () => {
+      const { status, text } = await curl(`${site.server.url}/ready`);
+      return [status, JSON.parse(text)];
+    };
+    const check = (name: string, ok = true) => expect.objectContaining({ name, ok });
+    expect(await ready()).toEqual([200, { status: 'ready', checks: [check('database'), check('releases')] }]);
+    const releases = join(site.folder, 'releases');
+    await rename(releases, `${releases}.away`);
+    expect(await ready()).toEqual([
+      503,
+      { status: 'not_ready', checks: [check('database'), check('releases', false)] },
+    ]);
+    expect((await curl(`${site.server.url}/health`)).status).toBe(200);
+  });
+
   test('publish with one part per component, and read everything back exactly', async () => {
     await site.writeRelease();
     const published = await site.publish(...site.allFields());
@@ -54,7 +70,14 @@ describe("the seeds' requests", () => {
     for (const path of ['manifest', 'releases/1.1.0/manifest', 'releases/1.1.0/manifest.json']) {
       expect((await curl(`${site.api}/quantix-os/${path}`)).text).toBe(manifest);
     }
-    const list = JSON.parse((await curl(`${site.api}/quantix-os/releases`)).text);
+    await site.writeRelease({ version: '1.0.0', channel: 'beta', release_date: '2026-10-01T00:00:00Z' });
+    expect((await site.publish(...site.allFields())).status).toBe(201);
+    const all = JSON.parse((await curl(`${site.api}/quantix-os/releases`)).text);
+    expect(all.map(({ version, channel }: { version: string; channel: string }) => [version, channel])).toEqual([
+      ['1.1.0', 'dev'],
+      ['1.0.0', 'beta'],
+    ]);
+    const list = JSON.parse((await curl(`${site.api}/quantix-os/releases?channel=dev`)).text);
     expect(list).toEqual([
       { version: '1.1.0', channel: 'dev', release_date: '2026-11-01T00:00:00Z', update_type: 'full' },
     ]);
@@ -102,9 +125,11 @@ describe("the seeds' requests", () => {
     expect((await curl(`${site.api}/quantix-os/releases/1.1.0/manifest`)).status).toBe(404);
   });
 
-  test('generate-keys only with --dev, public-key only with a key', async () => {
+  test('generate-keys only with --dev; public-key names the keys whose releases are taken, and its own when it signs', async () => {
     expect((await curl('-X', 'POST', `${site.api}/admin/generate-keys`, ...AUTHORIZED)).status).toBe(403);
-    expect((await curl(`${site.api}/admin/public-key`)).status).toBe(501);
+    const none = JSON.parse((await curl(`${site.api}/admin/public-key`)).text);
+    expect(none).toMatchObject({ public_key: null, key_id: null, algorithm: 'ed25519' });
+    expect(none.keys.length).toBeGreaterThan(0);
     const dev = await startServer({ RELEASE_DIR: join(site.folder, 'dev/releases') }, ['--dev']);
     const made = JSON.parse((await curl('-X', 'POST', `${dev.url}/api/v1/admin/generate-keys`, ...AUTHORIZED)).text);
     expect(made).toMatchObject({ status: 'generated', private_key: join(site.folder, 'dev/keys/signing-private.key') });
@@ -116,7 +141,7 @@ describe("the seeds' requests", () => {
     });
     const shown = JSON.parse((await curl(`${signing.url}/api/v1/admin/public-key`)).text);
     const publicKey = (await readFile(made.public_key, 'utf8')).trim();
-    expect(shown).toEqual({ public_key: publicKey, key_id: 'quantix-release-key-1', algorithm: 'ed25519' });
+    expect(shown).toMatchObject({ public_key: publicKey, key_id: 'quantix-release-key-1', algorithm: 'ed25519' });
     expect((await readFile(join(site.folder, 'public.key'), 'utf8')).trim()).toBe(publicKey);
   });
 });

@@ -1,6 +1,7 @@
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, test, vi } from 'vitest';
+import type { Manifest } from '../../src/format/manifest.ts';
 import { latestRelease, listReleases, readRelease } from '../../src/server/artifacts.ts';
 import { type Publisher, publish } from '../../src/server/publish.ts';
 import { createSigner, trusting } from '../../src/server/signing.ts';
@@ -108,6 +109,13 @@ describe('T38: the token alone changes nothing', () => {
   test('dated ahead, which would shut out every release after it', async () => {
     const ahead = await signedBy(keys.os, { release_date: '2099-01-01T00:00:00Z' });
     await expectRefused('DATED_AHEAD', wholeRelease(ahead));
+  });
+  test('expired, which no host would install', async () => {
+    await expectRefused('EXPIRED', wholeRelease(await signedBy(keys.os, { expires_at: '2026-11-02T00:00:00Z' })));
+  });
+  test('an image that would not need a reboot, which no image can', async () => {
+    const full_image = { ...FULL_CONTENT.full_image, requires_reboot: false } as Manifest['full_image'];
+    await expectRefused('MANIFEST_INVALID', wholeRelease(await signedBy(keys.os, full_image ? { full_image } : {})));
   });
   test('a sequence that no normal release can follow is told of in the log', async () => {
     const warn = vi.spyOn(publisher.store.log, 'warn');

@@ -1,5 +1,6 @@
 import { basename } from 'node:path';
 import { type Command, Option } from 'commander';
+import { checkInstallable } from '../../core/installable.ts';
 import { QxError } from '../../errors.ts';
 import { parseStrict } from '../../format/json.ts';
 import { type Channel, type Component, type Manifest, type Product, readManifest } from '../../format/manifest.ts';
@@ -89,6 +90,7 @@ async function manifest(tools: ReleaseTools, output: Output, options: ManifestOp
   const bytes = pretty(await buildManifest(tools, output, options));
   // What every reader would refuse is not written: the same reader looks at the same bytes first.
   const value = readManifest(parseStrict(bytes).value);
+  checkInstallable(value, tools.clock.nowMs());
   if (options.out === undefined) {
     // The very bytes of the file, where `result` would make their text fit for a terminal.
     if (output.isJson) output.result({ manifest: value }, '');

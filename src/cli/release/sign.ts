@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { checkInstallable } from '../../core/installable.ts';
 import { isCode, QxError } from '../../errors.ts';
 import type { Claim } from '../../format/detached.ts';
 import { Envelope, openEnvelope, type Signer, sealEnvelope } from '../../format/envelope.ts';
@@ -98,7 +99,9 @@ export async function seal(
   manifestBytes: Uint8Array,
   earlier: readonly Signer[] = [],
 ): Promise<Sealed> {
-  const { release_date, sequence } = Object(parseStrict(manifestBytes).value) as Partial<Manifest>;
+  const release = Object(parseStrict(manifestBytes).value) as Partial<Manifest>;
+  const { release_date, sequence } = release;
+  checkInstallable(release, tools.clock.nowMs());
   if (typeof release_date === 'string') expectDated(tools, { release_date });
   if (typeof sequence === 'number') expectSequence(tools, { sequence }, options);
   const mine = await signersOf(tools, output, options);
