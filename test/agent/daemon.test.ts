@@ -208,7 +208,7 @@ requires({ commands: IMAGE_COMMANDS })('the agent', () => {
       const host = await hostWith([], true);
       const agent = createAgent(host);
       await agent.install({ reboot: false });
-      expect(await agent.install({ reboot: true })).toMatchObject({ code: 'NOTHING_NEWER' });
+      expect(await agent.install({ reboot: true })).toMatchObject({ kind: 'reboot_required' });
       await live(host, HOUR_MS);
       expect(host.machine.reboots).toBeGreaterThan(0);
     });

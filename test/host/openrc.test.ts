@@ -78,7 +78,7 @@ requires(openrcRequirements)('a host under OpenRC', () => {
       );
       await root.run('sh', '-c', ': >/var/log/quantix-node.log');
       await root.run('sh', '-c', 'kill "$(cat /run/quantix-node.pid)"; rc-service quantix-node restart');
-      await expect.poll(() => log(root)).toContain('is up');
+      await expect.poll(() => log(root), { timeout: 30_000 }).toContain('is up');
       expect(await log(root)).not.toContain('\0');
     }));
 
