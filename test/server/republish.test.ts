@@ -38,8 +38,8 @@ describe('publishing again', () => {
   });
 
   test('a refresh replaces the envelope and its copy, and no artifact', async () => {
-    await send(wholeRelease(await signedBy(keys.os, { sequence: 4, expires_at: '2026-12-01T00:00:00Z' })));
-    const refreshed = await signedBy(keys.os, { sequence: 5, expires_at: '2027-12-01T00:00:00Z' });
+    await send(wholeRelease(await signedBy(keys.os, { sequence: 4, expires_at: '2097-12-01T00:00:00Z' })));
+    const refreshed = await signedBy(keys.os, { sequence: 5, expires_at: '2098-12-01T00:00:00Z' });
     await send([['manifest', refreshed]]);
     const release = await latestRelease(publisher.store, 'quantix-os', 'dev');
     expect(release?.envelope).toEqual(refreshed);
