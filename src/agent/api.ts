@@ -1,12 +1,18 @@
 import type { InstallRequest } from '../core/plan.ts';
 import { isRefusal, type Refusal } from '../core/plan.ts';
-import { type Code, fieldsOf, QxError } from '../errors.ts';
-import type { UpdateStatus } from '../format/agent-documents.ts';
+import { type Code, QxError } from '../errors.ts';
 import type { AGENT_ROUTES } from '../format/agent-routes.ts';
 import type { SettingsChange } from '../format/settings-change.ts';
 import type { Caller, CertificateState, Handlers, Reply } from '../ports/serving.ts';
 import type { Agent } from './agent.ts';
-import { checkResponse, planResponse, progressResponse, versionsOf } from './api/answers.ts';
+import {
+  type Closed,
+  checkResponse,
+  doorsResponse,
+  planResponse,
+  progressResponse,
+  versionsOf,
+} from './api/answers.ts';
 import { eventStream } from './api/events.ts';
 import { confirm } from './confirm.ts';
 import { situation } from './facts.ts';
@@ -36,13 +42,12 @@ export interface Agency {
   readonly changeSettings: (change: SettingsChange) => Promise<void>;
   /** The executable of this process was put back: it should end, and be started anew. */
   readonly restart: () => void;
-  /** Of the listener on the network; null: there is none. */
-  readonly certificate: (() => CertificateState) | null;
-  /** Ways over the network that are closed, and why. */
-  readonly closed: () => Promise<readonly (readonly [door: Door, why: QxError])[]>;
+  /** The ways over the network; null: there are none. */
+  readonly doors: {
+    certificate(): CertificateState;
+    closed(): Promise<readonly Closed[]>;
+  } | null;
 }
-
-type Door = NonNullable<UpdateStatus['closed']>[number]['door'];
 
 export const agentHandlers = (agency: Agency): Handlers<typeof AGENT_ROUTES> => ({
   ...looks(agency),
@@ -53,7 +58,7 @@ export const agentHandlers = (agency: Agency): Handlers<typeof AGENT_ROUTES> => 
 type Routes = Handlers<typeof AGENT_ROUTES>;
 
 /** Whoever asks these learns something and changes nothing. */
-const looks = ({ host, agent, hostname, keyringFrom, certificate, closed }: Agency) =>
+const looks = ({ host, agent, hostname, keyringFrom, doors }: Agency) =>
   ({
     check: async ({ signal }) => ({ json: await checkResponse(host, await agent.check(signal)) }),
     plan: async ({ signal }) => {
@@ -64,8 +69,7 @@ const looks = ({ host, agent, hostname, keyringFrom, certificate, closed }: Agen
     status: async () => ({
       json: {
         ...(await agent.status()),
-        ...certificateOf(certificate, host.clock.nowMs()),
-        ...closedOf(await closed()),
+        ...(doors === null ? {} : doorsResponse(doors.certificate(), await doors.closed())),
       },
     }),
     progress: async () => ({ json: progressResponse(agent) }),
@@ -77,7 +81,7 @@ const looks = ({ host, agent, hostname, keyringFrom, certificate, closed }: Agen
     history: async () => ({ json: { entries: (await loadHistory(host)).entries.toReversed() } }),
     verify: async ({ signal }) => ({ json: await verify(host, signal) }),
     metrics: async () => ({
-      bytes: new TextEncoder().encode(await metricsText(host, certificate?.() ?? null)),
+      bytes: new TextEncoder().encode(await metricsText(host, doors?.certificate() ?? null)),
       type: METRICS_TYPE,
     }),
     version: async () => {
@@ -162,21 +166,6 @@ const rescues = ({ host, restart }: Agency) =>
       return { json: { status: 'rebooting', message: 'The host reboots now' } };
     },
   }) satisfies Partial<Routes>;
-
-const closedOf = (doors: Awaited<ReturnType<Agency['closed']>>): Pick<UpdateStatus, 'closed'> =>
-  doors.length === 0 ? {} : { closed: doors.map(([door, why]) => ({ door, ...fieldsOf(why) })) };
-
-const SOON_MS = 14 * 86_400_000;
-
-/** Only what somebody has to do something about. */
-function certificateOf(certificate: Agency['certificate'], nowMs: number): Pick<UpdateStatus, 'certificate'> {
-  const { notAfterMs, fault } = certificate?.() ?? { notAfterMs: null, fault: null };
-  const expires = notAfterMs === null || notAfterMs - nowMs > SOON_MS ? null : new Date(notAfterMs).toISOString();
-  if (expires === null && fault === null) return {};
-  return {
-    certificate: { ...(expires === null ? {} : { expiresAt: expires }), ...(fault === null ? {} : { problem: fault }) },
-  };
-}
 
 const ANSWER_FIRST_MS = 500;
 

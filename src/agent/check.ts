@@ -1,7 +1,6 @@
 import { latestNowMs } from '../core/dates.ts';
 import { type InstallRequest, isRefusal, type Plan, planUpdate, type Refusal, refusal } from '../core/plan.ts';
 import { remember } from '../core/trust.ts';
-
 import { type KnownRelease, type TrustedRelease, trustedRelease } from '../delivery/trust.ts';
 import { asQxError, type Code, ERRORS } from '../errors.ts';
 import type { Manifest } from '../format/manifest.ts';

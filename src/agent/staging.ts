@@ -1,6 +1,5 @@
 import type { Plan } from '../core/plan.ts';
 import { fetchArtifacts, stagedPath } from '../delivery/fetch.ts';
-
 import { asQxError } from '../errors.ts';
 import { type ArtifactRef, artifactsOf } from '../format/manifest.ts';
 import type { Host, Watch } from './host.ts';

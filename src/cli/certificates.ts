@@ -45,6 +45,12 @@ export function keepRenewed<T extends Tls>(first: T | null, { load, take, clock,
     warnedMs: null,
   };
 
+  const state = (): CertificateState => {
+    const notAfterMs = notAfterOf(now.tls);
+    const isSoonOver = notAfterMs !== null && notAfterMs - clock.nowMs() <= WARN_BEFORE_MS;
+    return { notAfterMs, isSoonOver, fault: now.fault };
+  };
+
   const look = async (): Promise<void> => {
     try {
       const tls = await load();
@@ -65,9 +71,8 @@ export function keepRenewed<T extends Tls>(first: T | null, { load, take, clock,
   };
 
   const warn = (): void => {
-    const notAfterMs = notAfterOf(now.tls);
     const monotonicMs = clock.monotonicMs();
-    if (notAfterMs === null || notAfterMs - clock.nowMs() > WARN_BEFORE_MS) return;
+    if (!state().isSoonOver) return;
     if (now.warnedMs !== null && monotonicMs - now.warnedMs < DAY_MS) return;
     now.warnedMs = monotonicMs;
     log.warn('certificate_expires', {
@@ -77,7 +82,7 @@ export function keepRenewed<T extends Tls>(first: T | null, { load, take, clock,
   };
 
   return {
-    state: () => ({ notAfterMs: notAfterOf(now.tls), fault: now.fault }),
+    state,
     look,
     run: async (signal) => {
       warn();

@@ -17,7 +17,8 @@ export function checkInstallable(
       },
     );
   }
-  if (expires_at === undefined || Date.parse(expires_at) > nowMs) return;
+  // What is no instant at all is for the reader of manifests to say.
+  if (expires_at === undefined || !(Date.parse(expires_at) <= nowMs)) return;
   throw new QxError('EXPIRED', `release ${version} could be installed until ${expires_at}: no host takes it any more`, {
     next: 'qx-release refresh signs it again with a later expiry',
   });

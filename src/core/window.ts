@@ -30,7 +30,7 @@ export function nextOpeningMs(windows: readonly Window[], nowMs: number): number
   return near === Number.POSITIVE_INFINITY ? next(YEAR_DAYS) : near;
 }
 
-const NEAR_DAYS = 9;
+const NEAR_DAYS = 10;
 const YEAR_DAYS = 367;
 
 const isWithin = (all: readonly Opening[], nowMs: number): boolean =>

@@ -119,8 +119,13 @@ export interface Config {
 /** Files in the order in which they apply. @throws QxError CONFIG_INVALID naming the file and the key */
 export function readConfig(sources: readonly ConfigSource[]): Config {
   const merged: Record<string, unknown> = {};
-  for (const source of sources) Object.assign(merged, readFile(source).updates ?? {});
-  return { ...resolve(checkShape(Updates, merged, 'updates', 'CONFIG_INVALID')), origins: originsOf(sources) };
+  const origins = new Map<string, string>();
+  for (const source of sources) {
+    const { updates = {} } = readFile(source);
+    Object.assign(merged, updates);
+    for (const key of Object.keys(updates)) origins.set(key, source.path);
+  }
+  return { ...resolve(checkShape(Updates, merged, 'updates', 'CONFIG_INVALID')), origins };
 }
 
 /**
@@ -128,9 +133,6 @@ export function readConfig(sources: readonly ConfigSource[]): Config {
  * for an empty one, and in YAML 1.1 `<<` would merge.
  */
 const YAML_OPTIONS = { schema: 'core', resolveKnownTags: false, stringKeys: true, uniqueKeys: false } as const;
-
-const originsOf = (sources: readonly ConfigSource[]): ReadonlyMap<string, string> =>
-  new Map(sources.flatMap((source) => Object.keys(readFile(source).updates ?? {}).map((key) => [key, source.path])));
 
 function readFile({ path, text }: ConfigSource): Static<typeof NodeFile> {
   return checkShape(NodeFile, plainYaml(text, path, 'CONFIG_INVALID') ?? {}, path, 'CONFIG_INVALID');

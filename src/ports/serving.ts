@@ -144,6 +144,8 @@ export interface Ranges {
 export interface CertificateState {
   /** When the one in use is over; null where that cannot be told. */
   readonly notAfterMs: number | null;
+  /** In two weeks, or it is over. */
+  readonly isSoonOver: boolean;
   /** Why newer files are not taken. */
   readonly fault: string | null;
 }

@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto';
-import { QxError } from '../errors.ts';
+import { fieldsOf, QxError } from '../errors.ts';
 import { ENVELOPE_NAME } from '../format/envelope.ts';
 import { artifactsOf, CHANNELS, type Channel, type Product } from '../format/manifest.ts';
 import type { Ready, SERVER_ROUTES } from '../format/routes.ts';
 import type { Caller, Handlers, Ranges, Reply } from '../ports/serving.ts';
-import type { Clock } from '../ports.ts';
+import type { Clock, Log } from '../ports.ts';
 import {
   folderOf,
   latestRelease,
@@ -48,8 +48,8 @@ export function serverHandlers(server: Server): Handlers<typeof SERVER_ROUTES> {
     health: async () => ({ json: { status: 'healthy', timestamp: new Date(clock.nowMs()).toISOString() } }),
     ready: async () => {
       const checks = await Promise.all([
-        checked('database', server.databaseAnswers),
-        checked('releases', async () => {
+        checked(store.log, 'database', server.databaseAnswers),
+        checked(store.log, 'releases', async () => {
           if ((await store.files.info(store.directory))?.kind !== 'directory') throw new Error('there is no folder');
           await store.files.list(store.directory);
         }),
@@ -108,13 +108,15 @@ export function serverHandlers(server: Server): Handlers<typeof SERVER_ROUTES> {
 
 /** Not what exactly is wrong: anybody may ask, and the log says it. */
 async function checked(
+  log: Log,
   name: Ready['checks'][number]['name'],
   look: () => Promise<unknown>,
 ): Promise<Ready['checks'][number]> {
   try {
     await look();
     return { name, ok: true };
-  } catch {
+  } catch (error) {
+    log.warn('not_ready', { name, ...fieldsOf(error) });
     return { name, ok: false, detail: name === 'database' ? 'it does not answer' : 'the folder cannot be read' };
   }
 }

@@ -3,9 +3,9 @@ import { closeSync, openSync, rmSync, writeSync } from 'node:fs';
 const EVERY_MS = 2000;
 
 /**
- * Shows `node-watch` that the event loop turns and that the agent `isWell`: a number in a file in memory, changed again and again. Written in this thread,
- * since a disk that hangs must not make a living agent look dead. A file that cannot be written goes, because one that stands
- * still says that the agent hangs.
+ * Shows `node-watch` that the event loop turns and that the agent `isWell`: a number in a file in memory, changed again and
+ * again. Written in this thread, since a disk that hangs must not make a living agent look dead. A file that cannot be written
+ * goes, because one that stands still says that the agent hangs.
  */
 export function startHeartbeat(path: string, isWell: () => boolean): () => void {
   const file = openQuietly(path);

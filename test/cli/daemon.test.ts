@@ -2,6 +2,7 @@ import { mkdir, readFile, stat, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { hostFolder, qxUpdate, releaseServer, runAgentProcess, startAgent } from '../support/agent.ts';
+import { authority } from '../support/certificates.ts';
 import { sampleJournal } from '../support/journal.ts';
 import { temporaryFolder } from '../support/temp.ts';
 import { curl } from '../support/update-server.ts';
@@ -126,9 +127,21 @@ test('a certificate of the operator that cannot be used closes the network by it
 test('a bundle of authorities that cannot be read lets nobody in by a certificate, and everybody else', async () => {
   const host = await hostFolder(['client_ca: /etc/client-ca.pem', 'server_ca: /etc/server-ca.pem']);
   await host.write('etc/client-ca.pem', 'no certificate\n');
-  const { port } = await startAgent(host.path);
+  const { port, kill } = await startAgent(host.path);
   expect(await closedDoors(host.path)).toMatchObject([{ door: 'client_ca', code: 'CONFIG_INVALID' }]);
   expect((await curl('-k', `https://127.0.0.1:${port}/health`)).status).toBe(200);
+  // Mended while it runs, it lets in whom it vouches for.
+  const clients = await authority('clients');
+  const { cert, key } = await clients.client('admin');
+  await host.write('client.pem', `${cert}\n${key}`);
+  const asAdmin = async () =>
+    (await curl('-k', '--cert', join(host.path, 'client.pem'), `https://127.0.0.1:${port}/api/v1/updates/status`))
+      .status;
+  expect(await asAdmin()).toBe(401);
+  await host.write('etc/client-ca.pem', clients.cert);
+  kill('SIGHUP');
+  await expect.poll(() => closedDoors(host.path), { timeout: 20_000 }).toEqual([]);
+  expect(await asAdmin()).toBe(200);
   expect(await qxUpdate(host.path, 'check')).toMatchObject({
     exitCode: 2,
     stderr: expect.stringContaining('updates.server_ca: there is no file /etc/server-ca.pem'),

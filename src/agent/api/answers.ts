@@ -1,11 +1,13 @@
 import type { HostFacts, Plan, Refusal } from '../../core/plan.ts';
-import { type Code, QxError } from '../../errors.ts';
+import { type Code, fieldsOf, QxError } from '../../errors.ts';
 import type {
   InstalledVersions,
   PlanResponse,
   ProgressResponse,
   UpdateCheckResponse,
+  UpdateStatus,
 } from '../../format/agent-documents.ts';
+import type { CertificateState } from '../../ports/serving.ts';
 import type { Agent, Finished } from '../agent.ts';
 import { situation } from '../facts.ts';
 import type { Host } from '../host.ts';
@@ -123,3 +125,21 @@ function resultOf(finished: Finished): NonNullable<ProgressResponse['result']> {
       return { kind: finished.kind, version: finished.version };
   }
 }
+
+/** A way over the network that is closed, and why. */
+export type Closed = readonly [door: NonNullable<UpdateStatus['closed']>[number]['door'], why: QxError];
+
+/** Only what somebody has to do something about. */
+export function doorsResponse(
+  { notAfterMs, isSoonOver, fault }: CertificateState,
+  closed: readonly Closed[],
+): Pick<UpdateStatus, 'certificate' | 'closed'> {
+  // Without one in use the network itself is closed, and says why.
+  if (notAfterMs === null) return closedOf(closed);
+  const expires = isSoonOver ? { expiresAt: new Date(notAfterMs).toISOString() } : {};
+  const problem = fault === null ? {} : { problem: fault };
+  return { ...(isSoonOver || fault !== null ? { certificate: { ...expires, ...problem } } : {}), ...closedOf(closed) };
+}
+
+const closedOf = (closed: readonly Closed[]): Pick<UpdateStatus, 'closed'> =>
+  closed.length === 0 ? {} : { closed: closed.map(([door, why]) => ({ door, ...fieldsOf(why) })) };

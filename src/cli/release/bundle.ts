@@ -1,12 +1,12 @@
 import { join } from 'node:path';
 import type { Command } from 'commander';
+import { checkInstallable } from '../../core/installable.ts';
 import { ENVELOPE_NAME } from '../../format/envelope.ts';
 import type { Manifest } from '../../format/manifest.ts';
 import { formatBytes, table } from '../render.ts';
 import { examples, type Output, runs } from '../verb.ts';
 import { BUNDLE_SUFFIX } from './carried.ts';
 import { KEYRING_HELP, KEYRING_OPTION, loadKeyring } from './documents.ts';
-import { refuseExpired } from './reissue.ts';
 import {
   checkArtifacts,
   type Expectations,
@@ -56,7 +56,7 @@ async function bundle(
   const { envelope, signed, files } = await readReleaseFiles(tools, sources, keyring);
   const { manifest, keyIds } = signed;
   expectRelease(manifest, options, 'nothing was written');
-  refuseExpired(manifest.expires_at, tools.clock.nowMs(), 'qx-release refresh signs it again with a later expiry');
+  checkInstallable(manifest, tools.clock.nowMs());
   const artifacts = await checkArtifacts(tools, manifest, files);
   const path = await targetOf(tools, manifest, options.out);
   const members = [

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { checkInstallable } from '../../core/installable.ts';
 import type { SignedManifest } from '../../format/detached.ts';
 import { ENVELOPE_NAME } from '../../format/envelope.ts';
 import type { ArtifactRef, Manifest } from '../../format/manifest.ts';
@@ -8,7 +9,6 @@ import { examples, type Output, runs } from '../verb.ts';
 import { BUNDLE_SUFFIX, withBundle } from './carried.ts';
 import { KEYRING_HELP, KEYRING_OPTION, loadKeyring } from './documents.ts';
 import { expectSequence, type SequenceAhead, withSequenceAhead } from './options.ts';
-import { refuseExpired } from './reissue.ts';
 import {
   checkArtifacts,
   type Expectations,
@@ -74,7 +74,7 @@ async function publish(
 function checkWanted(tools: ReleaseTools, manifest: Manifest, options: PublishOptions): void {
   expectRelease(manifest, options, 'nothing was sent');
   expectSequence(tools, manifest, options);
-  refuseExpired(manifest.expires_at, tools.clock.nowMs(), 'qx-release refresh signs it again with a later expiry');
+  checkInstallable(manifest, tools.clock.nowMs());
 }
 
 interface Sent {

@@ -55,13 +55,8 @@ async function verified(tools: ReleaseTools, options: VerifyOptions, source: str
   const isFolder = (await tools.files.info(await tools.followed(source)))?.kind === 'directory';
   const envelope = isFolder ? join(source, ENVELOPE_NAME) : source;
   const signed = await openEnvelope(await readDocument(tools, envelope), keyring);
-  const beside = isFolder ? source : dirname(source);
-  const folder =
-    typeof options.artifacts === 'string'
-      ? options.artifacts
-      : options.artifacts === true || isFolder
-        ? beside
-        : undefined;
+  const wanted = options.artifacts ?? isFolder;
+  const folder = wanted === true ? dirname(envelope) : wanted || undefined;
   if (folder === undefined) return { ...signed, checked: null };
   return { ...signed, checked: await checkArtifacts(tools, signed.manifest, await filesIn(tools, folder)) };
 }
